@@ -1,0 +1,102 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "fdroute/router.hpp"
+
+namespace fdroute::inline v0 {
+
+/// AnyRouter: a Router of any policy behind one type, for policies chosen at run time.
+///
+/// Same route(), same contracts, same results, at the price of one indirect call per block of
+/// tokens. Expert ids are std::int32_t or std::int64_t. Copies share the immutable router.
+class AnyRouter {
+ public:
+  /// `policy` is the string that parse_router() would make this router from.
+  template <class R, class S, class N, class W>
+  AnyRouter(Router<R, S, N, W> router, std::string policy)
+      : model_(std::make_shared<const Model<Router<R, S, N, W>>>(std::move(router))),
+        policy_(std::move(policy)),
+        experts_(model_->experts()),
+        capacity_(model_->capacity()) {}
+
+  int experts() const noexcept { return experts_; }
+  int capacity() const noexcept { return capacity_; }
+
+  /// The policy with every setting written out; parse_router() reads it back.
+  const std::string& policy() const noexcept { return policy_; }
+
+  /// See Router::route. Out is a RoutingView or a DenseView.
+  template <class T, class Out>
+  TokenStatus route(LogitsView<T> logits, Out out) const noexcept {
+    return route(serial, logits, out);
+  }
+
+  template <Execution E, class T, class Out>
+  TokenStatus route(E execution, LogitsView<T> logits, Out out) const noexcept {
+    detail::expects(logits.experts == experts_, "logits.experts == router.experts()");
+    constexpr bool convert = !std::is_same_v<T, float>;
+    constexpr std::ptrdiff_t block = convert ? 4 : 64;
+    const std::ptrdiff_t blocks = (logits.tokens + block - 1) / block;
+    return execution.for_each(blocks, [&](std::ptrdiff_t i) {
+      const std::ptrdiff_t first = i * block;
+      const auto rows = logits.slice(first, std::min(block, logits.tokens - first));
+      if constexpr (convert) {
+        std::array<float, block * max_experts> buffer;
+        float* to = buffer.data();
+        for (std::ptrdiff_t token = 0; token < rows.tokens; ++token) {
+          const T* from = rows.row(token);
+          to = std::transform(from, from + experts_, to,
+                              [](const T& x) { return static_cast<float>(x); });
+        }
+        return model_->route(LogitsView<float>(buffer.data(), rows.tokens, experts_),
+                             out.from(first));
+      } else {
+        return model_->route(rows, out.from(first));
+      }
+    });
+  }
+
+ private:
+  struct Interface {
+    virtual ~Interface() = default;
+    virtual int experts() const noexcept = 0;
+    virtual int capacity() const noexcept = 0;
+    virtual TokenStatus route(LogitsView<float>, RoutingView<std::int32_t>) const noexcept = 0;
+    virtual TokenStatus route(LogitsView<float>, RoutingView<std::int64_t>) const noexcept = 0;
+    virtual TokenStatus route(LogitsView<float>, DenseView) const noexcept = 0;
+  };
+
+  template <class AnyPolicy>
+  struct Model final : Interface {
+    explicit Model(AnyPolicy policy) : router(std::move(policy)) {}
+    int experts() const noexcept override { return router.experts(); }
+    int capacity() const noexcept override { return router.capacity(); }
+    TokenStatus route(LogitsView<float> logits,
+                      RoutingView<std::int32_t> out) const noexcept override {
+      return router.route(logits, out);
+    }
+    TokenStatus route(LogitsView<float> logits,
+                      RoutingView<std::int64_t> out) const noexcept override {
+      return router.route(logits, out);
+    }
+    TokenStatus route(LogitsView<float> logits, DenseView out) const noexcept override {
+      return router.route(logits, out);
+    }
+    AnyPolicy router;
+  };
+
+  std::shared_ptr<const Interface> model_;
+  std::string policy_;
+  int experts_;
+  int capacity_;
+};
+
+}  // namespace fdroute::inline v0

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace fdroute::inline v0 {
+
+/// A type logits may be stored in: anything that converts to float, implicitly or explicitly.
+template <class T>
+concept LogitValue = requires(const T& logit) {
+  static_cast<float>(logit);
+};
+
+/// The affine map from a token's logits to its scores: score = (logit - shift) * scale, in float.
+///
+/// `scale` is positive and both are finite, so a map keeps the order of the logits. The form has no
+/// product followed by a sum: no compiler can fuse it, and every machine computes the same scores.
+struct ScoreMap {
+  float shift = 0.0F;
+  float scale = 1.0F;
+
+  constexpr float operator()(float logit) const noexcept { return (logit - shift) * scale; }
+};
+
+/// A score: reads a token's logits, shape (experts), and returns the token's ScoreMap.
+///
+/// Non-finite logits must be left out of whatever the score computes; at least one is finite.
+/// `name` is what a null distribution records as the score that it was fitted on.
+template <class S>
+concept Score = std::copyable<S> && requires(const S& score, std::span<const float> logits) {
+  { S::name } -> std::convertible_to<std::string_view>;
+  { score(logits) }
+  noexcept->std::same_as<ScoreMap>;
+};
+
+/// A null distribution: its survival function p = P(S >= score) in double, non-increasing, in [0,
+/// 1]. It is called with any score but NaN.
+template <class N>
+concept NullDistribution = std::copyable<N> && requires(const N& null, double score) {
+  { null(score) }
+  noexcept->std::same_as<double>;
+};
+
+/// A null distribution that knows which score it was fitted on. A Router refuses any other.
+template <class N>
+concept FittedNull = NullDistribution<N> && requires(const N& null) {
+  { null.fitted_on() } -> std::convertible_to<std::string_view>;
+};
+
+/// A rule: a token's p-values in ascending order, shape (experts), to the number of rejections,
+/// that is of experts selected, in [0, experts].
+template <class R>
+concept Rule = std::copyable<R> && requires(const R& rule, std::span<const double> sorted_p) {
+  { rule(sorted_p) }
+  noexcept->std::same_as<int>;
+};
+
+/// A rule whose count depends on nothing but the number of experts: it needs no p-values.
+template <class R>
+concept FixedCountRule = Rule<R> && requires(const R& rule, int experts) {
+  { rule.count(experts) }
+  noexcept->std::same_as<int>;
+};
+
+/// A step-up rule: the largest k with p(k) <= critical_value(k, experts), or 0. Critical values
+/// must not decrease in k. Such a rule is evaluated without p-values (see
+/// detail/critical_scores.hpp).
+template <class R>
+concept StepUpRule = Rule<R> && requires(const R& rule, int k, int experts) {
+  { rule.critical_value(k, experts) }
+  noexcept->std::same_as<double>;
+};
+
+/// Routing weights: fills `weights[i]` for the selected `experts[i]` from the token's logits, shape
+/// (experts). Logits may be anything but all non-finite; selected ids are in descending logit
+/// order.
+template <class W>
+concept RoutingWeights = std::copyable<W> &&
+    requires(const W& policy, std::span<const float> logits, std::span<const std::int32_t> experts,
+             std::span<float> weights) {
+  { policy(logits, experts, weights) }
+  noexcept->std::same_as<void>;
+};
+
+}  // namespace fdroute::inline v0

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstddef>
+
+#include "fdroute/views.hpp"
+
+namespace fdroute::inline v0 {
+
+/// An execution tag runs `body(i)` once for each i in [0, n) and returns the union of the statuses
+/// that it yields. fdroute ships Serial and OpenMP (fdroute/openmp.hpp); an engine may bring its
+/// own, over its thread pool. `body` throws nothing and may run concurrently with itself.
+template <class E>
+concept Execution = requires(const E& execution, std::ptrdiff_t n) {
+  {
+    execution.for_each(n, [](std::ptrdiff_t) noexcept { return TokenStatus::ok; })
+  }
+  noexcept->std::same_as<TokenStatus>;
+};
+
+/// Execution tag: the calling thread does everything. The default.
+struct Serial {
+  template <class Body>
+  TokenStatus for_each(std::ptrdiff_t n, const Body& body) const noexcept {
+    TokenStatus status = TokenStatus::ok;
+    for (std::ptrdiff_t i = 0; i < n; ++i) status = status | body(i);
+    return status;
+  }
+};
+
+inline constexpr Serial serial{};
+
+}  // namespace fdroute::inline v0

@@ -1,0 +1,251 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "fdroute/bounds.hpp"
+#include "fdroute/concepts.hpp"
+#include "fdroute/config.hpp"
+#include "fdroute/detail/critical_scores.hpp"
+#include "fdroute/detail/order.hpp"
+#include "fdroute/execution.hpp"
+#include "fdroute/null/none.hpp"
+#include "fdroute/score/logit.hpp"
+#include "fdroute/views.hpp"
+#include "fdroute/weights/softmax.hpp"
+
+namespace fdroute::inline v0 {
+
+/// Router: logits to selected experts and their weights.
+///
+///     logits --score--> scores --null--> p-values --rule--> count --bounds--> the `count` largest
+///     logits (equal logits: lower index first) --weights--> routing
+///
+/// Built once per MoE layer and null distribution, then immutable: any number of threads may route
+/// with one. Construction validates every part and throws std::invalid_argument. Routing is
+/// noexcept, allocates nothing, and a token's result depends on that token's logits alone.
+///
+/// * NaN logits count among the p-values (as 1) and rank below all numbers; -inf, a masked expert,
+///   also has p-value 1; +inf ranks above all numbers.
+/// * A row without any finite logit gets experts 0..min_k-1 with weight 0 and a status bit,
+/// whatever
+///   the rule.
+/// * A step-up rule is evaluated on critical scores computed at construction
+///   (detail/critical_scores.hpp), with the same result as its definition on sorted p-values.
+template <Rule R, Score S = Logit, class N = NoNull, RoutingWeights W = SoftmaxWeights>
+requires NullDistribution<N> ||(std::same_as<N, NoNull>&& FixedCountRule<R>)class Router {
+ public:
+  /// A router over rows of `experts` logits, 1 <= experts <= max_experts.
+  Router(int experts, R rule, S score, N null, W weights = {}, ExpertBounds bounds = {})
+      : rule_(std::move(rule)),
+        score_(std::move(score)),
+        null_(std::move(null)),
+        weights_(std::move(weights)),
+        bounds_(bounds),
+        experts_(experts) {
+    validate();
+    if constexpr (StepUpRule<R>) critical_ = detail::critical_scores(rule_, null_, experts_);
+  }
+
+  /// The same for a rule that looks at no p-value.
+  explicit Router(int experts, R rule, W weights = {},
+                  ExpertBounds bounds = {}) requires std::same_as<N, NoNull>
+      : Router(experts, std::move(rule), S{}, N{}, std::move(weights), bounds) {}
+
+  int experts() const noexcept { return experts_; }
+
+  /// The largest number of experts a token can get: the width of a padded row.
+  int capacity() const noexcept {
+    if constexpr (FixedCountRule<R>) return std::min(bounds_(rule_.count(experts_)), experts_);
+    return std::min(bounds_.max_k, experts_);
+  }
+
+  const R& rule() const noexcept { return rule_; }
+  const S& score() const noexcept { return score_; }
+  const N& null() const noexcept { return null_; }
+  const W& weights() const noexcept { return weights_; }
+  const ExpertBounds& bounds() const noexcept { return bounds_; }
+
+  /// Routes all tokens, in padded form. Returns the union of the tokens' statuses.
+  ///
+  /// Aborts with a message if logits.experts differs from experts() or out.capacity is below
+  /// capacity(); so does the dense form below.
+  template <class T, class Id>
+  TokenStatus route(LogitsView<T> logits, RoutingView<Id> out) const noexcept {
+    return route(serial, logits, out);
+  }
+
+  template <Execution E, class T, class Id>
+  TokenStatus route(E execution, LogitsView<T> logits, RoutingView<Id> out) const noexcept {
+    detail::expects(logits.experts == experts_, "logits.experts == router.experts()");
+    detail::expects(out.capacity >= capacity(), "out.capacity >= router.capacity()");
+    return execution.for_each(logits.tokens, [&](std::ptrdiff_t token) {
+      Row row;
+      load(logits.row(token), row);
+      select(row);
+      write_padded(row, token, out);
+      return row.status;
+    });
+  }
+
+  /// Routes all tokens, in dense form: a weight for every expert, 0 where it is not selected.
+  template <class T>
+  TokenStatus route(LogitsView<T> logits, DenseView out) const noexcept {
+    return route(serial, logits, out);
+  }
+
+  template <Execution E, class T>
+  TokenStatus route(E execution, LogitsView<T> logits, DenseView out) const noexcept {
+    detail::expects(logits.experts == experts_, "logits.experts == router.experts()");
+    return execution.for_each(logits.tokens, [&](std::ptrdiff_t token) {
+      Row row;
+      load(logits.row(token), row);
+      select(row);
+      float* weights = out.weights + token * out.stride;
+      std::fill_n(weights, experts_, 0.0F);
+      for (int i = 0; i < row.count; ++i) weights[row.experts[at(i)]] = row.weights[at(i)];
+      if (out.counts != nullptr) out.counts[token] = row.count;
+      if (out.status != nullptr) out.status[token] = row.status;
+      return row.status;
+    });
+  }
+
+ private:
+  template <class T>
+  using PerExpert = std::array<T, max_experts>;
+
+  // One token's working memory; left uninitialised, since only the first experts_ places are used.
+  struct Row {
+    PerExpert<float> logits;
+    PerExpert<std::uint64_t> keys;
+    PerExpert<std::int32_t> experts;
+    PerExpert<float> weights;
+    int count;
+    bool any_finite;
+    TokenStatus status;
+  };
+
+  static constexpr std::size_t at(int i) noexcept { return static_cast<std::size_t>(i); }
+
+  void validate() const {
+    if (experts_ < 1 || experts_ > max_experts)
+      throw std::invalid_argument("Router: the number of experts must lie in [1, " +
+                                  std::to_string(max_experts) + "], got " +
+                                  std::to_string(experts_));
+    // A policy has a validate() only if it has something to check.
+    if constexpr (requires { rule_.validate(experts_); }) rule_.validate(experts_);
+    if constexpr (requires { null_.validate(); }) null_.validate();
+    if constexpr (requires { weights_.validate(experts_); }) weights_.validate(experts_);
+    bounds_.validate(experts_);
+    if constexpr (FittedNull<N>) {
+      if (std::string_view(null_.fitted_on()) != S::name)
+        throw std::invalid_argument("Router: the null distribution was fitted on score '" +
+                                    std::string(null_.fitted_on()) + "', the router uses '" +
+                                    std::string(S::name) + "'");
+    }
+  }
+
+  template <class T>
+  void load(const T* logits, Row& row) const noexcept {
+    bool any_nan = false;
+    row.any_finite = false;
+    for (int j = 0; j < experts_; ++j) {
+      const auto x = static_cast<float>(logits[j]);
+      row.logits[at(j)] = x;
+      any_nan |= std::isnan(x);
+      row.any_finite |= std::isfinite(x);
+    }
+    row.status = any_nan ? TokenStatus::has_nan : TokenStatus::ok;
+  }
+
+  void select(Row& row) const noexcept {
+    const std::span<const float> logits(row.logits.data(), at(experts_));
+    if (!row.any_finite) {
+      row.status = row.status | TokenStatus::no_finite_logit;
+      row.count = bounds_.min_k;
+      for (int i = 0; i <= row.count && i < experts_; ++i) row.experts[at(i)] = i;
+      std::fill_n(row.weights.begin(), row.count, 0.0F);
+      return;
+    }
+    const std::span<std::uint64_t> keys(row.keys.data(), at(experts_));
+    const auto rank = [&](int n) {
+      detail::rank_largest(logits, keys, {row.experts.data(), at(n)});
+    };
+    if constexpr (FixedCountRule<R>) {
+      row.count = bounded(rule_.count(experts_));
+      rank(std::max(row.count, 1));
+    } else if constexpr (StepUpRule<R>) {
+      row.count = bounded(detail::step_up_count(logits, score_(logits), critical_));
+      rank(std::max(row.count, 1));
+    } else {
+      rank(experts_);
+      row.count = bounded(count_from_p_values(row));
+    }
+    weights_(logits, std::span<const std::int32_t>(row.experts.data(), at(row.count)),
+             std::span<float>(row.weights.data(), at(row.count)));
+  }
+
+  int bounded(int count) const noexcept {
+    return std::min(bounds_(std::clamp(count, 0, experts_)), experts_);
+  }
+
+  int count_from_p_values(const Row& row) const noexcept {
+    const ScoreMap score = score_(std::span<const float>(row.logits.data(), at(experts_)));
+    PerExpert<double> p;
+    for (int i = 0; i < experts_; ++i) {
+      const float s = score(row.logits[at(row.experts[at(i)])]);
+      p[at(i)] = s > -std::numeric_limits<float>::infinity() ? null_(static_cast<double>(s)) : 1.0;
+    }
+    return rule_(std::span<const double>(p.data(), at(experts_)));
+  }
+
+  template <class Id>
+  static void write_padded(const Row& row, std::ptrdiff_t token, RoutingView<Id> out) noexcept {
+    Id* experts = out.experts + token * out.capacity;
+    float* weights = out.weights + token * out.capacity;
+    // select() ranks at least one expert, so there is a valid id even for an empty selection.
+    const Id padding = out.padding == Padding::minus_one ? Id(-1) : static_cast<Id>(row.experts[0]);
+    for (int i = 0; i < row.count; ++i) {
+      experts[i] = static_cast<Id>(row.experts[at(i)]);
+      weights[i] = row.weights[at(i)];
+    }
+    std::fill(experts + row.count, experts + out.capacity, padding);
+    std::fill(weights + row.count, weights + out.capacity, 0.0F);
+    out.counts[token] = row.count;
+    if (out.status != nullptr) out.status[token] = row.status;
+  }
+
+  R rule_;
+  S score_;
+  N null_;
+  W weights_;
+  ExpertBounds bounds_;
+  int experts_;
+  std::vector<float> critical_;  // step-up rules only: t_1 .. t_m
+};
+
+template <Rule R>
+Router(int, R) -> Router<R>;
+template <FixedCountRule R, RoutingWeights W>
+Router(int, R, W) -> Router<R, Logit, NoNull, W>;
+template <FixedCountRule R, RoutingWeights W>
+Router(int, R, W, ExpertBounds) -> Router<R, Logit, NoNull, W>;
+template <Rule R, Score S, NullDistribution N>
+Router(int, R, S, N) -> Router<R, S, N>;
+template <Rule R, Score S, NullDistribution N, RoutingWeights W>
+Router(int, R, S, N, W) -> Router<R, S, N, W>;
+template <Rule R, Score S, NullDistribution N, RoutingWeights W>
+Router(int, R, S, N, W, ExpertBounds) -> Router<R, S, N, W>;
+
+}  // namespace fdroute::inline v0

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <span>
+#include <stdexcept>
+
+#include "fdroute/detail/text.hpp"
+
+namespace fdroute::inline v0 {
+
+/// Benjamini-Hochberg step-up rule at false discovery rate alpha.
+///
+///     count = max { k : p(k) <= alpha k / m },  0 if there is none
+///
+/// with p(1) <= ... <= p(m) the token's m p-values in ascending order. The comparison is closed and
+/// made in double, the right side computed as (alpha * k) / m. `alpha` lies in (0, 1); a Router
+/// throws std::invalid_argument otherwise. Under independence or positive regression dependence,
+/// the expected share of null experts among the selected ones is at most alpha.
+///
+/// Y. Benjamini and Y. Hochberg, Controlling the false discovery rate, J. R. Stat. Soc. B 57
+/// (1995), section 3.1, doi:10.1111/j.2517-6161.1995.tb02031.x
+struct BenjaminiHochberg {
+  double alpha = 0.05;
+
+  constexpr double critical_value(int k, int experts) const noexcept {
+    return (alpha * k) / experts;
+  }
+
+  constexpr int operator()(std::span<const double> sorted_p) const noexcept {
+    const int m = static_cast<int>(sorted_p.size());
+    for (int k = m; k > 0; --k) {
+      if (sorted_p[static_cast<std::size_t>(k - 1)] <= critical_value(k, m)) return k;
+    }
+    return 0;
+  }
+
+  void validate(int) const {
+    if (!(alpha > 0.0 && alpha < 1.0))
+      throw std::invalid_argument("BenjaminiHochberg: alpha must lie in (0, 1), got " +
+                                  detail::to_text(alpha));
+  }
+};
+
+}  // namespace fdroute::inline v0

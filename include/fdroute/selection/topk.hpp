@@ -1,0 +1,32 @@
+#pragma once
+
+#include <algorithm>
+#include <span>
+#include <stdexcept>
+#include <string>
+
+namespace fdroute::inline v0 {
+
+/// TopK: the k largest logits, what every fixed router does.
+///
+///     count = k
+///
+/// It looks at no p-value, so it needs neither score nor null distribution. `k` lies in
+/// [1, experts]; a Router throws std::invalid_argument otherwise.
+struct TopK {
+  int k = 8;
+
+  constexpr int count(int) const noexcept { return k; }
+
+  constexpr int operator()(std::span<const double> sorted_p) const noexcept {
+    return std::min(k, static_cast<int>(sorted_p.size()));
+  }
+
+  void validate(int experts) const {
+    if (k < 1 || k > experts)
+      throw std::invalid_argument("TopK: k must lie in [1, " + std::to_string(experts) +
+                                  "], the number of experts, got " + std::to_string(k));
+  }
+};
+
+}  // namespace fdroute::inline v0

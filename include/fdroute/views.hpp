@@ -1,0 +1,108 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "fdroute/concepts.hpp"
+
+namespace fdroute::inline v0 {
+
+/// Router logits in the caller's memory, shape (tokens, experts), row-major.
+///
+/// `stride` is the distance between the starts of two rows, in elements; rows themselves are
+/// contiguous. T is float, double, or any type with an explicit conversion to float (Eigen::half,
+/// Eigen::bfloat16, an engine's own). Logits are converted to float on load: a double is rounded to
+/// nearest, and one beyond float's range becomes an infinity.
+template <LogitValue T>
+struct LogitsView {
+  const T* data;
+  std::ptrdiff_t tokens;
+  int experts;
+  std::ptrdiff_t stride;
+
+  constexpr LogitsView(const T* logits, std::ptrdiff_t n_tokens, int n_experts) noexcept
+      : LogitsView(logits, n_tokens, n_experts, n_experts) {}
+
+  constexpr LogitsView(const T* logits, std::ptrdiff_t n_tokens, int n_experts,
+                       std::ptrdiff_t row_stride) noexcept
+      : data(logits), tokens(n_tokens), experts(n_experts), stride(row_stride) {}
+
+  constexpr const T* row(std::ptrdiff_t token) const noexcept { return data + token * stride; }
+
+  /// The `count` tokens from `first` on.
+  constexpr LogitsView slice(std::ptrdiff_t first, std::ptrdiff_t count) const noexcept {
+    return {row(first), count, experts, stride};
+  }
+};
+
+/// What was unusual about a token's row of logits; values combine as bits.
+enum class TokenStatus : std::uint8_t {
+  ok = 0,
+  has_nan = 1,          ///< some logit is NaN: it ranks below every number, its p-value is 1
+  no_finite_logit = 2,  ///< nothing to rank: experts 0..min_k-1 were chosen, with weight 0
+};
+
+constexpr TokenStatus operator|(TokenStatus a, TokenStatus b) noexcept {
+  return static_cast<TokenStatus>(static_cast<std::uint8_t>(a) | static_cast<std::uint8_t>(b));
+}
+
+constexpr bool has(TokenStatus status, TokenStatus bit) noexcept {
+  return (static_cast<std::uint8_t>(status) & static_cast<std::uint8_t>(bit)) != 0;
+}
+
+/// What stands in the places of a padded row that its token leaves unused.
+enum class Padding : std::uint8_t {
+  minus_one,     ///< id -1, weight 0
+  repeat_valid,  ///< the id of the token's largest logit, weight 0: for kernels that index blindly
+};
+
+/// A routing in padded form, written to the caller's memory.
+///
+/// Row t of `experts` and `weights`, shape (tokens, capacity), holds token t's `counts[t]` experts
+/// in descending order of logit (equal logits: lower index first), then padding. `capacity` must be
+/// at least the router's. `status`, shape (tokens), may be null.
+template <class Id = std::int32_t>
+struct RoutingView {
+  Id* experts;
+  float* weights;
+  std::int32_t* counts;
+  int capacity;
+  Padding padding = Padding::minus_one;
+  TokenStatus* status = nullptr;
+
+  /// The routing of the tokens from `first` on.
+  constexpr RoutingView from(std::ptrdiff_t first) const noexcept {
+    return {experts + first * capacity,
+            weights + first * capacity,
+            counts + first,
+            capacity,
+            padding,
+            status == nullptr ? nullptr : status + first};
+  }
+};
+
+template <class Id>
+RoutingView(Id*, float*, std::int32_t*, int) -> RoutingView<Id>;
+template <class Id>
+RoutingView(Id*, float*, std::int32_t*, int, Padding) -> RoutingView<Id>;
+template <class Id>
+RoutingView(Id*, float*, std::int32_t*, int, Padding, TokenStatus*) -> RoutingView<Id>;
+
+/// A routing in dense form, written to the caller's memory: row t of `weights`, shape
+/// (tokens, experts) with rows `stride` elements apart, holds the weight of every expert, 0 for
+/// those not selected. A selected expert's weight may itself round to 0, so `counts`, shape
+/// (tokens), is part of the result. `counts` and `status` may be null.
+struct DenseView {
+  float* weights;
+  std::ptrdiff_t stride;
+  std::int32_t* counts = nullptr;
+  TokenStatus* status = nullptr;
+
+  /// The routing of the tokens from `first` on.
+  constexpr DenseView from(std::ptrdiff_t first) const noexcept {
+    return {weights + first * stride, stride, counts == nullptr ? nullptr : counts + first,
+            status == nullptr ? nullptr : status + first};
+  }
+};
+
+}  // namespace fdroute::inline v0

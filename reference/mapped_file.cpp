@@ -1,0 +1,52 @@
+#include "mapped_file.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+#include <system_error>
+
+#include "error.hpp"
+
+namespace olmoe {
+namespace {
+
+struct FileDescriptor {
+  int fd;
+  explicit FileDescriptor(int opened) : fd(opened) {}
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  ~FileDescriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& path) {
+  const auto fail = [&](const std::string& fact) { throw Error(path.string() + ": " + fact); };
+  const auto fail_errno = [&] { fail(std::generic_category().message(errno)); };
+
+  // O_NONBLOCK: a named pipe is to be refused, not waited for.
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (file.fd < 0) fail_errno();
+  struct stat status;
+  if (::fstat(file.fd, &status) != 0) fail_errno();
+  if (S_ISDIR(status.st_mode)) fail("is a directory, not a file");
+  if (!S_ISREG(status.st_mode)) fail("not a regular file");
+  if (status.st_size == 0) return;  // which mmap refuses
+
+  const auto size = static_cast<std::size_t>(status.st_size);
+  void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);
+  if (address == MAP_FAILED) fail_errno();
+  bytes_ = {static_cast<const std::byte*>(address), size};
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+}  // namespace olmoe

@@ -1,0 +1,458 @@
+#include "safetensors.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <concepts>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <optional>
+#include <set>
+#include <system_error>
+#include <tuple>
+
+#include "error.hpp"
+#include "json.hpp"
+
+namespace olmoe {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "the format's numbers are little-endian");
+
+using nlohmann::json;
+
+struct DTypeTraits {
+  DType dtype;
+  std::string_view name;
+  std::size_t size;
+};
+
+constexpr std::array<DTypeTraits, 10> dtypes = {{{DType::F64, "F64", 8},
+                                                 {DType::F32, "F32", 4},
+                                                 {DType::F16, "F16", 2},
+                                                 {DType::BF16, "BF16", 2},
+                                                 {DType::I64, "I64", 8},
+                                                 {DType::I32, "I32", 4},
+                                                 {DType::I16, "I16", 2},
+                                                 {DType::I8, "I8", 1},
+                                                 {DType::U8, "U8", 1},
+                                                 {DType::BOOL, "BOOL", 1}}};
+
+const DTypeTraits& traits(DType dtype) {
+  return dtypes[static_cast<std::size_t>(dtype)];
+}
+
+constexpr std::string_view metadata_key = "__metadata__";
+constexpr std::size_t length_size =
+    sizeof(std::uint64_t);                              // of the header's length, the first bytes
+constexpr std::uint64_t max_header_size = 100'000'000;  // the format's own limit
+
+// Bytes of a tensor, or nothing if an extent is negative or the product does not fit.
+std::optional<std::uint64_t> byte_size(DType dtype, const Shape& shape) {
+  std::uint64_t result = size(dtype);
+  for (const std::int64_t extent : shape) {
+    if (extent < 0) return std::nullopt;
+    const auto factor = static_cast<std::uint64_t>(extent);
+    if (factor != 0 && result > std::numeric_limits<std::int64_t>::max() / factor) {
+      return std::nullopt;
+    }
+    result *= factor;
+  }
+  return result;
+}
+
+std::string tensor_origin(const std::filesystem::path& path, std::string_view name) {
+  return path.string() + ": tensor " + quote(name);
+}
+
+// One entry of the header, checked but for its place among the others.
+struct Entry {
+  std::string name;
+  DType dtype;
+  Shape shape;
+  std::uint64_t begin;
+  std::uint64_t end;
+};
+
+Entry parse_entry(const std::string& name, const json& info, const std::string& origin) {
+  const auto fail = [&](const std::string& fact) { throw Error(origin + ": " + fact); };
+  if (!info.is_object()) fail("its header entry is no object");
+  for (const auto& [key, value] : info.items()) {
+    if (key != "dtype" && key != "shape" && key != "data_offsets") {
+      fail("unknown key " + quote(key));
+    }
+  }
+  for (const char* key : {"dtype", "shape", "data_offsets"}) {
+    if (!info.contains(key)) fail("has no " + quote(key));
+  }
+
+  Entry entry{.name = name, .dtype = {}, .shape = {}, .begin = 0, .end = 0};
+
+  const json& dtype = info["dtype"];
+  const auto* known = std::find_if(dtypes.begin(), dtypes.end(),
+                                   [&](const DTypeTraits& t) { return dtype == t.name; });
+  if (known == dtypes.end()) fail("unknown dtype " + show(dtype));
+  entry.dtype = known->dtype;
+
+  const json& shape = info["shape"];
+  const auto is_extent = [](const json& n) {
+    return n.is_number_unsigned() &&
+           n.get<std::uint64_t>() <= std::numeric_limits<std::int64_t>::max();
+  };
+  if (!shape.is_array() || !std::all_of(shape.begin(), shape.end(), is_extent)) {
+    fail("shape is no list of extents: " + show(shape));
+  }
+  entry.shape = shape.get<Shape>();
+  const auto bytes = byte_size(entry.dtype, entry.shape);
+  if (!bytes) fail("shape " + show(shape) + " is too large");
+
+  const json& offsets = info["data_offsets"];
+  if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() ||
+      !offsets[1].is_number_unsigned()) {
+    fail("data_offsets are not two offsets: " + show(offsets));
+  }
+  offsets[0].get_to(entry.begin);
+  offsets[1].get_to(entry.end);
+  if (entry.begin > entry.end) fail("data_offsets " + show(offsets) + " end before they begin");
+  if (entry.end - entry.begin != *bytes) {
+    fail("data_offsets " + show(offsets) + " hold " + std::to_string(entry.end - entry.begin) +
+         " bytes, but " + std::string(known->name) + " x " + show(shape) + " takes " +
+         std::to_string(*bytes));
+  }
+  return entry;
+}
+
+// The tensors must cover the data exactly once: sorts them by offset and checks that.
+void check_coverage(std::vector<Entry>& entries, std::uint64_t data_size,
+                    const std::filesystem::path& path) {
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+    return std::tie(a.begin, a.end) < std::tie(b.begin, b.end);
+  });
+  std::uint64_t covered = 0;
+  const Entry* previous = nullptr;
+  for (const Entry& entry : entries) {
+    const auto fail = [&](const std::string& fact) {
+      throw Error(tensor_origin(path, entry.name) + ": " + fact);
+    };
+    if (entry.end > data_size) {
+      fail("ends at byte " + std::to_string(entry.end) + " of the data, which has only " +
+           std::to_string(data_size) + " (truncated file?)");
+    }
+    if (entry.begin < covered) fail("its data overlap those of " + quote(previous->name));
+    if (entry.begin > covered) {
+      fail("unused bytes before its data: " + std::to_string(entry.begin - covered));
+    }
+    covered = entry.end;
+    previous = &entry;
+  }
+  if (covered < data_size) {
+    throw Error(path.string() + ": " + std::to_string(data_size - covered) +
+                " bytes after the last tensor");
+  }
+}
+
+std::map<std::string, std::string> parse_metadata(const json& metadata,
+                                                  const std::filesystem::path& path) {
+  const auto is_string = [](const json& value) { return value.is_string(); };
+  if (!metadata.is_object() || !std::all_of(metadata.begin(), metadata.end(), is_string)) {
+    throw Error(path.string() + ": " + std::string(metadata_key) + " is no map of strings");
+  }
+  return metadata.get<std::map<std::string, std::string>>();
+}
+
+// Where a float is wanted: to_float of float16.hpp for its types, a rounding for the rest.
+template <class To, class From>
+To convert(From value) {
+  if constexpr (std::same_as<From, Half> || std::same_as<From, BFloat16>) {
+    return static_cast<To>(to_float(value));
+  } else {
+    return static_cast<To>(value);
+  }
+}
+
+template <class To, class From>
+std::vector<To> converted(std::span<const std::byte> bytes) {
+  std::vector<To> result(bytes.size() / sizeof(From));
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    From value;
+    std::memcpy(&value, bytes.data() + i * sizeof(From), sizeof(From));
+    result[i] = convert<To>(value);
+  }
+  return result;
+}
+
+template <class To>
+std::vector<To> converted(const Tensor& tensor) {
+  if constexpr (!std::integral<To>) {
+    switch (tensor.dtype) {
+      case DType::F64:
+        return converted<To, double>(tensor.bytes);
+      case DType::F32:
+        return converted<To, float>(tensor.bytes);
+      case DType::F16:
+        return converted<To, Half>(tensor.bytes);
+      case DType::BF16:
+        return converted<To, BFloat16>(tensor.bytes);
+      default:
+        break;
+    }
+  }
+  switch (tensor.dtype) {
+    case DType::I64:
+      return converted<To, std::int64_t>(tensor.bytes);
+    case DType::I32:
+      return converted<To, std::int32_t>(tensor.bytes);
+    case DType::I16:
+      return converted<To, std::int16_t>(tensor.bytes);
+    case DType::I8:
+      return converted<To, std::int8_t>(tensor.bytes);
+    case DType::U8:
+      return converted<To, std::uint8_t>(tensor.bytes);
+    case DType::BOOL: {
+      std::vector<To> result = converted<To, std::uint8_t>(tensor.bytes);
+      for (To& value : result) value = value != 0 ? To{1} : To{0};
+      return result;
+    }
+    default:
+      throw Error(tensor.origin + " holds " + std::string(name(tensor.dtype)) + ", not integers");
+  }
+}
+
+const Tensor& checked_shape(const Tensor& tensor, const Shape& shape) {
+  if (tensor.shape != shape) {
+    throw Error(tensor.origin + " has shape " + to_string(tensor.shape) + ", expected " +
+                to_string(shape));
+  }
+  return tensor;
+}
+
+template <class Map>
+std::vector<std::string> keys(const Map& map) {
+  std::vector<std::string> result;
+  result.reserve(map.size());
+  for (const auto& [key, value] : map) result.push_back(key);
+  return result;
+}
+
+}  // namespace
+
+std::string_view name(DType dtype) {
+  return traits(dtype).name;
+}
+
+std::size_t size(DType dtype) {
+  return traits(dtype).size;
+}
+
+std::string to_string(const Shape& shape) {
+  return json(shape).dump();
+}
+
+std::vector<float> Tensor::to_float() const {
+  return converted<float>(*this);
+}
+
+std::vector<double> Tensor::to_double() const {
+  return converted<double>(*this);
+}
+
+std::vector<std::int64_t> Tensor::to_int64() const {
+  return converted<std::int64_t>(*this);
+}
+
+void Tensor::check_in_place(DType wanted, std::size_t alignment) const {
+  if (dtype != wanted) {
+    throw Error(origin + " holds " + std::string(name(dtype)) + ", expected " +
+                std::string(name(wanted)));
+  }
+  if (reinterpret_cast<std::uintptr_t>(bytes.data()) % alignment != 0) {
+    throw Error(origin + ": its data are misaligned, not at a multiple of " +
+                std::to_string(alignment) + " bytes (write the file again to align them)");
+  }
+}
+
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path), file_(path) {
+  const auto fail = [&](const std::string& fact) { throw Error(path.string() + ": " + fact); };
+  const auto bytes = file_.bytes();
+  if (bytes.size() < length_size) {
+    fail("not a safetensors file: only " + std::to_string(bytes.size()) + " bytes");
+  }
+  std::uint64_t header_size;
+  std::memcpy(&header_size, bytes.data(), length_size);
+  if (header_size > max_header_size) {
+    fail("not a safetensors file: a header of " + std::to_string(header_size) +
+         " bytes, above the format's limit of " + std::to_string(max_header_size));
+  }
+  if (header_size > bytes.size() - length_size) {
+    fail("the header takes " + std::to_string(header_size) + " bytes, but only " +
+         std::to_string(bytes.size() - length_size) + " follow its length (truncated file?)");
+  }
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + length_size,
+                              header_size);
+  if (!text.starts_with('{')) fail("not a safetensors file: the header does not begin with '{'");
+  const auto data = bytes.subspan(length_size + header_size);
+
+  std::vector<Entry> entries;
+  for (const auto& [name, info] : parse_json(text, path.string()).items()) {
+    if (name == metadata_key) {
+      metadata_ = parse_metadata(info, path);
+    } else {
+      entries.push_back(parse_entry(name, info, tensor_origin(path, name)));
+    }
+  }
+  check_coverage(entries, data.size(), path);
+  for (Entry& entry : entries) {
+    tensors_.emplace(entry.name,
+                     Tensor{.origin = tensor_origin(path, entry.name),
+                            .dtype = entry.dtype,
+                            .shape = std::move(entry.shape),
+                            .bytes = data.subspan(entry.begin, entry.end - entry.begin)});
+  }
+}
+
+const Tensor& SafetensorsFile::at(std::string_view name) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) throw Error(path_.string() + ": no tensor " + quote(name));
+  return found->second;
+}
+
+const Tensor& SafetensorsFile::at(std::string_view name, const Shape& shape) const {
+  return checked_shape(at(name), shape);
+}
+
+std::vector<std::string> SafetensorsFile::names() const {
+  return keys(tensors_);
+}
+
+Checkpoint::Checkpoint(const std::filesystem::path& directory) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  if (!fs::exists(directory, ignored)) throw Error(directory.string() + ": no such directory");
+  if (!fs::is_directory(directory, ignored)) throw Error(directory.string() + ": not a directory");
+
+  source_ = directory / "model.safetensors";
+  if (fs::exists(source_, ignored)) {
+    const SafetensorsFile& file = files_.emplace_back(source_);
+    for (const std::string& name : file.names()) tensors_.emplace(name, &file.at(name));
+    return;
+  }
+  source_ = directory / "model.safetensors.index.json";
+  if (!fs::exists(source_, ignored)) {
+    throw Error(directory.string() +
+                ": has neither model.safetensors nor model.safetensors.index.json");
+  }
+
+  const auto fail = [&](const std::string& fact) { throw Error(source_.string() + ": " + fact); };
+  const json index = read_json(source_);
+  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object() ||
+      index["weight_map"].empty()) {
+    fail("has no 'weight_map' from tensor names to file names");
+  }
+  std::map<std::string, std::vector<std::string>> shards;  // file name -> its tensors
+  for (const auto& [name, file] : index["weight_map"].items()) {
+    // A plain name: an index must not lead out of its directory.
+    if (!file.is_string() || fs::path(file.get_ref<const std::string&>()).filename() != file ||
+        file == "" || file == "." || file == "..") {
+      fail("tensor " + quote(name) + " lies in " + show(file) + ", which is no plain file name");
+    }
+    shards[file].push_back(name);
+  }
+  files_.reserve(shards.size());
+  for (const auto& [shard, names] : shards) {
+    if (!fs::exists(directory / shard, ignored)) fail("the shard " + quote(shard) + " is missing");
+    const SafetensorsFile& file = files_.emplace_back(directory / shard);
+    for (const std::string& name : names) tensors_.emplace(name, &file.at(name));
+  }
+}
+
+const Tensor& Checkpoint::at(std::string_view name) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) throw Error(source_.string() + ": no tensor " + quote(name));
+  return *found->second;
+}
+
+const Tensor& Checkpoint::at(std::string_view name, const Shape& shape) const {
+  return checked_shape(at(name), shape);
+}
+
+std::vector<std::string> Checkpoint::names() const {
+  return keys(tensors_);
+}
+
+std::vector<std::filesystem::path> Checkpoint::files() const {
+  std::vector<std::filesystem::path> result;
+  for (const SafetensorsFile& file : files_) result.push_back(file.path());
+  return result;
+}
+
+std::uint64_t Checkpoint::total_bytes() const {
+  std::uint64_t total = 0;
+  for (const auto& [name, tensor] : tensors_) total += tensor->bytes.size();
+  return total;
+}
+
+void write_safetensors(const std::filesystem::path& path, std::vector<NamedTensor> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  std::sort(tensors.begin(), tensors.end(), [](const NamedTensor& a, const NamedTensor& b) {
+    const std::size_t a_size = size(a.dtype);
+    const std::size_t b_size = size(b.dtype);
+    return a_size != b_size ? a_size > b_size : a.name < b.name;
+  });
+
+  json header = json::object();
+  if (!metadata.empty()) header[std::string(metadata_key)] = metadata;
+  std::uint64_t offset = 0;
+  for (const NamedTensor& tensor : tensors) {
+    const auto fail = [&](const std::string& fact) {
+      throw Error(tensor_origin(path, tensor.name) + ": " + fact);
+    };
+    if (tensor.name == metadata_key) fail("the name is reserved");
+    if (header.contains(tensor.name)) fail("given twice");
+    if (byte_size(tensor.dtype, tensor.shape) != tensor.bytes.size()) {
+      fail(std::string(name(tensor.dtype)) + " x " + to_string(tensor.shape) + " does not take " +
+           std::to_string(tensor.bytes.size()) + " bytes");
+    }
+    const std::uint64_t end = offset + tensor.bytes.size();
+    header[tensor.name] = {
+        {"dtype", name(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    offset = end;
+  }
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const json::exception&) {
+    throw Error(path.string() + ": a tensor name or metadata that is not UTF-8");
+  }
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  if (text.size() > max_header_size) throw Error(path.string() + ": too many tensors for a header");
+
+  // Beside `path`, since a rename does not cross file systems; removed unless renamed.
+  struct Temporary {
+    std::filesystem::path path;
+    ~Temporary() {
+      std::error_code ignored;
+      std::filesystem::remove(path, ignored);
+    }
+  } temporary{path.string() + "." + std::to_string(::getpid()) + ".tmp"};
+  const auto fail = [&](const char* what) {
+    throw Error(path.string() + ": " + what + ": " + std::generic_category().message(errno));
+  };
+  std::ofstream out(temporary.path, std::ios::binary);
+  if (!out) fail("cannot create the file");
+  const auto write = [&](const void* data, std::size_t count) {
+    out.write(static_cast<const char*>(data), static_cast<std::streamsize>(count));
+  };
+  const std::uint64_t header_size = text.size();
+  write(&header_size, length_size);
+  write(text.data(), text.size());
+  for (const NamedTensor& tensor : tensors) write(tensor.bytes.data(), tensor.bytes.size());
+  out.close();
+  if (!out) fail("cannot write the file");
+  if (std::rename(temporary.path.c_str(), path.c_str()) != 0) fail("cannot replace the file");
+}
+
+}  // namespace olmoe

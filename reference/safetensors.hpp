@@ -1,0 +1,157 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "float16.hpp"
+#include "mapped_file.hpp"
+
+namespace olmoe {
+
+/// The element types read and written. A file with any other is refused.
+enum class DType { F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL };
+
+/// The format's name of `dtype`: "F64" ... "BOOL".
+std::string_view name(DType dtype);
+
+/// Bytes per element.
+std::size_t size(DType dtype);
+
+/// The DType that stores the C++ type T. BOOL has none: a stored byte may be neither 0 nor 1.
+template <class T>
+consteval DType dtype_of() {
+  if constexpr (std::is_same_v<T, double>) return DType::F64;
+  if constexpr (std::is_same_v<T, float>) return DType::F32;
+  if constexpr (std::is_same_v<T, Half>) return DType::F16;
+  if constexpr (std::is_same_v<T, BFloat16>) return DType::BF16;
+  if constexpr (std::is_same_v<T, std::int64_t>) return DType::I64;
+  if constexpr (std::is_same_v<T, std::int32_t>) return DType::I32;
+  if constexpr (std::is_same_v<T, std::int16_t>) return DType::I16;
+  if constexpr (std::is_same_v<T, std::int8_t>) return DType::I8;
+  if constexpr (std::is_same_v<T, std::uint8_t>) return DType::U8;
+  throw "no DType stores this type";  // reached only in a failing compilation
+}
+
+/// Extents, outermost first; empty for a scalar.
+using Shape = std::vector<std::int64_t>;
+
+/// "[2, 3]"
+std::string to_string(const Shape& shape);
+
+/// A row-major tensor in a SafetensorsFile's mapping: valid while that file lives (moving the file
+/// keeps it valid). The bytes are little-endian and, in files of some writers, at any address.
+struct Tensor {
+  std::string origin;  ///< "FILE: tensor 'NAME'", the start of a message about it
+  DType dtype;
+  Shape shape;
+  std::span<const std::byte> bytes;
+
+  /// Number of elements.
+  std::size_t count() const { return bytes.size() / size(dtype); }
+
+  /// The elements in place. Error if T does not store dtype or the data is misaligned for T.
+  template <class T>
+  std::span<const T> as() const {
+    check_in_place(dtype_of<T>(), alignof(T));
+    return {reinterpret_cast<const T*>(bytes.data()), count()};
+  }
+
+  /// The elements as a copy, from any dtype and alignment. F64, I64 and I32 are rounded to float,
+  /// I64 to double; BOOL becomes 0 or 1.
+  std::vector<float> to_float() const;
+  std::vector<double> to_double() const;
+  /// As above, from the integer dtypes and BOOL only: Error for the others.
+  std::vector<std::int64_t> to_int64() const;
+
+ private:
+  void check_in_place(DType wanted, std::size_t alignment) const;
+};
+
+/// A safetensors file, mapped read-only. Opening it checks the whole header: every tensor lies
+/// within the file, matches dtype x shape, and together they cover the data exactly once.
+/// Move-only.
+class SafetensorsFile {
+ public:
+  /// Throws Error if the file cannot be read or breaks the format.
+  explicit SafetensorsFile(const std::filesystem::path& path);
+  static SafetensorsFile open(const std::filesystem::path& path) { return SafetensorsFile(path); }
+
+  bool contains(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
+  /// Error, naming file and tensor, if there is none.
+  const Tensor& at(std::string_view name) const;
+  /// As at(name); Error also if its shape is not `shape`.
+  const Tensor& at(std::string_view name, const Shape& shape) const;
+  /// Sorted.
+  std::vector<std::string> names() const;
+
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  MappedFile file_;
+  std::map<std::string, Tensor, std::less<>> tensors_;
+  std::map<std::string, std::string> metadata_;
+};
+
+/// The weights of a model directory: model.safetensors, or else the shards that
+/// model.safetensors.index.json names.
+class Checkpoint {
+ public:
+  /// Throws Error if `directory` holds neither, or a file is missing, malformed or lacks a tensor
+  /// that the index expects of it.
+  explicit Checkpoint(const std::filesystem::path& directory);
+  static Checkpoint open(const std::filesystem::path& directory) { return Checkpoint(directory); }
+
+  bool contains(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
+  /// Error, naming file and tensor, if there is none or its shape is not `shape`.
+  const Tensor& at(std::string_view name, const Shape& shape) const;
+  const Tensor& at(std::string_view name) const;
+  /// Sorted. With an index, the tensors it names.
+  std::vector<std::string> names() const;
+
+  /// The weight files, sorted.
+  std::vector<std::filesystem::path> files() const;
+  /// Bytes of all tensors in names().
+  std::uint64_t total_bytes() const;
+
+ private:
+  std::filesystem::path source_;  // the single file or the index
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string, const Tensor*, std::less<>> tensors_;
+};
+
+/// What write_safetensors writes: `bytes` holds shape x dtype, row-major, and must outlive the
+/// call.
+struct NamedTensor {
+  std::string name;
+  DType dtype;
+  Shape shape;
+  std::span<const std::byte> bytes;
+
+  template <class T>
+  static NamedTensor of(std::string name, Shape shape, std::span<const T> values) {
+    return {std::move(name), dtype_of<T>(), std::move(shape), std::as_bytes(values)};
+  }
+  template <class T>
+  static NamedTensor of(std::string name, Shape shape, const std::vector<T>& values) {
+    return of(std::move(name), std::move(shape), std::span<const T>(values));
+  }
+};
+
+/// Writes a safetensors file under a temporary name beside `path` and renames it: `path` holds
+/// either what it held or the whole new file. Larger element types come first, then names in order,
+/// so that every tensor is aligned and equal input gives equal bytes. Throws Error for a repeated
+/// or reserved name, bytes that do not match dtype x shape, and any failure to write.
+void write_safetensors(const std::filesystem::path& path, std::vector<NamedTensor> tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace olmoe
