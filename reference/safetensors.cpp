@@ -7,11 +7,11 @@
 #include <bit>
 #include <cerrno>
 #include <concepts>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <limits>
 #include <optional>
-#include <set>
 #include <system_error>
 #include <tuple>
 
@@ -353,19 +353,25 @@ Checkpoint::Checkpoint(const std::filesystem::path& directory) {
     fail("has no 'weight_map' from tensor names to file names");
   }
   std::map<std::string, std::vector<std::string>> shards;  // file name -> its tensors
-  for (const auto& [name, file] : index["weight_map"].items()) {
-    // A plain name: an index must not lead out of its directory.
-    if (!file.is_string() || fs::path(file.get_ref<const std::string&>()).filename() != file ||
-        file == "" || file == "." || file == "..") {
-      fail("tensor " + quote(name) + " lies in " + show(file) + ", which is no plain file name");
+  for (const auto& [name, value] : index["weight_map"].items()) {
+    const std::string shard = value.is_string() ? value.get<std::string>() : "";
+    // An index must not lead out of its directory.
+    if (fs::path(shard).filename() != shard || shard.empty() || shard == "." || shard == "..") {
+      fail("places tensor " + quote(name) + " in " + show(value) + ", no plain file name");
     }
-    shards[file].push_back(name);
+    shards[shard].push_back(name);
   }
   files_.reserve(shards.size());
   for (const auto& [shard, names] : shards) {
     if (!fs::exists(directory / shard, ignored)) fail("the shard " + quote(shard) + " is missing");
     const SafetensorsFile& file = files_.emplace_back(directory / shard);
-    for (const std::string& name : names) tensors_.emplace(name, &file.at(name));
+    for (const std::string& name : names) {
+      if (!file.contains(name)) {
+        throw Error(file.path().string() + ": no tensor " + quote(name) + ", which " +
+                    source_.filename().string() + " places there");
+      }
+      tensors_.emplace(name, &file.at(name));
+    }
   }
 }
 

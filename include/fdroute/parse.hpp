@@ -125,6 +125,8 @@ inline AnyRouter parse_router(std::string_view policy, int experts, const Tabula
                               SoftmaxWeights weights) {
   try {
     return PolicyParser(policy, experts, table, weights).parse();
+  } catch (const NullMismatch&) {
+    throw;
   } catch (const std::invalid_argument& error) {
     const std::string fact = error.what();
     if (fact.starts_with("policy '")) throw;
@@ -143,9 +145,11 @@ inline AnyRouter parse_router(std::string_view policy, int experts, const Tabula
 ///
 /// What the string leaves out takes the value shown; temperature and renormalize take those of
 /// `weights`, a model's own convention. A score left out is the one that the null was fitted on, or
-/// zscore with null=normal. Throws std::invalid_argument: a malformed string is quoted with the
-/// position of the fault and what is accepted there; a value out of range with the policy's own
-/// message. Without a table, a policy that needs one must say null=normal.
+/// zscore with null=normal. Without a table, a policy that needs one must say null=normal.
+///
+/// Throws std::invalid_argument. A malformed string is quoted with the position of the fault and
+/// what is accepted there, a value out of range with the policy's own message. A null fitted on
+/// another score is a NullMismatch.
 inline AnyRouter parse_router(std::string_view policy, int experts, SoftmaxWeights weights = {}) {
   return detail::parse_router(policy, experts, nullptr, weights);
 }

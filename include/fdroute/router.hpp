@@ -27,13 +27,19 @@
 
 namespace fdroute::inline v0 {
 
+/// Thrown when a router is given a null distribution that was fitted on another score than its own.
+struct NullMismatch : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+
 /// Router: logits to selected experts and their weights.
 ///
 ///     logits --score--> scores --null--> p-values --rule--> count --bounds--> the `count` largest
 ///     logits (equal logits: lower index first) --weights--> routing
 ///
 /// Built once per MoE layer and null distribution, then immutable: any number of threads may route
-/// with one. Construction validates every part and throws std::invalid_argument. Routing is
+/// with one. Construction validates every part and throws std::invalid_argument, or
+/// NullMismatch, which is one. Routing is
 /// noexcept, allocates nothing, and a token's result depends on that token's logits alone.
 ///
 /// * NaN logits count among the p-values (as 1) and rank below all numbers; -inf, a masked expert,
@@ -150,9 +156,9 @@ requires NullDistribution<N> ||(std::same_as<N, NoNull>&& FixedCountRule<R>)clas
     bounds_.validate(experts_);
     if constexpr (FittedNull<N>) {
       if (std::string_view(null_.fitted_on()) != S::name)
-        throw std::invalid_argument("Router: the null distribution was fitted on score '" +
-                                    std::string(null_.fitted_on()) + "', the router uses '" +
-                                    std::string(S::name) + "'");
+        throw NullMismatch("Router: the null distribution was fitted on score '" +
+                           std::string(null_.fitted_on()) + "', the router uses '" +
+                           std::string(S::name) + "'");
     }
   }
 

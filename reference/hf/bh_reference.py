@@ -191,7 +191,7 @@ def route(logits: torch.Tensor, policy: BhPolicy, null, renormalize: bool) -> Ro
         raise ValueError(f"max_k is {policy.max_k} but there are {m} experts")
     p = null(scores(logits, policy.score))
     counts = step_up(p, policy.alpha).clamp(policy.min_k, policy.max_k)
-    order = logits.sort(-1, descending=True, stable=True).indices[:, : policy.max_k]
+    order = torch.sort(logits, dim=-1, descending=True, stable=True).indices[:, : policy.max_k]
     weights = logits.softmax(-1).gather(-1, order)
     kept = torch.arange(policy.max_k, device=logits.device) < counts.unsqueeze(-1)
     weights = torch.where(kept, weights, torch.zeros_like(weights))

@@ -1,0 +1,115 @@
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "batch.hpp"
+#include "commands.hpp"
+#include "error.hpp"
+#include "safetensors.hpp"
+#include "tokenizer.hpp"
+
+namespace olmoe {
+namespace {
+
+struct LogitsOptions {
+  std::string model;
+  std::string ids;
+  std::string text;
+  std::string out;
+  RouteOptions route;
+};
+
+/// An array of ids, or an array of such arrays, all of one length.
+TokenBatch batch_from_json(const std::string& path) {
+  std::ifstream stream(path);
+  if (!stream) throw Error(path + ": cannot be opened");
+  nlohmann::json json;
+  try {
+    json = nlohmann::json::parse(stream);
+  } catch (const nlohmann::json::parse_error& error) {
+    throw Error(path + ": not JSON, at byte " + std::to_string(error.byte));
+  }
+  if (!json.is_array()) throw Error(path + ": an array of token ids is expected");
+  if (json.empty() || !json.front().is_array()) json = nlohmann::json::array({json});
+
+  TokenBatch batch;
+  batch.origin = path;
+  batch.sequences = static_cast<std::int64_t>(json.size());
+  batch.length = static_cast<std::int64_t>(json.front().size());
+  for (const nlohmann::json& sequence : json) {
+    if (!sequence.is_array() || static_cast<std::int64_t>(sequence.size()) != batch.length)
+      throw Error(path + ": the sequences differ in length");
+    for (const nlohmann::json& id : sequence) {
+      if (!id.is_number_integer() || id < 0 || id > std::numeric_limits<std::int32_t>::max())
+        throw Error(path + ": " + id.dump() + " is no token id");
+      batch.ids.push_back(id.get<std::int32_t>());
+    }
+  }
+  return batch;
+}
+
+TokenBatch read_batch(const LogitsOptions& options) {
+  if (!options.ids.empty()) {
+    if (std::filesystem::path(options.ids).extension() == ".safetensors")
+      return token_batch(SafetensorsFile(options.ids).at("input_ids"));
+    return batch_from_json(options.ids);
+  }
+  const Tokenizer tokenizer =
+      Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
+  TokenBatch batch{.origin = "--text", .ids = tokenizer.encode(options.text), .sequences = 1};
+  batch.length = static_cast<std::int64_t>(batch.ids.size());
+  return batch;
+}
+
+void run_logits(const LogitsOptions& options) {
+  const Model model(options.model);
+  const auto routers = options.route.routers(options.model, model.config());
+  const TokenBatch batch = read_batch(options);
+  if (batch.ids.empty()) throw Error(batch.origin + ": no tokens");
+  const BatchResult result = run_batch(model, batch, routers);
+
+  const std::int64_t tokens = batch.sequences * batch.length;
+  std::vector<NamedTensor> tensors;
+  tensors.push_back(NamedTensor::of(
+      "logits", {batch.sequences, batch.length, model.config().vocab_size}, result.logits));
+  for (std::size_t l = 0; l < result.trace.routing.size(); ++l) {
+    const ExecutedRouting& routing = result.trace.routing[l];
+    const std::string suffix = "." + std::to_string(l);
+    tensors.push_back(NamedTensor::of("router_logits" + suffix,
+                                      {tokens, model.config().num_experts}, routing.logits));
+    tensors.push_back(NamedTensor::of("expert_counts" + suffix, {tokens}, routing.counts));
+    tensors.push_back(
+        NamedTensor::of("selected_experts" + suffix, {tokens, routing.capacity}, routing.experts));
+    tensors.push_back(
+        NamedTensor::of("routing_weights" + suffix, {tokens, routing.capacity}, routing.weights));
+  }
+  write_safetensors(options.out, tensors, {{"route", routers.front().policy()}});
+}
+
+}  // namespace
+
+void add_logits(CLI::App& app) {
+  CLI::App& command =
+      *app.add_subcommand("logits", "Write the logits of token sequences to a file");
+  const auto options = std::make_shared<LogitsOptions>();
+  add_model_option(command, options->model);
+  CLI::Option_group& input = *command.add_option_group("input");
+  input
+      .add_option("--ids", options->ids,
+                  "JSON array of ids (or of arrays), or a .safetensors file with input_ids")
+      ->type_name("FILE");
+  input.add_option("--text", options->text, "Text, encoded by the model's tokenizer");
+  input.require_option(1);
+  command.add_option("--out", options->out, "safetensors file to write")
+      ->required()
+      ->type_name("FILE");
+  options->route.add_to(command);
+  add_threads_option(command);
+  command.callback([options] { run_logits(*options); });
+}
+
+}  // namespace olmoe

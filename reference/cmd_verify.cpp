@@ -1,0 +1,228 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "batch.hpp"
+#include "commands.hpp"
+#include "error.hpp"
+#include "generation.hpp"
+#include "routing.hpp"
+#include "sha256.hpp"
+
+namespace olmoe {
+namespace {
+
+struct VerifyOptions {
+  std::string model;
+  std::string capture;
+  std::string nulls;
+  double atol = 1e-4;
+};
+
+/// Compares arrays with a capture's, prints a line for each, and remembers whether all agreed.
+class Comparison {
+ public:
+  Comparison(const SafetensorsFile& capture, double atol) : capture_(capture), atol_(atol) {
+    std::printf("%-26s %-18s %12s %12s\n", "tensor", "shape", "max |diff|", "rel. error");
+  }
+
+  bool passed() const { return passed_; }
+
+  /// Floats, within atol, or within atol times the largest reference value where `scaled`.
+  void close(const std::string& name, std::span<const float> actual, bool scaled) {
+    const Tensor& tensor = capture_.at(name);
+    const std::vector<float> expected = tensor.to_float();
+    check_size(tensor, actual.size());
+    double largest = 0.0;
+    double difference = 0.0;
+    double squares = 0.0;
+    double square_differences = 0.0;
+    bool comparable = true;
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const auto e = static_cast<double>(expected[i]);
+      const double d = std::abs(static_cast<double>(actual[i]) - e);
+      comparable = comparable && std::isfinite(d);
+      largest = std::max(largest, std::abs(e));
+      difference = std::max(difference, d);
+      squares += e * e;
+      square_differences += d * d;
+    }
+    const double tolerance = scaled ? atol_ * std::max(1.0, largest) : atol_;
+    const double relative = squares > 0.0 ? std::sqrt(square_differences / squares) : 0.0;
+    std::printf("%-26s %-18s %12.2e %12.2e  ", name.c_str(), to_string(tensor.shape).c_str(),
+                difference, relative);
+    verdict(comparable && difference <= tolerance);
+  }
+
+  /// Integers, all equal.
+  void equal(const std::string& name, std::span<const std::int32_t> actual) {
+    const Tensor& tensor = capture_.at(name);
+    const std::vector<std::int64_t> expected = tensor.to_int64();
+    check_size(tensor, actual.size());
+    const bool same = std::equal(expected.begin(), expected.end(), actual.begin());
+    std::int64_t differing = 0;
+    for (std::size_t i = 0; i < expected.size(); ++i) differing += expected[i] != actual[i];
+    std::printf("%-26s %-18s %5lld of %zu differ       ", name.c_str(),
+                to_string(tensor.shape).c_str(), static_cast<long long>(differing),
+                expected.size());
+    verdict(same);
+  }
+
+  /// The most likely next token at every position.
+  void argmax(const std::string& name, std::span<const float> actual, std::size_t vocabulary) {
+    const std::vector<float> expected = capture_.at(name).to_float();
+    std::size_t agreeing = 0;
+    const std::size_t tokens = expected.size() / vocabulary;
+    const auto most_likely = [&](std::span<const float> logits, std::size_t token) {
+      const auto row = logits.subspan(token * vocabulary, vocabulary);
+      return std::max_element(row.begin(), row.end()) - row.begin();
+    };
+    for (std::size_t t = 0; t < tokens; ++t)
+      agreeing += most_likely(expected, t) == most_likely(actual, t) ? 1 : 0;
+    std::printf("%-26s %-18s %5zu of %zu agree        ", (name + " argmax").c_str(), "", agreeing,
+                tokens);
+    verdict(agreeing == tokens);
+  }
+
+  void fact(const std::string& what, const std::string& detail, bool good) {
+    std::printf("%-26s %-44s  ", what.c_str(), detail.c_str());
+    verdict(good);
+  }
+
+ private:
+  void verdict(bool good) {
+    std::puts(good ? "ok" : "FAILED");
+    passed_ = passed_ && good;
+  }
+
+  static void check_size(const Tensor& tensor, std::size_t actual) {
+    if (tensor.count() != actual)
+      throw Error(tensor.origin + " has shape " + to_string(tensor.shape) + ", " +
+                  std::to_string(tensor.count()) + " elements; the model computes " +
+                  std::to_string(actual));
+  }
+
+  const SafetensorsFile& capture_;
+  double atol_;
+  bool passed_ = true;
+};
+
+std::string metadata(const SafetensorsFile& capture, const std::string& key) {
+  const auto found = capture.metadata().find(key);
+  if (found == capture.metadata().end())
+    throw Error(capture.path().string() + ": metadata lacks '" + key + "'");
+  return found->second;
+}
+
+/// The files the capture was made from must be the files at hand: a changed weight may belong to an
+/// expert that no captured token reached.
+void verify_files(const std::string& model, const SafetensorsFile& capture,
+                  Comparison& comparison) {
+  const auto json = nlohmann::json::parse(metadata(capture, "sha256"), nullptr, false);
+  if (!json.is_object() || json.empty())
+    throw Error(capture.path().string() + ": metadata 'sha256' is not an object of checksums");
+  for (const auto& [file, expected] : json.items()) {
+    const std::string actual = sha256_file(std::filesystem::path(model) / file);
+    const bool same = expected.is_string() && expected.get<std::string>() == actual;
+    comparison.fact(file, "sha256 " + actual.substr(0, 16) + "..." + (same ? "" : " is another"),
+                    same);
+  }
+}
+
+/// Runs one policy on the capture's input and compares all that the capture holds of it, its names
+/// prefixed with `prefix`.
+void verify_policy(const Model& model, const SafetensorsFile& capture, const std::string& prefix,
+                   std::span<const fdroute::AnyRouter> routers, Comparison& comparison) {
+  const TokenBatch batch = token_batch(capture.at("input_ids"));
+  const BatchResult result = run_batch(model, batch, routers);
+  const auto vocabulary = static_cast<std::size_t>(model.config().vocab_size);
+
+  comparison.close(prefix + "logits", result.logits, false);
+  comparison.argmax(prefix + "logits", result.logits, vocabulary);
+  for (std::size_t i = 0; i < result.trace.hidden_states.size(); ++i) {
+    const std::string name = prefix + "hidden_states." + std::to_string(i);
+    if (capture.contains(name)) comparison.close(name, result.trace.hidden_states[i], true);
+  }
+  for (std::size_t l = 0; l < result.trace.routing.size(); ++l) {
+    const ExecutedRouting& routing = result.trace.routing[l];
+    const std::string suffix = "." + std::to_string(l);
+    comparison.close(prefix + "router_logits" + suffix, routing.logits, true);
+    if (capture.contains(prefix + "expert_counts" + suffix)) {
+      comparison.equal(prefix + "expert_counts" + suffix, routing.counts);
+      comparison.equal(prefix + "selected_experts" + suffix, routing.experts);
+      comparison.close(prefix + "routing_weights" + suffix, routing.weights, false);
+    }
+  }
+
+  const Tensor& greedy = capture.at(prefix + "greedy_ids");
+  const TokenBatch expected = token_batch(greedy);
+  std::vector<std::int32_t> generated;
+  const GenerationOptions options{.max_new_tokens = static_cast<int>(expected.length),
+                                  .stop_at_eos = false};
+  ExpertCounter counter;
+  for (const ExecutedRouting& routing : result.trace.routing) counter.add(routing.counts);
+  for (std::int64_t s = 0; s < batch.sequences; ++s)
+    generate(model, routers, batch.sequence(s), options,
+             [&](std::int32_t id) { generated.push_back(id); });
+  comparison.equal(prefix + "greedy_ids", generated);
+  std::printf("mean experts per token     %.3f\n", counter.mean());
+}
+
+void run_verify(const VerifyOptions& options) {
+  const Model model(options.model);
+  const SafetensorsFile capture(options.capture);
+  std::printf("%s against %s\n(transformers %s, torch %s)\n\n", options.model.c_str(),
+              options.capture.c_str(), metadata(capture, "transformers").c_str(),
+              metadata(capture, "torch").c_str());
+  Comparison comparison(capture, options.atol);
+  verify_files(options.model, capture, comparison);
+
+  std::printf("\nroute %s\n", native_policy);
+  verify_policy(model, capture, "", make_routers(model.config(), native_policy, {}), comparison);
+
+  if (capture.contains("bh.logits")) {
+    const std::string policy = metadata(capture, "bh.policy");
+    std::filesystem::path nulls = options.nulls;
+    const std::string recorded = metadata(capture, "bh.nulls");
+    if (nulls.empty() && !recorded.empty()) nulls = std::filesystem::path(options.model) / recorded;
+    std::printf("\nroute %s\n", policy.c_str());
+    verify_policy(model, capture, "bh.", make_routers(model.config(), policy, nulls), comparison);
+  }
+  if (!comparison.passed())
+    throw Error(options.capture + ": the model does not reproduce this capture");
+  std::printf("\nall within %g of transformers\n", options.atol);
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app) {
+  CLI::App& command =
+      *app.add_subcommand("verify", "Compare with what transformers computed (capture_hf.py)");
+  const auto options = std::make_shared<VerifyOptions>();
+  add_model_option(command, options->model);
+  command.add_option("--capture", options->capture, "Capture of this checkpoint")
+      ->required()
+      ->type_name("FILE");
+  command
+      .add_option("--nulls", options->nulls,
+                  "Null distributions of the BH part; default: the file that the capture names")
+      ->type_name("FILE");
+  command
+      .add_option("--atol", options->atol,
+                  "Tolerance: max |difference| of logits and weights; for router logits and hidden "
+                  "states, relative to their largest value if that is above 1")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("A");
+  add_threads_option(command);
+  command.callback([options] { run_verify(*options); });
+}
+
+}  // namespace olmoe

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <fdroute/any_router.hpp>
+#include <fdroute/dispatch.hpp>
+#include <span>
+#include <vector>
+
+#include "config.hpp"
+#include "ops.hpp"
+
+namespace olmoe {
+
+/// One expert: down(act(gate x) * up x).
+struct ExpertWeights {
+  Matrix gate, up, down;
+};
+
+/// The weights of one layer's mixture of experts.
+struct MoeWeights {
+  Matrix router;  ///< (experts, hidden)
+  std::vector<ExpertWeights> experts;
+};
+
+/// A mixture of experts as it was executed on some tokens.
+struct ExecutedRouting {
+  std::vector<float> logits;          ///< (tokens, experts)
+  std::vector<std::int32_t> experts;  ///< (tokens, capacity), -1 in the padding
+  std::vector<float> weights;         ///< (tokens, capacity), 0 in the padding
+  std::vector<std::int32_t> counts;   ///< (tokens)
+  int capacity = 0;
+};
+
+/// out = sum over each token's selected experts of weight * expert(x). x and out (tokens, hidden).
+/// `router` chooses; what it chose is left in `routing`. Experts run one after the other, each over
+/// all its tokens at once.
+void mix_experts(const Config& config, const MoeWeights& weights, const fdroute::AnyRouter& router,
+                 std::span<const float> x, ExecutedRouting& routing, std::span<float> out);
+
+}  // namespace olmoe

@@ -1,0 +1,149 @@
+#include "model.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <set>
+#include <string>
+
+#include "error.hpp"
+
+namespace olmoe {
+namespace {
+
+/// Hands out tensors by name and expected shape, and knows in the end which were never asked for.
+class Loader {
+ public:
+  explicit Loader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  Matrix matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
+    used_.insert(name);
+    return as_matrix(checkpoint_.at(name, {rows, cols}));
+  }
+
+  std::vector<float> vector(const std::string& name, std::int64_t n) {
+    used_.insert(name);
+    return checkpoint_.at(name, {n}).to_float();
+  }
+
+  /// A tensor that a checkpoint may contain though the model does not read it.
+  void ignore(const std::string& name) { used_.insert(name); }
+
+  void check_all_used() const {
+    for (const std::string& name : checkpoint_.names()) {
+      if (!used_.contains(name))
+        throw Error(checkpoint_.at(name).origin + " has no place in an OLMoE of this config");
+    }
+  }
+
+ private:
+  const Checkpoint& checkpoint_;
+  std::set<std::string> used_;
+};
+
+DecoderLayer load_layer(Loader& load, const Config& config, int index) {
+  const std::int64_t hidden = config.hidden_size;
+  const std::int64_t kv_width = std::int64_t{config.num_key_value_heads} * config.head_dim();
+  const std::string prefix = "model.layers." + std::to_string(index) + ".";
+  const std::string attention = prefix + "self_attn.";
+
+  DecoderLayer layer;
+  layer.input_norm = load.vector(prefix + "input_layernorm.weight", hidden);
+  layer.post_attention_norm = load.vector(prefix + "post_attention_layernorm.weight", hidden);
+
+  AttentionWeights& a = layer.attention;
+  a.q = load.matrix(attention + "q_proj.weight", hidden, hidden);
+  a.k = load.matrix(attention + "k_proj.weight", kv_width, hidden);
+  a.v = load.matrix(attention + "v_proj.weight", kv_width, hidden);
+  a.o = load.matrix(attention + "o_proj.weight", hidden, hidden);
+  if (config.attention_bias) {
+    a.q_bias = load.vector(attention + "q_proj.bias", hidden);
+    a.k_bias = load.vector(attention + "k_proj.bias", kv_width);
+    a.v_bias = load.vector(attention + "v_proj.bias", kv_width);
+    a.o_bias = load.vector(attention + "o_proj.bias", hidden);
+  }
+  a.q_norm = load.vector(attention + "q_norm.weight", hidden);
+  a.k_norm = load.vector(attention + "k_norm.weight", kv_width);
+
+  layer.moe.router = load.matrix(prefix + "mlp.gate.weight", config.num_experts, hidden);
+  for (int e = 0; e < config.num_experts; ++e) {
+    const std::string expert = prefix + "mlp.experts." + std::to_string(e) + ".";
+    layer.moe.experts.push_back(
+        {load.matrix(expert + "gate_proj.weight", config.intermediate_size, hidden),
+         load.matrix(expert + "up_proj.weight", config.intermediate_size, hidden),
+         load.matrix(expert + "down_proj.weight", hidden, config.intermediate_size)});
+  }
+  return layer;
+}
+
+}  // namespace
+
+Model::Model(const std::filesystem::path& directory)
+    : config_(Config::load(directory)), checkpoint_(directory), rotary_(config_) {
+  Loader load(checkpoint_);
+  embeddings_ = load.matrix("model.embed_tokens.weight", config_.vocab_size, config_.hidden_size);
+  for (int l = 0; l < config_.num_hidden_layers; ++l)
+    layers_.push_back(load_layer(load, config_, l));
+  norm_ = load.vector("model.norm.weight", config_.hidden_size);
+  if (config_.tie_word_embeddings) {
+    lm_head_ = embeddings_;
+    load.ignore("lm_head.weight");
+  } else {
+    lm_head_ = load.matrix("lm_head.weight", config_.vocab_size, config_.hidden_size);
+  }
+  load.check_all_used();
+}
+
+std::vector<float> Model::forward(std::span<const std::int32_t> ids, KvCache& cache,
+                                  std::span<const fdroute::AnyRouter> routers, LogitsOf logits_of,
+                                  ForwardTrace* trace) const {
+  const auto hidden = static_cast<std::size_t>(config_.hidden_size);
+  const std::size_t tokens = ids.size();
+  if (tokens == 0) throw Error("the prompt has no tokens");
+  if (cache.positions + static_cast<std::int64_t>(tokens) > config_.max_position_embeddings)
+    throw Error("a sequence of " +
+                std::to_string(cache.positions + static_cast<std::int64_t>(tokens)) +
+                " tokens exceeds max_position_embeddings, " +
+                std::to_string(config_.max_position_embeddings));
+  if (routers.size() != layers_.size())
+    throw Error(std::to_string(routers.size()) + " routers given for " +
+                std::to_string(layers_.size()) + " layers");
+
+  std::vector<float> x(tokens * hidden);
+  for (std::size_t t = 0; t < tokens; ++t) {
+    if (ids[t] < 0 || ids[t] >= config_.vocab_size)
+      throw Error("token id " + std::to_string(ids[t]) + " is outside the vocabulary of " +
+                  std::to_string(config_.vocab_size));
+    copy_row(embeddings_, ids[t], std::span(x).subspan(t * hidden, hidden));
+  }
+
+  cache.layers.resize(layers_.size());
+  if (trace != nullptr) trace->routing.resize(layers_.size());
+  std::vector<float> normed(x.size());
+  std::vector<float> branch(x.size());
+  ExecutedRouting untraced;
+  const auto add_branch = [&] {
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] += branch[i];
+  };
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    const DecoderLayer& layer = layers_[l];
+    if (trace != nullptr) trace->hidden_states.push_back(x);
+    rms_norm(layer.input_norm, config_.rms_norm_eps, x, normed);
+    attend(config_, layer.attention, rotary_, normed, cache.positions, cache.layers[l], branch);
+    add_branch();
+    rms_norm(layer.post_attention_norm, config_.rms_norm_eps, x, normed);
+    mix_experts(config_, layer.moe, routers[l], normed,
+                trace != nullptr ? trace->routing[l] : untraced, branch);
+    add_branch();
+  }
+  cache.positions += static_cast<std::int64_t>(tokens);
+
+  rms_norm(norm_, config_.rms_norm_eps, x, x);
+  if (trace != nullptr) trace->hidden_states.push_back(x);
+  std::span<const float> wanted(x);
+  if (logits_of == LogitsOf::last_token) wanted = wanted.last(hidden);
+  std::vector<float> logits(wanted.size() / hidden * static_cast<std::size_t>(config_.vocab_size));
+  linear(lm_head_, {}, wanted, logits);
+  return logits;
+}
+
+}  // namespace olmoe

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <fdroute/any_router.hpp>
+#include <filesystem>
+#include <span>
+#include <vector>
+
+#include "attention.hpp"
+#include "config.hpp"
+#include "experts.hpp"
+#include "safetensors.hpp"
+
+namespace olmoe {
+
+/// Keys and values of one sequence. Starts empty; Model::forward appends to it.
+struct KvCache {
+  std::vector<LayerCache> layers;
+  std::int64_t positions = 0;
+};
+
+/// What one call of Model::forward computed on the way, for whoever asks.
+struct ForwardTrace {
+  /// (layers + 1) x (tokens, hidden): the embeddings, each layer's output, the last of them after
+  /// the final norm, as transformers' output_hidden_states has it.
+  std::vector<std::vector<float>> hidden_states;
+  std::vector<ExecutedRouting> routing;  ///< one per layer
+};
+
+struct DecoderLayer {
+  std::vector<float> input_norm;
+  AttentionWeights attention;
+  std::vector<float> post_attention_norm;
+  MoeWeights moe;
+};
+
+/// An OLMoE decoder on the CPU. Weights stay in the mapped checkpoint; arithmetic is in float. A
+/// token's result does not depend on the number of tokens computed together, to the last bit.
+class Model {
+ public:
+  /// Opens a Hugging Face directory: config.json and weights. Throws Error if a file is missing or
+  /// malformed, a tensor is missing, of an unexpected name, or has another shape than the config
+  /// asks for.
+  explicit Model(const std::filesystem::path& directory);
+
+  const Config& config() const { return config_; }
+  const Checkpoint& checkpoint() const { return checkpoint_; }
+
+  enum class LogitsOf : std::uint8_t { every_token, last_token };
+
+  /// Runs `ids` after the tokens in `cache` and returns logits (tokens, vocabulary) or
+  /// (1, vocabulary). `routers` holds one router per layer. Throws Error for an empty `ids`, an id
+  /// outside the vocabulary, and more positions than the model was made for.
+  std::vector<float> forward(std::span<const std::int32_t> ids, KvCache& cache,
+                             std::span<const fdroute::AnyRouter> routers, LogitsOf logits_of,
+                             ForwardTrace* trace = nullptr) const;
+
+ private:
+  Config config_;
+  Checkpoint checkpoint_;
+  RotaryEmbedding rotary_;
+  Matrix embeddings_;
+  Matrix lm_head_;
+  std::vector<float> norm_;
+  std::vector<DecoderLayer> layers_;
+};
+
+}  // namespace olmoe

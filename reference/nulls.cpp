@@ -1,0 +1,72 @@
+#include "nulls.hpp"
+
+#include <charconv>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "error.hpp"
+#include "safetensors.hpp"
+
+namespace olmoe {
+namespace {
+
+std::string text_or(const SafetensorsFile& file, const std::string& key, std::string otherwise) {
+  const auto found = file.metadata().find(key);
+  return found == file.metadata().end() ? std::move(otherwise) : found->second;
+}
+
+template <class Integer>
+Integer integer_or_zero(const SafetensorsFile& file, const std::string& key) {
+  const std::string text = text_or(file, key, "0");
+  Integer value = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || stop != text.data() + text.size() || value < 0)
+    throw Error(file.path().string() + ": metadata '" + key + "' is not a count: '" + text + "'");
+  return value;
+}
+
+std::vector<double> column(const SafetensorsFile& file, const std::string& name) {
+  const Tensor& tensor = file.at(name);
+  if (tensor.shape.size() != 1)
+    throw Error(tensor.origin + " has shape " + to_string(tensor.shape) + "; one axis is expected");
+  return tensor.to_double();
+}
+
+}  // namespace
+
+std::vector<fdroute::TabulatedNull> load_nulls(const std::filesystem::path& path, int layers) {
+  const SafetensorsFile file(path);
+  const bool cdf_form = file.contains("layer.0.cdf");
+  fdroute::NullProvenance provenance{
+      .score = text_or(file, "score", cdf_form ? "logit" : ""),
+      .model = text_or(file, "model", ""),
+      .trim = integer_or_zero<int>(file, "trim"),
+      .tokens = integer_or_zero<std::int64_t>(file, "tokens"),
+  };
+  if (provenance.score.empty())
+    throw Error(path.string() + ": metadata does not say which 'score' the tables were fitted on");
+
+  std::vector<fdroute::TabulatedNull> nulls;
+  for (int l = 0; l < layers; ++l) {
+    const std::string prefix = "layer." + std::to_string(l) + ".";
+    provenance.layer = l;
+    try {
+      nulls.push_back(
+          cdf_form
+              ? fdroute::TabulatedNull::from_cdf(column(file, prefix + "x"),
+                                                 column(file, prefix + "cdf"), provenance)
+              : fdroute::TabulatedNull::from_log_survival(
+                    column(file, prefix + "score"), column(file, prefix + "log_sf"), provenance));
+    } catch (const std::invalid_argument& error) {
+      throw Error(path.string() + ": layer " + std::to_string(l) + ": " + error.what());
+    }
+  }
+  const std::string beyond = "layer." + std::to_string(layers) + (cdf_form ? ".cdf" : ".log_sf");
+  if (file.contains(beyond))
+    throw Error(path.string() + ": holds tables for more than the model's " +
+                std::to_string(layers) + " layers");
+  return nulls;
+}
+
+}  // namespace olmoe

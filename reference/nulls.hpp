@@ -1,0 +1,20 @@
+#pragma once
+
+#include <fdroute/null/tabulated.hpp>
+#include <filesystem>
+#include <vector>
+
+namespace olmoe {
+
+/// Reads one null distribution per layer, for `layers` layers, from a safetensors file of either
+/// form:
+///
+/// * `layer.{l}.score`, `layer.{l}.log_sf`: log survival on an ascending grid; metadata names the
+///   `score`, and may give `trim`, `model`, `tokens`;
+/// * `layer.{l}.x`, `layer.{l}.cdf`: cumulative distribution of raw logits.
+///
+/// Throws Error, naming file and layer, if a layer is missing, the layers differ in form, or a
+/// table is not what fdroute::TabulatedNull accepts.
+std::vector<fdroute::TabulatedNull> load_nulls(const std::filesystem::path& path, int layers);
+
+}  // namespace olmoe

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <fdroute/any_router.hpp>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "config.hpp"
+
+namespace olmoe {
+
+/// The policy that stands for what the model itself does: TopK of num_experts_per_tok, renormalised
+/// if norm_topk_prob.
+inline constexpr const char* native_policy = "native";
+
+/// One router per layer for a policy string: `native` or what fdroute::parse_router accepts, with
+/// temperature and renormalisation the model's own unless the string says otherwise. `nulls` is a
+/// nulls file, or empty for none. Throws std::invalid_argument for a policy string that cannot be
+/// (the caller's usage), Error for a nulls file that cannot serve it.
+std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::string& policy,
+                                             const std::filesystem::path& nulls);
+
+/// The number of experts selected per token and layer, by the counts of the routings executed.
+class ExpertCounter {
+ public:
+  void add(const std::vector<std::int32_t>& counts);
+  double mean() const { return static_cast<double>(experts_) / static_cast<double>(rows_); }
+
+ private:
+  std::int64_t experts_ = 0;
+  std::int64_t rows_ = 0;
+};
+
+}  // namespace olmoe
