@@ -164,7 +164,6 @@ std::map<std::string, std::string> parse_metadata(const json& metadata,
   return metadata.get<std::map<std::string, std::string>>();
 }
 
-// Where a float is wanted: to_float of float16.hpp for its types, a rounding for the rest.
 template <class To, class From>
 To convert(From value) {
   if constexpr (std::same_as<From, Half> || std::same_as<From, BFloat16>) {
@@ -296,8 +295,9 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
   if (!text.starts_with('{')) fail("not a safetensors file: the header does not begin with '{'");
   const auto data = bytes.subspan(length_size + header_size);
 
+  const json header = parse_json(text, path.string());
   std::vector<Entry> entries;
-  for (const auto& [name, info] : parse_json(text, path.string()).items()) {
+  for (const auto& [name, info] : header.items()) {
     if (name == metadata_key) {
       metadata_ = parse_metadata(info, path);
     } else {

@@ -43,7 +43,7 @@ consteval DType dtype_of() {
 /// Extents, outermost first; empty for a scalar.
 using Shape = std::vector<std::int64_t>;
 
-/// "[2, 3]"
+/// "[2,3]"
 std::string to_string(const Shape& shape);
 
 /// A row-major tensor in a SafetensorsFile's mapping: valid while that file lives (moving the file
@@ -103,13 +103,17 @@ class SafetensorsFile {
 };
 
 /// The weights of a model directory: model.safetensors, or else the shards that
-/// model.safetensors.index.json names.
+/// model.safetensors.index.json names. Move-only.
 class Checkpoint {
  public:
   /// Throws Error if `directory` holds neither, or a file is missing, malformed or lacks a tensor
   /// that the index expects of it.
   explicit Checkpoint(const std::filesystem::path& directory);
   static Checkpoint open(const std::filesystem::path& directory) { return Checkpoint(directory); }
+
+  // std::vector would otherwise declare a copy that cannot be compiled.
+  Checkpoint(Checkpoint&&) = default;
+  Checkpoint& operator=(Checkpoint&&) = default;
 
   bool contains(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
   /// Error, naming file and tensor, if there is none or its shape is not `shape`.

@@ -5,6 +5,8 @@
 #include <span>
 #include <string_view>
 
+#include "fdroute/null/none.hpp"
+
 namespace fdroute::inline v0 {
 
 /// A type logits may be stored in: anything that converts to float, implicitly or explicitly.
@@ -57,12 +59,24 @@ concept Rule = std::copyable<R> && requires(const R& rule, std::span<const doubl
   noexcept->std::same_as<int>;
 };
 
+/// A rule that reads no p-values but the token's logits in descending order, shape (experts): the
+/// probability rules (TopP, RelativeThreshold). NaN stands last; some logit is a number.
+template <class R>
+concept LogitRule = std::copyable<R> && requires(const R& rule, std::span<const float> logits) {
+  { rule(logits) }
+  noexcept->std::same_as<int>;
+};
+
 /// A rule whose count depends on nothing but the number of experts: it needs no p-values.
 template <class R>
 concept FixedCountRule = Rule<R> && requires(const R& rule, int experts) {
   { rule.count(experts) }
   noexcept->std::same_as<int>;
 };
+
+/// A rule that needs neither a score nor a null distribution.
+template <class R>
+concept NullFreeRule = FixedCountRule<R> || LogitRule<R>;
 
 /// A step-up rule: the largest k with p(k) <= critical_value(k, experts), or 0. Critical values
 /// must not decrease in k. Such a rule is evaluated without p-values (see
@@ -72,6 +86,10 @@ concept StepUpRule = Rule<R> && requires(const R& rule, int k, int experts) {
   { rule.critical_value(k, experts) }
   noexcept->std::same_as<double>;
 };
+
+/// The null distribution that rule R takes: any if R reads p-values, NoNull if R reads none.
+template <class N, class R>
+concept NullFor = (Rule<R> && NullDistribution<N>) || (NullFreeRule<R> && std::same_as<N, NoNull>);
 
 /// Routing weights: fills `weights[i]` for the selected `experts[i]` from the token's logits, shape
 /// (experts). Logits may be anything but all non-finite; selected ids are in descending logit

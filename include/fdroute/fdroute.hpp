@@ -18,6 +18,8 @@
 #include "fdroute/score/logit.hpp"
 #include "fdroute/score/zscore.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
+#include "fdroute/selection/relative_threshold.hpp"
+#include "fdroute/selection/top_p.hpp"
 #include "fdroute/selection/topk.hpp"
 #include "fdroute/version.hpp"
 #include "fdroute/views.hpp"

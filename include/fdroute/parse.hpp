@@ -16,6 +16,8 @@
 #include "fdroute/score/logit.hpp"
 #include "fdroute/score/zscore.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
+#include "fdroute/selection/relative_threshold.hpp"
+#include "fdroute/selection/top_p.hpp"
 #include "fdroute/selection/topk.hpp"
 
 namespace fdroute::inline v0 {
@@ -31,17 +33,20 @@ class PolicyParser {
 
   AnyRouter parse() {
     const std::string_view name = arguments_.name();
-    if (name == "topk") return top_k();
+    if (name == "topk") return without_null(TopK{number("k", 8)});
+    if (name == "top_p") return without_null(TopP{number("p", 0.9)});
+    if (name == "relative") return without_null(RelativeThreshold{number("t", 0.1)});
     if (name == "bh") return with_null(BenjaminiHochberg{number("alpha", 0.05)});
-    arguments_.fail(0, "unknown policy '" + std::string(name) + "'; accepted are topk, bh");
+    arguments_.fail(
+        0, "unknown policy '" + std::string(name) + "'; accepted are topk, top_p, relative, bh");
   }
 
  private:
   using AnyScore = std::variant<Logit, LogSoftmax, ZScore>;
   using AnyNull = std::variant<TabulatedNull, NormalNull>;
 
-  AnyRouter top_k() {
-    const TopK rule{number("k", 8)};
+  template <NullFreeRule R>
+  AnyRouter without_null(R rule) {
     const ExpertBounds bounds = read_bounds();
     const SoftmaxWeights weights = read_weights();
     arguments_.finish();
@@ -138,10 +143,12 @@ inline AnyRouter parse_router(std::string_view policy, int experts, const Tabula
 
 /// Makes a router over `experts` experts from a policy string, `name[:key=value{,key=value}]`:
 ///
-///     topk   k=8
-///     bh     alpha=0.05  null=tabulated|normal  score=logit|log_softmax|zscore
-///            mean=0  sd=1   (with null=normal)
-///     both   min_k=1  max_k=experts  temperature  renormalize=true|false
+///     topk       k=8
+///     top_p      p=0.9
+///     relative   t=0.1
+///     bh         alpha=0.05  null=tabulated|normal  score=logit|log_softmax|zscore
+///                mean=0  sd=1   (with null=normal)
+///     all        min_k=1  max_k=experts  temperature  renormalize=true|false
 ///
 /// What the string leaves out takes the value shown; temperature and renormalize take those of
 /// `weights`, a model's own convention. A score left out is the one that the null was fitted on, or

@@ -19,6 +19,7 @@
 #include "fdroute/config.hpp"
 #include "fdroute/detail/critical_scores.hpp"
 #include "fdroute/detail/order.hpp"
+#include "fdroute/detail/text.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/null/none.hpp"
 #include "fdroute/score/logit.hpp"
@@ -49,8 +50,8 @@ struct NullMismatch : std::invalid_argument {
 ///   the rule.
 /// * A step-up rule is evaluated on critical scores computed at construction
 ///   (detail/critical_scores.hpp), with the same result as its definition on sorted p-values.
-template <Rule R, Score S = Logit, class N = NoNull, RoutingWeights W = SoftmaxWeights>
-requires NullDistribution<N> ||(std::same_as<N, NoNull>&& FixedCountRule<R>)class Router {
+template <class R, Score S = Logit, NullFor<R> N = NoNull, RoutingWeights W = SoftmaxWeights>
+class Router {
  public:
   /// A router over rows of `experts` logits, 1 <= experts <= max_experts.
   Router(int experts, R rule, S score, N null, W weights = {}, ExpertBounds bounds = {})
@@ -66,7 +67,7 @@ requires NullDistribution<N> ||(std::same_as<N, NoNull>&& FixedCountRule<R>)clas
 
   /// The same for a rule that looks at no p-value.
   explicit Router(int experts, R rule, W weights = {},
-                  ExpertBounds bounds = {}) requires std::same_as<N, NoNull>
+                  ExpertBounds bounds = {}) requires NullFreeRule<R>
       : Router(experts, std::move(rule), S{}, N{}, std::move(weights), bounds) {}
 
   int experts() const noexcept { return experts_; }
@@ -154,6 +155,12 @@ requires NullDistribution<N> ||(std::same_as<N, NoNull>&& FixedCountRule<R>)clas
     if constexpr (requires { null_.validate(); }) null_.validate();
     if constexpr (requires { weights_.validate(experts_); }) weights_.validate(experts_);
     bounds_.validate(experts_);
+    if constexpr (StepUpRule<R>) {
+      // p = 1 would be rejected, and with it masked experts and NaN.
+      if (const double largest = rule_.critical_value(experts_, experts_); !(largest < 1.0))
+        throw std::invalid_argument("Router: critical values must lie below 1, got " +
+                                    detail::to_text(largest));
+    }
     if constexpr (FittedNull<N>) {
       if (std::string_view(null_.fitted_on()) != S::name)
         throw NullMismatch("Router: the null distribution was fitted on score '" +
@@ -196,7 +203,7 @@ requires NullDistribution<N> ||(std::same_as<N, NoNull>&& FixedCountRule<R>)clas
       rank(std::max(row.count, 1));
     } else {
       rank(experts_);
-      row.count = bounded(count_from_p_values(row));
+      row.count = bounded(count_from_ranking(row));
     }
     weights_(logits, std::span<const std::int32_t>(row.experts.data(), at(row.count)),
              std::span<float>(row.weights.data(), at(row.count)));
@@ -206,14 +213,23 @@ requires NullDistribution<N> ||(std::same_as<N, NoNull>&& FixedCountRule<R>)clas
     return std::min(bounds_(std::clamp(count, 0, experts_)), experts_);
   }
 
-  int count_from_p_values(const Row& row) const noexcept {
-    const ScoreMap score = score_(std::span<const float>(row.logits.data(), at(experts_)));
-    PerExpert<double> p;
-    for (int i = 0; i < experts_; ++i) {
-      const float s = score(row.logits[at(row.experts[at(i)])]);
-      p[at(i)] = s > -std::numeric_limits<float>::infinity() ? null_(static_cast<double>(s)) : 1.0;
+  // The general path: the rule sees all logits, or all p-values, in selection order.
+  int count_from_ranking(const Row& row) const noexcept {
+    PerExpert<float> sorted;
+    for (int i = 0; i < experts_; ++i) sorted[at(i)] = row.logits[at(row.experts[at(i)])];
+    const std::span<const float> logits(sorted.data(), at(experts_));
+    if constexpr (LogitRule<R>) {
+      return rule_(logits);
+    } else {
+      const ScoreMap score = score_(std::span<const float>(row.logits.data(), at(experts_)));
+      PerExpert<double> p;
+      for (int i = 0; i < experts_; ++i) {
+        const float s = score(sorted[at(i)]);
+        p[at(i)] =
+            s > -std::numeric_limits<float>::infinity() ? null_(static_cast<double>(s)) : 1.0;
+      }
+      return rule_(std::span<const double>(p.data(), at(experts_)));
     }
-    return rule_(std::span<const double>(p.data(), at(experts_)));
   }
 
   template <class Id>
@@ -241,17 +257,17 @@ requires NullDistribution<N> ||(std::same_as<N, NoNull>&& FixedCountRule<R>)clas
   std::vector<float> critical_;  // step-up rules only: t_1 .. t_m
 };
 
-template <Rule R>
+template <class R>
 Router(int, R) -> Router<R>;
-template <FixedCountRule R, RoutingWeights W>
+template <class R, RoutingWeights W>
 Router(int, R, W) -> Router<R, Logit, NoNull, W>;
-template <FixedCountRule R, RoutingWeights W>
+template <class R, RoutingWeights W>
 Router(int, R, W, ExpertBounds) -> Router<R, Logit, NoNull, W>;
-template <Rule R, Score S, NullDistribution N>
+template <class R, Score S, class N>
 Router(int, R, S, N) -> Router<R, S, N>;
-template <Rule R, Score S, NullDistribution N, RoutingWeights W>
+template <class R, Score S, class N, RoutingWeights W>
 Router(int, R, S, N, W) -> Router<R, S, N, W>;
-template <Rule R, Score S, NullDistribution N, RoutingWeights W>
+template <class R, Score S, class N, RoutingWeights W>
 Router(int, R, S, N, W, ExpertBounds) -> Router<R, S, N, W>;
 
 }  // namespace fdroute::inline v0

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <span>
@@ -14,7 +15,7 @@ namespace fdroute::inline v0 {
 ///     score_j = (logit_j - mean) / sd,   sd^2 = (1/n) sum_i (logit_i - mean)^2
 ///
 /// over the token's n finite logits, in index order and in double; mean and 1/sd are rounded to
-/// float once. A row of equal logits has sd = 0: all its scores are 0.
+/// float once, 1/sd at most to the largest float. A row of equal logits has only scores of 0.
 struct ZScore {
   static constexpr std::string_view name = "zscore";
 
@@ -32,14 +33,13 @@ struct ZScore {
     for (const float x : logits) {
       if (std::isfinite(x)) {
         const double deviation = static_cast<double>(x) - mean;
-        squares += deviation * deviation;
+        // Fused wherever it runs: a compiler that may fuse would else give other bits.
+        squares = std::fma(deviation, deviation, squares);
       }
     }
     const double inverse_sd = 1.0 / std::sqrt(squares / n);
-    // Also a spread too small or too large for a float's reciprocal counts as none or as the limit.
-    const bool usable = inverse_sd <= static_cast<double>(std::numeric_limits<float>::max()) &&
-                        inverse_sd >= static_cast<double>(std::numeric_limits<float>::min());
-    return {static_cast<float>(mean), usable ? static_cast<float>(inverse_sd) : 1.0F};
+    constexpr double limit = std::numeric_limits<float>::max();
+    return {static_cast<float>(mean), static_cast<float>(std::min(inverse_sd, limit))};
   }
 };
 

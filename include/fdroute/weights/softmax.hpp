@@ -1,12 +1,11 @@
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <span>
 #include <stdexcept>
 
+#include "fdroute/detail/softmax.hpp"
 #include "fdroute/detail/text.hpp"
 
 namespace fdroute::inline v0 {
@@ -29,13 +28,7 @@ struct SoftmaxWeights {
     float largest = -std::numeric_limits<float>::infinity();
     for (const float x : logits) largest = x > largest ? x : largest;  // skips NaN
 
-    const auto numerator = [&](float x) {
-      if (x == largest) return 1.0;  // also for +inf, where the difference below would be NaN
-      const double e =
-          std::exp((static_cast<double>(x) - static_cast<double>(largest)) / temperature);
-      return std::isnan(e) ? 0.0 : e;
-    };
-
+    const detail::SoftmaxNumerator numerator{largest, temperature};
     double sum = 0.0;
     if (renormalize) {
       for (const std::int32_t j : experts) sum += numerator(logits[static_cast<std::size_t>(j)]);

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <span>
+#include <stdexcept>
+
+#include "fdroute/detail/softmax.hpp"
+#include "fdroute/detail/text.hpp"
+
+namespace fdroute::inline v0 {
+
+/// TopP: the fewest experts whose softmax probabilities reach a total of p (nucleus selection).
+///
+///     count = min { k : P(1) + ... + P(k) >= p },   P(1) >= P(2) >= ... over all experts
+///
+/// summed in double, in that order. `p` lies in (0, 1]; a Router throws std::invalid_argument
+/// otherwise. p = 1 takes every expert of non-zero probability.
+///
+/// Q. Huang et al., Harder tasks need more experts: dynamic routing in MoE models (2024),
+/// section 3.2, arXiv:2403.07652
+struct TopP {
+  double p = 0.9;
+
+  int operator()(std::span<const float> sorted_logits) const noexcept {
+    const detail::SoftmaxNumerator numerator{sorted_logits.front()};
+    double total = 0.0;
+    for (const float logit : sorted_logits) total += numerator(logit);
+    double sum = 0.0;
+    int count = 0;
+    for (const float logit : sorted_logits) {
+      sum += numerator(logit);
+      ++count;
+      if (sum >= p * total) break;
+    }
+    return count;
+  }
+
+  void validate(int) const {
+    if (!(p > 0.0 && p <= 1.0))
+      throw std::invalid_argument("TopP: p must lie in (0, 1], got " + detail::to_text(p));
+  }
+};
+
+}  // namespace fdroute::inline v0

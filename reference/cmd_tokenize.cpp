@@ -1,0 +1,159 @@
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include "commands.hpp"
+#include "error.hpp"
+#include "json.hpp"
+#include "tokenizer.hpp"
+#include "unicode.hpp"
+
+namespace olmoe {
+namespace {
+
+struct TokenizeOptions {
+  std::string model;
+  // Exactly one of these is given.
+  std::optional<std::string> text;
+  std::optional<std::string> file;
+  std::optional<std::string> jsonl;
+  std::optional<std::string> ids;
+};
+
+// An input file; "-" is standard input.
+class Input {
+ public:
+  explicit Input(const std::string& path) : name_(path == "-" ? "standard input" : path) {
+    if (path == "-") return;
+    file_.open(path, std::ios::binary);
+    if (!file_) fail();
+    stream_ = &file_;
+  }
+
+  const std::string& name() const { return name_; }
+
+  std::string read_all() {
+    std::string content;
+    std::array<char, 1 << 16> block;
+    while (stream_->read(block.data(), block.size()) || stream_->gcount() > 0)
+      content.append(block.data(), static_cast<std::size_t>(stream_->gcount()));
+    if (stream_->bad()) fail();
+    return content;
+  }
+
+  bool read_line(std::string& line) {
+    if (std::getline(*stream_, line)) return true;
+    if (stream_->bad()) fail();
+    return false;
+  }
+
+ private:
+  [[noreturn]] void fail() const {
+    throw Error(name_ + ": " + std::generic_category().message(errno));
+  }
+
+  std::string name_;
+  std::ifstream file_;
+  std::istream* stream_ = &std::cin;
+};
+
+void print(std::span<const std::int32_t> ids) {
+  std::string line = "[";
+  for (const std::int32_t id : ids) {
+    if (line.size() > 1) line += ',';
+    line += std::to_string(id);
+  }
+  std::cout << line << "]\n";
+}
+
+// Ids as a JSON array, or separated by commas or white space.
+std::vector<std::int32_t> parse_ids(std::string_view list) {
+  constexpr std::string_view space = " \t\r\n";
+  constexpr std::string_view separators = ", \t\r\n";
+  const auto trim = [&] {
+    list.remove_prefix(std::min(list.find_first_not_of(space), list.size()));
+    list.remove_suffix(list.size() - (list.find_last_not_of(space) + 1));
+  };
+  trim();
+  if (list.starts_with('[') && list.ends_with(']')) list = list.substr(1, list.size() - 2);
+  std::vector<std::int32_t> ids;
+  while (true) {
+    list.remove_prefix(std::min(list.find_first_not_of(separators), list.size()));
+    if (list.empty()) return ids;
+    const std::string_view word = list.substr(0, list.find_first_of(separators));
+    list.remove_prefix(word.size());
+    std::int32_t id = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
+    if (error != std::errc{} || end != word.data() + word.size() || id < 0)
+      throw CLI::ValidationError("--decode", quote(word) + " is not a token id");
+    ids.push_back(id);
+  }
+}
+
+void tokenize_lines(const Tokenizer& tokenizer, Input input) {
+  std::string line;
+  for (std::size_t number = 1; input.read_line(line); ++number) {
+    const std::string origin = input.name() + ": line " + std::to_string(number);
+    const nlohmann::json text = parse_json(line, origin);
+    if (!text.is_string()) throw Error(origin + ": expected a JSON string, got " + show(text));
+    print(tokenizer.encode(text.get_ref<const std::string&>()));
+  }
+}
+
+void run_tokenize(const TokenizeOptions& options) {
+  const auto tokenizer = Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
+  if (options.text) {
+    require_utf8(*options.text, "--text");
+    print(tokenizer.encode(*options.text));
+  } else if (options.file) {
+    Input input(*options.file);
+    const std::string text = input.read_all();
+    require_utf8(text, input.name());
+    print(tokenizer.encode(text));
+  } else if (options.jsonl) {
+    tokenize_lines(tokenizer, Input(*options.jsonl));
+  } else {
+    std::cout << tokenizer.decode(parse_ids(options.ids.value())) << '\n';
+  }
+}
+
+}  // namespace
+
+void add_tokenize(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand("tokenize", "Turn text into token ids, or ids into text");
+  const auto options = std::make_shared<TokenizeOptions>();
+  command.add_option("--model", options->model, "Directory with a Hugging Face tokenizer.json")
+      ->required()
+      ->type_name("DIR");
+  CLI::Option_group& input = *command.add_option_group("Input", "Exactly one of");
+  input.add_option("--text", options->text, "Text; prints its ids as a JSON array")
+      ->type_name("TEXT");
+  input.add_option("--file", options->file, "A file whose whole content is the text; - is stdin")
+      ->type_name("FILE");
+  input
+      .add_option("--jsonl", options->jsonl,
+                  "A file with a text per line, as a JSON string; prints an array per line; - is "
+                  "stdin")
+      ->type_name("FILE");
+  input
+      .add_option("--decode", options->ids,
+                  "Ids to turn into text: a JSON array, or separated by commas or spaces")
+      ->type_name("IDS");
+  input.require_option(1);
+  add_threads_option(command);
+  command.callback([options] { run_tokenize(*options); });
+}
+
+}  // namespace olmoe

@@ -1,0 +1,136 @@
+#include "grid.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <set>
+#include <span>
+#include <stdexcept>
+#include <utility>
+
+#include "error.hpp"
+#include "json.hpp"
+#include "routing.hpp"
+#include "sha256.hpp"
+
+namespace olmoe {
+namespace {
+
+constexpr const char* top_k_family = "top-k";
+
+std::string trimmed(const std::string& text) {
+  constexpr const char* blank = " \t\r";
+  const std::size_t begin = text.find_first_not_of(blank);
+  if (begin == std::string::npos) return {};
+  return text.substr(begin, text.find_last_not_of(blank) + 1 - begin);
+}
+
+}  // namespace
+
+Configuration baseline(const Config& config) {
+  return {.name = "topk_" + std::to_string(config.num_experts_per_tok) + "_baseline",
+          .family = top_k_family,
+          .policy = native_policy,
+          .nulls = {},
+          .target = {}};
+}
+
+std::vector<Configuration> top_k_curve(const Config& config, Configuration::Role role) {
+  constexpr int longest = 16;
+  std::vector<Configuration> curve;
+  for (int k = 1; k <= std::min(longest, config.num_experts); ++k) {
+    if (k == config.num_experts_per_tok) continue;
+    curve.push_back({.name = "topk_" + std::to_string(k),
+                     .family = top_k_family,
+                     .policy = "topk:k=" + std::to_string(k),
+                     .nulls = {},
+                     .target = {},
+                     .role = role});
+  }
+  return curve;
+}
+
+std::vector<Configuration> bh21_grid(const Config& config) {
+  constexpr std::array caps{4, 8, 16, 32, 64};
+  constexpr std::array alphas{std::pair{"001", "0.01"}, {"005", "0.05"}, {"010", "0.1"},
+                              {"020", "0.2"}};
+  if (config.num_experts < caps.back())
+    throw Error("grid bh21 caps at up to " + std::to_string(caps.back()) +
+                " experts, the model has " + std::to_string(config.num_experts) +
+                ": several configurations would be the same; use --grid FILE");
+  std::vector<Configuration> grid{baseline(config)};
+  for (const int cap : caps) {
+    for (const auto& [suffix, alpha] : alphas) {
+      grid.push_back({.name = "bh_k" + std::to_string(cap) + "_a" + suffix,
+                      .family = "BH, max_k " + std::to_string(cap),
+                      .policy = std::string("bh:alpha=") + alpha +
+                                ",min_k=1,max_k=" + std::to_string(cap),
+                      .nulls = given_nulls,
+                      .target = {}});
+    }
+  }
+  return grid;
+}
+
+std::string policy_name(const std::string& policy) {
+  constexpr std::size_t longest = 120;  // leaves room for suffixes within the usual limit of 255
+  constexpr std::size_t prefix = 100;
+  std::string name = policy;
+  for (char& c : name) {
+    if (c == '/') c = '+';
+    const auto plain = static_cast<unsigned char>(c);
+    if (std::isalnum(plain) == 0 && std::string_view("_-.=+").find(c) == std::string_view::npos)
+      c = '_';
+  }
+  if (name.size() <= longest) return name;
+  const std::string digest = sha256(std::as_bytes(std::span(policy)));
+  return name.substr(0, prefix) + "_" + digest.substr(0, 12);
+}
+
+std::vector<Configuration> file_grid(
+    const std::filesystem::path& path, const Config& config,
+    const std::function<std::string(const std::string&)>& canonical) {
+  std::ifstream file(path);
+  if (!file) throw Error(path.string() + ": cannot read this grid");
+  std::vector<Configuration> grid{baseline(config)};
+  std::map<std::string, int> lines{{canonical(native_policy), 0}};
+  bool any = false;
+  std::string line;
+  for (int number = 1; std::getline(file, line); ++number) {
+    const std::string policy = trimmed(line.substr(0, line.find('#')));
+    if (policy.empty()) continue;
+    any = true;
+    const std::string where = path.string() + ", line " + std::to_string(number) + ": ";
+    std::string full;
+    try {
+      full = canonical(policy);
+    } catch (const std::invalid_argument& error) {
+      throw Error(where + error.what());
+    }
+    const auto [seen, fresh] = lines.try_emplace(full, number);
+    if (!fresh && seen->second == 0) continue;
+    if (!fresh) throw Error(where + "is the policy of line " + std::to_string(seen->second));
+    grid.push_back({.name = policy_name(full),
+                    .family = policy.substr(0, policy.find(':')),
+                    .policy = policy,
+                    .nulls = given_nulls,
+                    .target = {}});
+  }
+  if (file.bad()) throw Error(path.string() + ": cannot read this grid");
+  if (!any) throw Error(path.string() + ": holds no policy");
+  check_names_unique(grid);
+  return grid;
+}
+
+void check_names_unique(const std::vector<Configuration>& configurations) {
+  std::set<std::string> names;
+  for (const Configuration& configuration : configurations) {
+    if (!names.insert(configuration.name).second)
+      throw Error("two configurations of the grid are called " + quote(configuration.name));
+  }
+}
+
+}  // namespace olmoe
