@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -18,7 +19,6 @@
 #include "error.hpp"
 #include "json.hpp"
 #include "tokenizer.hpp"
-#include "unicode.hpp"
 
 namespace olmoe {
 namespace {
@@ -108,20 +108,17 @@ void tokenize_lines(const Tokenizer& tokenizer, Input input) {
     const std::string origin = input.name() + ": line " + std::to_string(number);
     const nlohmann::json text = parse_json(line, origin);
     if (!text.is_string()) throw Error(origin + ": expected a JSON string, got " + show(text));
-    print(tokenizer.encode(text.get_ref<const std::string&>()));
+    print(tokenizer.encode(text.get_ref<const std::string&>(), origin));
   }
 }
 
 void run_tokenize(const TokenizeOptions& options) {
   const auto tokenizer = Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
   if (options.text) {
-    require_utf8(*options.text, "--text");
-    print(tokenizer.encode(*options.text));
+    print(tokenizer.encode(*options.text, "--text"));
   } else if (options.file) {
     Input input(*options.file);
-    const std::string text = input.read_all();
-    require_utf8(text, input.name());
-    print(tokenizer.encode(text));
+    print(tokenizer.encode(input.read_all(), input.name()));
   } else if (options.jsonl) {
     tokenize_lines(tokenizer, Input(*options.jsonl));
   } else {

@@ -185,7 +185,8 @@ void run_verify(const VerifyOptions& options) {
   verify_files(options.model, capture, comparison);
 
   std::printf("\nroute %s\n", native_policy);
-  verify_policy(model, capture, "", make_routers(model.config(), native_policy, {}), comparison);
+  verify_policy(model, capture, "",
+                make_routers(model.config(), native_policy, std::filesystem::path()), comparison);
 
   if (capture.contains("bh.logits")) {
     const std::string policy = metadata(capture, "bh.policy");

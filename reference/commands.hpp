@@ -16,6 +16,8 @@ void add_tokenize(CLI::App& app);
 void add_logits(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_sweep(CLI::App& app);
+void add_merge(CLI::App& app);
 
 /// Adds `--threads N`, the number of OpenMP threads; without it OpenMP decides.
 void add_threads_option(CLI::App& command);

@@ -20,13 +20,14 @@ void run_expert(const ExpertWeights& expert, Activation activation, std::span<co
 
 }  // namespace
 
-void mix_experts(const Config& config, const MoeWeights& weights, const fdroute::AnyRouter& router,
-                 std::span<const float> x, ExecutedRouting& routing, std::span<float> out) {
+void mix_experts(const Config& config, const MoeWeights& weights, const RoutingSource& source,
+                 int layer, std::int64_t start, std::span<const float> x, ExecutedRouting& routing,
+                 std::span<float> out) {
   const auto hidden = static_cast<std::size_t>(config.hidden_size);
   const std::size_t tokens = x.size() / hidden;
   const auto n_tokens = static_cast<std::ptrdiff_t>(tokens);
 
-  routing.capacity = router.capacity();
+  routing.capacity = source.capacity(layer);
   routing.logits.resize(tokens * static_cast<std::size_t>(config.num_experts));
   routing.experts.resize(tokens * static_cast<std::size_t>(routing.capacity));
   routing.weights.resize(routing.experts.size());
@@ -34,7 +35,8 @@ void mix_experts(const Config& config, const MoeWeights& weights, const fdroute:
   linear(weights.router, {}, x, routing.logits);
   const fdroute::RoutingView chosen(routing.experts.data(), routing.weights.data(),
                                     routing.counts.data(), routing.capacity);
-  router.route(fdroute::LogitsView<float>(routing.logits.data(), n_tokens, config.num_experts),
+  source.route(layer, start,
+               fdroute::LogitsView<float>(routing.logits.data(), n_tokens, config.num_experts),
                chosen);
 
   fdroute::DispatchPlan plan;

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <fdroute/any_router.hpp>
 #include <fdroute/dispatch.hpp>
 #include <span>
 #include <vector>
 
 #include "config.hpp"
 #include "ops.hpp"
+#include "routing_source.hpp"
 
 namespace olmoe {
 
@@ -31,9 +31,11 @@ struct ExecutedRouting {
 };
 
 /// out = sum over each token's selected experts of weight * expert(x). x and out (tokens, hidden).
-/// `router` chooses; what it chose is left in `routing`. Experts run one after the other, each over
-/// all its tokens at once.
-void mix_experts(const Config& config, const MoeWeights& weights, const fdroute::AnyRouter& router,
-                 std::span<const float> x, ExecutedRouting& routing, std::span<float> out);
+/// `source` chooses, for layer `layer` and tokens that stand at `start` and on in their sequence;
+/// what it chose is left in `routing`. Experts run one after the other, each over all its tokens at
+/// once.
+void mix_experts(const Config& config, const MoeWeights& weights, const RoutingSource& source,
+                 int layer, std::int64_t start, std::span<const float> x, ExecutedRouting& routing,
+                 std::span<float> out);
 
 }  // namespace olmoe

@@ -75,6 +75,54 @@ std::vector<Configuration> bh21_grid(const Config& config) {
   return grid;
 }
 
+FittedNullKey FittedNullKey::parse(const std::string& text) {
+  constexpr std::string_view separator = "_trim";
+  const std::size_t at = text.rfind(separator);
+  return {text.substr(0, at), std::stoi(text.substr(at + separator.size()))};
+}
+
+std::vector<Configuration> frontier_grid(const Config& config) {
+  constexpr int fewest_experts = 16;
+  if (config.num_experts < fewest_experts)
+    throw Error("grid frontier needs a model of at least " + std::to_string(fewest_experts) +
+                " experts, this one has " + std::to_string(config.num_experts));
+  std::vector<Configuration> grid{baseline(config)};
+  for (Configuration& fixed : top_k_curve(config, Configuration::Role::Row))
+    grid.push_back(std::move(fixed));
+
+  const std::string bounds = ",min_k=1,max_k=12";
+  struct Family {
+    std::string name;
+    std::string policy;
+    std::string nulls;
+    bool per_layer = false;
+  };
+  std::vector<Family> families;
+  const auto add_bh = [&](const FittedNullKey& key) {
+    families.push_back({"bh_" + key.text(), "bh:alpha=?" + bounds, key.text()});
+  };
+  for (const char* score : {"logit", "zscore", "log_softmax"}) {
+    for (const int trim : {0, 8}) add_bh({score, trim});
+  }
+  for (const int trim : {4, 6, 10, 12}) add_bh({"log_softmax", trim});
+  families.push_back(
+      {"bh_layers", "bh:alpha=?" + bounds, FittedNullKey{"log_softmax", 8}.text(), true});
+  families.push_back({"top_p", "top_p:p=?" + bounds, ""});
+  families.push_back({"relative", "relative:t=?" + bounds, ""});
+
+  for (const Family& family : families) {
+    for (const int target : {3, 4, 5, 6, 7}) {
+      grid.push_back({.name = family.name + "_mean" + std::to_string(target),
+                      .family = family.name,
+                      .policy = family.policy,
+                      .nulls = family.nulls,
+                      .target = target,
+                      .per_layer = family.per_layer});
+    }
+  }
+  return grid;
+}
+
 std::string policy_name(const std::string& policy) {
   constexpr std::size_t longest = 120;  // leaves room for suffixes within the usual limit of 255
   constexpr std::size_t prefix = 100;

@@ -21,7 +21,9 @@ struct Configuration {
   std::string family;  ///< what pictures and report group by
   std::string policy;  ///< what make_routers() reads
   std::string nulls;   ///< which of the sweep's null tables the policy uses; empty: none
-  std::optional<double> target;  ///< the mean experts that the policy's parameter was solved for
+  /// The mean experts to solve the policy's open parameter for; per layer, if so wanted.
+  std::optional<double> target;
+  bool per_layer = false;
   Role role = Role::Row;
 };
 
@@ -38,6 +40,26 @@ std::vector<Configuration> top_k_curve(const Config& config, Configuration::Role
 /// 0.01 ... 0.20 with 1 to 4 ... 64 experts. Throws Error if the model has fewer than 64 experts:
 /// several of these would then be the same policy.
 std::vector<Configuration> bh21_grid(const Config& config);
+
+/// Fixed top-k for k = 1 ... 16, and at each of the mean experts 3, 4, 5, 6 and 7 the adaptive
+/// families, whose one parameter, a `?` in the policy, the sweep solves for that mean:
+///
+/// * bh_{score}_trim{0,8}: BH with every score, null marginal (trim 0) or trimmed;
+///   bh_log_softmax_trim{4,6,10,12} besides;
+/// * bh_layers: BH on log_softmax with trim 8, an alpha per layer such that each has the mean;
+/// * top_p, relative: the usual rules without a null.
+///
+/// All with 1 to 12 experts. Throws Error for a model with fewer than 16 experts.
+std::vector<Configuration> frontier_grid(const Config& config);
+
+/// Key of the null tables that a sweep fits itself: "log_softmax_trim8".
+struct FittedNullKey {
+  std::string score;
+  int trim;
+
+  std::string text() const { return score + "_trim" + std::to_string(trim); }
+  static FittedNullKey parse(const std::string& text);
+};
 
 /// The baseline and the policies of a file, one a line; blank lines and what follows a # count for
 /// nothing. `canonical` writes a policy out in full, or throws std::invalid_argument. A name is that

@@ -25,6 +25,8 @@ int main(int argc, char** argv) {
   olmoe::add_logits(app);
   olmoe::add_verify(app);
   olmoe::add_inspect(app);
+  olmoe::add_sweep(app);
+  olmoe::add_merge(app);
   try {
     app.parse(argc, argv);
     std::cout.flush();

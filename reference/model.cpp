@@ -94,7 +94,7 @@ Model::Model(const std::filesystem::path& directory)
 }
 
 std::vector<float> Model::forward(std::span<const std::int32_t> ids, KvCache& cache,
-                                  std::span<const fdroute::AnyRouter> routers, LogitsOf logits_of,
+                                  const RoutingSource& source, LogitsOf logits_of,
                                   ForwardTrace* trace) const {
   const auto hidden = static_cast<std::size_t>(config_.hidden_size);
   const std::size_t tokens = ids.size();
@@ -104,8 +104,8 @@ std::vector<float> Model::forward(std::span<const std::int32_t> ids, KvCache& ca
                 std::to_string(cache.positions + static_cast<std::int64_t>(tokens)) +
                 " tokens exceeds max_position_embeddings, " +
                 std::to_string(config_.max_position_embeddings));
-  if (routers.size() != layers_.size())
-    throw Error(std::to_string(routers.size()) + " routers given for " +
+  if (source.layers() != config_.num_hidden_layers)
+    throw Error("a routing of " + std::to_string(source.layers()) + " layers given for " +
                 std::to_string(layers_.size()) + " layers");
 
   std::vector<float> x(tokens * hidden);
@@ -131,7 +131,7 @@ std::vector<float> Model::forward(std::span<const std::int32_t> ids, KvCache& ca
     attend(config_, layer.attention, rotary_, normed, cache.positions, cache.layers[l], branch);
     add_branch();
     rms_norm(layer.post_attention_norm, config_.rms_norm_eps, x, normed);
-    mix_experts(config_, layer.moe, routers[l], normed,
+    mix_experts(config_, layer.moe, source, static_cast<int>(l), cache.positions, normed,
                 trace != nullptr ? trace->routing[l] : untraced, branch);
     add_branch();
   }
@@ -139,10 +139,15 @@ std::vector<float> Model::forward(std::span<const std::int32_t> ids, KvCache& ca
 
   rms_norm(norm_, config_.rms_norm_eps, x, x);
   if (trace != nullptr) trace->hidden_states.push_back(x);
-  std::span<const float> wanted(x);
-  if (logits_of == LogitsOf::last_token) wanted = wanted.last(hidden);
-  std::vector<float> logits(wanted.size() / hidden * static_cast<std::size_t>(config_.vocab_size));
-  linear(lm_head_, {}, wanted, logits);
+  if (logits_of == LogitsOf::no_token) return {};
+  const std::span<const float> all(x);
+  return logits(logits_of == LogitsOf::last_token ? all.last(hidden) : all);
+}
+
+std::vector<float> Model::logits(std::span<const float> hidden_states) const {
+  const std::size_t tokens = hidden_states.size() / static_cast<std::size_t>(config_.hidden_size);
+  std::vector<float> logits(tokens * static_cast<std::size_t>(config_.vocab_size));
+  linear(lm_head_, {}, hidden_states, logits);
   return logits;
 }
 

@@ -46,14 +46,27 @@ class Model {
   const Config& config() const { return config_; }
   const Checkpoint& checkpoint() const { return checkpoint_; }
 
-  enum class LogitsOf : std::uint8_t { every_token, last_token };
+  enum class LogitsOf : std::uint8_t { every_token, last_token, no_token };
 
-  /// Runs `ids` after the tokens in `cache` and returns logits (tokens, vocabulary) or
-  /// (1, vocabulary). `routers` holds one router per layer. Throws Error for an empty `ids`, an id
-  /// outside the vocabulary, and more positions than the model was made for.
+  /// Runs `ids` after the tokens in `cache` and returns logits (tokens, vocabulary), those of the
+  /// last token alone, or none. Throws Error for an empty `ids`, an id outside the vocabulary, more
+  /// positions than the model was made for, and a `source` of another number of layers.
+  std::vector<float> forward(std::span<const std::int32_t> ids, KvCache& cache,
+                             const RoutingSource& source, LogitsOf logits_of,
+                             ForwardTrace* trace = nullptr) const;
+
+  /// The same, routed by a policy: one router per layer.
   std::vector<float> forward(std::span<const std::int32_t> ids, KvCache& cache,
                              std::span<const fdroute::AnyRouter> routers, LogitsOf logits_of,
-                             ForwardTrace* trace = nullptr) const;
+                             ForwardTrace* trace = nullptr) const {
+    return forward(ids, cache, PolicyRouting(routers), logits_of, trace);
+  }
+
+  /// Logits (tokens, vocabulary) of the last hidden states of a ForwardTrace (tokens, hidden), or
+  /// of some rows of them: what forward() would have returned, to the last bit.
+  std::vector<float> logits(std::span<const float> hidden_states) const;
+
+  std::span<const DecoderLayer> layers() const { return layers_; }
 
  private:
   Config config_;

@@ -10,39 +10,12 @@
 #include <numbers>
 #include <random>
 #include <string>
-#include <string_view>
 #include <vector>
+
+#include "canonical_policy.hpp"
 
 namespace olmoe {
 namespace {
-
-/// The arguments of a policy in its canonical form, which names every one of them.
-struct CanonicalPolicy {
-  explicit CanonicalPolicy(std::string_view policy) {
-    std::size_t end = std::min(policy.find(':'), policy.size());
-    name = policy.substr(0, end);
-    while (end < policy.size()) {
-      const std::size_t begin = end + 1;
-      end = std::min(policy.find(',', begin), policy.size());
-      const std::string_view item = policy.substr(begin, end - begin);
-      const std::size_t equals = item.find('=');
-      arguments.emplace(item.substr(0, equals), item.substr(equals + 1));
-    }
-  }
-
-  std::string text() const {
-    std::string text = name;
-    char separator = ':';
-    for (const auto& [key, value] : arguments) {
-      text.append(1, separator).append(key).append("=").append(value);
-      separator = ',';
-    }
-    return text;
-  }
-
-  std::string name;
-  std::map<std::string, std::string> arguments;
-};
 
 struct Sums {
   double counts = 0.0;

@@ -31,6 +31,12 @@ void Progress::start(const std::string& item) {
   if (terminal_) draw(item);
 }
 
+void Progress::advance(double share) {
+  if (!terminal_) return;
+  const auto percent = static_cast<int>(100.0 * share);
+  draw(item_ + " " + std::to_string(percent) + " %");
+}
+
 void Progress::finish(const std::string& note, double weight) {
   ++finished_;
   finished_weight_ += weight;
@@ -51,13 +57,13 @@ std::string Progress::time_left() const {
   return duration_text(left) + " left";
 }
 
-void Progress::draw(const std::string& item) {
+void Progress::draw(const std::string& doing) {
   constexpr int width = 30;
   const double share = total_weight_ > 0.0 ? std::min(finished_weight_ / total_weight_, 1.0) : 1.0;
   const int full = static_cast<int>(share * width);
   std::fprintf(stream_, "\r\033[K[%s%s] %zu/%zu, %s, %s", std::string(full, '#').c_str(),
                std::string(width - full, '.').c_str(), finished_, items_, time_left().c_str(),
-               item.c_str());
+               doing.c_str());
   std::fflush(stream_);
 }
 

@@ -21,12 +21,15 @@ class Progress {
   /// The item that is being worked on, for the bar.
   void start(const std::string& item);
 
+  /// That share of the item is done. Shown on a terminal only; does not enter the estimate.
+  void advance(double share);
+
   /// The item is done; `note` says how it came out.
   void finish(const std::string& note, double weight = 1.0);
 
  private:
   std::string time_left() const;
-  void draw(const std::string& item);
+  void draw(const std::string& doing);
 
   std::FILE* stream_;
   bool terminal_;

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <fdroute/any_router.hpp>
+#include <fdroute/null/tabulated.hpp>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,10 +17,25 @@ inline constexpr const char* native_policy = "native";
 
 /// One router per layer for a policy string: `native` or what fdroute::parse_router accepts, with
 /// temperature and renormalisation the model's own unless the string says otherwise. `nulls` is a
-/// nulls file, or empty for none. Throws std::invalid_argument for a policy string that cannot be
-/// (the caller's usage), Error for a nulls file that cannot serve it.
+/// nulls file, or empty for none.
+///
+/// Any value may be a list, one per layer: "bh:alpha=0.1/0.08/0.05/0.07,max_k=16" for four layers.
+///
+/// Throws std::invalid_argument for a policy string that cannot be (the caller's usage), Error for
+/// a nulls file that cannot serve it.
 std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::string& policy,
                                              const std::filesystem::path& nulls);
+
+/// The same with null distributions at hand: one per layer, or none.
+std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::string& policy,
+                                             std::span<const fdroute::TabulatedNull> nulls);
+
+/// The policy of all layers with every setting written out, those that differ as lists:
+/// make_routers() reads it back.
+std::string policy_of(std::span<const fdroute::AnyRouter> routers);
+
+/// The least number of experts that `router` gives to a token: its min_k.
+int min_count(const fdroute::AnyRouter& router);
 
 /// The number of experts selected per token and layer, by the counts of the routings executed.
 class ExpertCounter {

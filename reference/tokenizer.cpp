@@ -256,18 +256,21 @@ struct Tokenizer::Loader {
       const auto known = ids.find(token.content);
       if (known == ids.end() && tokenizer.contains(token.id))
         node.fail("id " + std::to_string(token.id) + " is another token's in the vocabulary");
-      if (known != ids.end() && known->second != token.id)
+      if (known != ids.end() && known->second != token.id) {
         node.fail("id " + std::to_string(token.id) + ", but " + quote(token.content) + " has id " +
                   std::to_string(known->second));
+      }
       if (known == ids.end()) add_token(token.content, token.id);
     });
     // Normalization can make two of them equal: then a special one counts.
-    std::ranges::stable_partition(tokens, &AddedToken::special);
+    std::stable_partition(tokens.begin(), tokens.end(),
+                          [](const AddedToken& token) { return token.special; });
     for (const AddedToken& token : tokens) {
-      if (token.normalized)
+      if (token.normalized) {
         tokenizer.normalized_added_tokens_.add(tokenizer.normalize(token.content), token);
-      else
+      } else {
         tokenizer.raw_added_tokens_.add(token.content, token);
+      }
     }
   }
 
@@ -286,8 +289,8 @@ Tokenizer Tokenizer::load(const std::filesystem::path& tokenizer_json) {
   return tokenizer;
 }
 
-std::vector<std::int32_t> Tokenizer::encode(std::string_view utf8) const {
-  require_utf8(utf8, "text");
+std::vector<std::int32_t> Tokenizer::encode(std::string_view utf8, std::string_view origin) const {
+  require_utf8(utf8, origin);
   std::vector<std::int32_t> ids;
   for (const auto& raw : raw_added_tokens_.split(utf8)) {
     if (raw.id) {
@@ -296,10 +299,11 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view utf8) const {
     }
     const std::string normalized = normalize(raw.text);
     for (const auto& piece : normalized_added_tokens_.split(normalized)) {
-      if (piece.id)
+      if (piece.id) {
         ids.push_back(*piece.id);
-      else
+      } else {
         encode_words(piece.text, ids);
+      }
     }
   }
   return ids;
@@ -337,18 +341,14 @@ void Tokenizer::encode_word(std::string_view word, std::vector<std::int32_t>& id
     symbols.push_back({id, i == 0 ? none : i - 1, i + 1 == word.size() ? none : i + 1});
   }
 
-  struct Candidate {
-    std::int32_t rank;
-    std::size_t left;
-    auto operator<=>(const Candidate&) const = default;
-  };
+  using Candidate = std::pair<std::int32_t, std::size_t>;  // rank, position of the left symbol
   std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> candidates;
   const auto merge_at = [&](std::size_t left) -> const Merge* {
     const std::size_t right = left == none ? none : symbols[left].next;
     return right == none ? nullptr : find_merge(symbols[left].id, symbols[right].id);
   };
   const auto consider = [&](std::size_t left) {
-    if (const Merge* merge = merge_at(left)) candidates.push({merge->rank, left});
+    if (const Merge* merge = merge_at(left)) candidates.emplace(merge->rank, left);
   };
   for (std::size_t i = 0; i < symbols.size(); ++i) consider(i);
   while (!candidates.empty()) {
@@ -382,9 +382,10 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids) const {
 
 std::string_view Tokenizer::token_bytes(std::int32_t id) const {
   const auto found = token_bytes_.find(id);
-  if (found == token_bytes_.end())
+  if (found == token_bytes_.end()) {
     throw Error(origin_ + ": no token has id " + std::to_string(id) + " (the largest id is " +
                 std::to_string(static_cast<std::int64_t>(vocab_size_) - 1) + ")");
+  }
   return found->second;
 }
 

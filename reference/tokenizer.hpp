@@ -24,9 +24,9 @@ class Tokenizer {
   /// itself, or holds anything that is not implemented here.
   static Tokenizer load(const std::filesystem::path& tokenizer_json);
 
-  /// The ids of a text. Throws Error if it is not UTF-8 (naming the byte offset) or has a byte that
-  /// the vocabulary lacks.
-  std::vector<std::int32_t> encode(std::string_view utf8) const;
+  /// The ids of a text. Throws Error if it is not UTF-8 (naming `origin` and the byte offset) or
+  /// has a byte that the vocabulary lacks.
+  std::vector<std::int32_t> encode(std::string_view utf8, std::string_view origin = "text") const;
 
   /// The text of the ids, special tokens included. Bytes that do not make up UTF-8 become U+FFFD.
   /// Throws Error for an id without a token.

@@ -80,10 +80,11 @@ std::string replace_invalid_utf8(std::string_view bytes) {
   text.reserve(bytes.size());
   while (!bytes.empty()) {
     const Utf8Unit unit = first_utf8_unit(bytes);
-    if (unit.status == Status::Valid)
+    if (unit.status == Status::Valid) {
       text += bytes.substr(0, unit.length);
-    else
+    } else {
       append_utf8(text, replacement);
+    }
     bytes.remove_prefix(unit.length);
   }
   return text;
@@ -114,9 +115,12 @@ std::string to_nfc(std::string_view utf8) {
 
   // Canonical order. utf8proc_decompose would do it too, in quadratic time of a run of marks.
   const auto is_starter = [](utf8proc_int32_t c) { return combining_class(c) == 0; };
+  const auto before = [](utf8proc_int32_t a, utf8proc_int32_t b) {
+    return combining_class(a) < combining_class(b);
+  };
   for (auto begin = code_points.begin(); begin != code_points.end();) {
     const auto end = std::find_if(begin, code_points.end(), is_starter);
-    std::ranges::stable_sort(std::ranges::subrange(begin, end), {}, combining_class);
+    std::stable_sort(begin, end, before);
     begin = std::find_if_not(end, code_points.end(), is_starter);
   }
 

@@ -45,13 +45,13 @@ std::string name(oracle::Score score) {
 }
 
 struct NamedNull {
-  const char* name;
+  std::string name;
   AnyNull null;
 };
 
 // One of every form, with what a table may hold: plateaus, a start below p = 1, a saturated cdf.
 std::vector<NamedNull> nulls(oracle::Score score) {
-  const fd::NullProvenance fit{.score = name(score)};
+  const fd::NullProvenance fit = test::fitted_on(name(score));
   const bool shifted = score == oracle::Score::log_softmax;
   return {
       {"normal", shifted ? fd::NormalNull{-5.0, 1.75} : fd::NormalNull{}},
@@ -153,7 +153,7 @@ TEST_CASE("nothing of fdroute in the expectation: scores, p-values, rule, order 
   const std::vector<double> cdf{0.0, 0.104, 0.353, 0.607, 0.807, 0.9513, 0.9957, 1.0};
   std::vector<int> counts_seen(129);
   for (const oracle::Score score : scores) {
-    const fd::NullProvenance fit{.score = name(score)};
+    const fd::NullProvenance fit = test::fitted_on(name(score));
     const std::array<AnyNull, 3> library{
         fd::NormalNull{-0.5, 1.25},
         fd::TabulatedNull::from_log_survival(grid, log_sf, fit),

@@ -50,7 +50,7 @@ inline Map log_softmax_map(const Row& logits) {
 }
 
 /// score_j = (logit_j - mean) / sd over the finite logits, sd the root of the mean squared
-/// deviation. A spread of which float cannot hold the reciprocal counts as none.
+/// deviation. Float holds 1/sd as far as its range goes.
 inline Map zscore_map(const Row& logits) {
   const std::vector<long double> values = finite_values(logits);
   const auto n = static_cast<long double>(values.size());
@@ -60,8 +60,8 @@ inline Map zscore_map(const Row& logits) {
   long double squares = 0;
   for (long double x : values) squares += (x - mean) * (x - mean);
   const long double sd = std::sqrt(squares / n);
-  const bool has_spread = sd > 0 && 1 / sd <= std::numeric_limits<float>::max();
-  return {static_cast<float>(mean), has_spread ? static_cast<float>(1 / sd) : 1.0F};
+  const long double limit = std::numeric_limits<float>::max();
+  return {static_cast<float>(mean), static_cast<float>(std::min(1 / sd, limit))};
 }
 
 inline Map score_map(Score score, const Row& logits) {
@@ -142,6 +142,27 @@ inline int holm(const std::vector<double>& sorted_p, double alpha) {
   const int m = static_cast<int>(sorted_p.size());
   int count = 0;
   while (count < m && sorted_p[static_cast<std::size_t>(count)] <= alpha / (m - count)) ++count;
+  return count;
+}
+
+/// min { k : P(1) + ... + P(k) >= p } for probabilities in descending order; all if none.
+inline int top_p(const std::vector<double>& probabilities, double p) {
+  double sum = 0.0;
+  int count = 0;
+  for (double probability : probabilities) {
+    sum += probability;
+    ++count;
+    if (sum >= p) return count;
+  }
+  return count;
+}
+
+/// #{ j : P_j >= t P(1) }.
+inline int relative_threshold(const std::vector<double>& probabilities, double t) {
+  int count = 0;
+  for (double probability : probabilities) {
+    if (probability >= t * probabilities.front()) ++count;
+  }
   return count;
 }
 

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "fdroute/null/tabulated.hpp"
 #include "fdroute/views.hpp"
 #include "oracle.hpp"
 
@@ -35,6 +36,12 @@ std::string rejection_of(Action&& action) {
     return error.what();
   }
   return "no error";
+}
+
+inline fd::NullProvenance fitted_on(std::string score) {
+  fd::NullProvenance provenance;
+  provenance.score = std::move(score);
+  return provenance;
 }
 
 /// splitmix64: the same numbers on every platform.

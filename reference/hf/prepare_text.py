@@ -1,4 +1,4 @@
-"""Make the training text and the held-out slices of the nano OLMoE from files that Debian 12 packages ship.
+"""Make the training text, the development slices and the held-out slices of the nano OLMoE from files that Debian 12 packages ship.
 
     apt-get install --no-install-recommends bible-kjv bible-kjv-text wordnet-base dict-jargon dict-devil \\
         libpython3.11-stdlib postgresql-doc-15 sqlite3-doc
@@ -17,9 +17,10 @@ TRAIN/sources.json next to its version, and ../model/MODEL_CARD.md says what tho
 
 Text is NFC, LF, no trailing blanks, paragraphs one blank line apart, hard-wrapped prose unwrapped. A document is a
 chapter, forty synsets, a dictionary entry, a source file or a page. A paragraph of 60 characters or more is kept only
-where it first occurs, so none stands both in the training text and in a held-out slice. Held-out documents are whole:
-those whose names hash lowest, 16 KiB each at most, until a slice reaches 32 KiB. TRAIN/<domain>.txt separates
-documents by a line holding <|endoftext|>; held-out slices separate them by a blank line.
+where it first occurs, so none stands in two of the three parts. The split is by whole documents in the order of their
+names' hashes, none above 16 KiB: 32 KiB or a little more go to the held-out slice, the next 16 KiB to the development
+slice TRAIN/dev/<domain>.txt, on which choices about training are made, and all else to TRAIN/<domain>.txt, where a line
+holding <|endoftext|> separates documents. Slices separate them by a blank line.
 
 Run with: Python 3.11 on Debian 12, the package versions in MODEL_CARD.md.
 """
@@ -38,8 +39,8 @@ import unicodedata
 from collections.abc import Iterator
 
 SEPARATOR = "<|endoftext|>"
-HELD_OUT_BYTES = 32 * 1024
-HELD_OUT_DOCUMENT_BYTES = 16 * 1024
+HELD_OUT_BYTES, DEV_BYTES = 32 * 1024, 16 * 1024
+SLICE_DOCUMENT_BYTES = 16 * 1024
 SHARE = pathlib.Path("/usr/share")
 
 Documents = Iterator[tuple[str, str]]  # (name, text)
@@ -202,12 +203,21 @@ def provenance(package: str) -> dict[str, str]:
     return {"package": package, "version": version, "copyright_sha256": hashlib.sha256(licence).hexdigest()}
 
 
+def take(ranked: list[str], documents: dict[str, str], size: int) -> list[str]:
+    """Remove names from the head of `ranked` until their documents reach `size` bytes; returns them in name order."""
+    taken = []
+    while size > 0:
+        taken.append(ranked.pop(0))
+        size -= len(documents[taken[-1]].encode())
+    return sorted(taken)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", type=pathlib.Path, required=True)
     parser.add_argument("--held-out", type=pathlib.Path, required=True)
     args = parser.parse_args()
-    args.train.mkdir(parents=True, exist_ok=True)
+    (args.train / "dev").mkdir(parents=True, exist_ok=True)
     args.held_out.mkdir(parents=True, exist_ok=True)
     seen: set[str] = set()
     sources = {}
@@ -218,17 +228,15 @@ def main() -> None:
             seen.update(p for p in paragraphs if len(p) >= 60)
             if sum(map(len, paragraphs)) >= 200:
                 documents[name] = "\n\n".join(dict.fromkeys(paragraphs)) + "\n"
-        held_out, size = [], 0
-        for name in sorted(documents, key=lambda name: hashlib.sha256(f"{domain}/{name}".encode()).digest()):
-            length = len(documents[name].encode())
-            if size < HELD_OUT_BYTES and length <= HELD_OUT_DOCUMENT_BYTES:
-                held_out.append(name)
-                size += length + 1
-        (args.held_out / f"{domain}.txt").write_text("\n".join(documents[n] for n in sorted(held_out)), encoding="utf-8")
-        train = [text for name, text in documents.items() if name not in held_out]
-        (args.train / f"{domain}.txt").write_text(f"{SEPARATOR}\n".join(train), encoding="utf-8")
+        ranked = sorted((n for n in documents if len(documents[n].encode()) <= SLICE_DOCUMENT_BYTES),
+                        key=lambda name: hashlib.sha256(f"{domain}/{name}".encode()).digest())
+        held_out = take(ranked, documents, HELD_OUT_BYTES)
+        dev = take(ranked, documents, DEV_BYTES)
+        (args.held_out / f"{domain}.txt").write_text("\n".join(documents.pop(n) for n in held_out), encoding="utf-8")
+        (args.train / "dev" / f"{domain}.txt").write_text("\n".join(documents.pop(n) for n in dev), encoding="utf-8")
+        (args.train / f"{domain}.txt").write_text(f"{SEPARATOR}\n".join(documents.values()), encoding="utf-8")
         sources[domain] = provenance(package) | {
-            "documents": len(train), "bytes": (args.train / f"{domain}.txt").stat().st_size,
+            "documents": len(documents), "bytes": (args.train / f"{domain}.txt").stat().st_size,
             "held_out_documents": len(held_out), "held_out_bytes": (args.held_out / f"{domain}.txt").stat().st_size}
         print(domain, json.dumps(sources[domain]))
     (args.train / "sources.json").write_text(json.dumps(sources, indent=2) + "\n")

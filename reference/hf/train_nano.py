@@ -1,11 +1,11 @@
 """Train the bundled nano OLMoE: a byte-level BPE tokenizer, then transformers' own OlmoeForCausalLM on one GPU.
 
     python3 train_nano.py --text ../../build/hf/text --held-out ../model/text --out ../model
-        [--steps 20000] [--minutes 8] [--seed 20] [--report FILE.json]
+        [--steps 8000] [--minutes 5] [--dropout 0.1] [--expert-dropout 0.3] [--seed 20] [--report FILE.json]
 
 Writes OUT/tokenizer.json, config.json, generation_config.json and model.safetensors (bf16, the tensor names that
 save_pretrained writes, which are those of allenai/OLMoE-1B-7B-0924), and reports the perplexity of the saved weights
-on each held-out slice.
+on each development slice (TEXT/dev) and each held-out slice.
 
 Tokenizer: OLMoE's pipeline (NFC, ByteLevel with its regex, BPE), 4096 ids: <|endoftext|>, <|padding|>, 256 bytes,
 merges, then OLMoE's non-special added tokens for runs of 24 to 2 spaces.
@@ -13,8 +13,10 @@ Model: 64 experts, top-8 without renormalisation, hidden 128, intermediate 64, 4
 Training: sequences of 1024 tokens, 16 a step, drawn from domains with probability ~ bytes^0.7; AdamW (0.9, 0.95,
 weight decay 0.1 on matrices), gradient norm 1, 200 steps of warm-up, cosine from 3e-3 to 1/20 of it; loss = cross
 entropy + 0.01 load balancing (transformers' load_balancing_loss_func, averaged over layers) + 0.001 mean
-logsumexp(router logits)^2; float32 weights under bf16 autocast. The run ends after --steps or --minutes of training,
-whichever comes first, and the schedule follows whichever is nearer. Nothing is selected: the last weights are saved.
+logsumexp(router logits)^2; float32 weights under bf16 autocast. Ten million tokens are few for this model, so it trains
+with dropout: --dropout on the embedding and on each attention and MoE output, --expert-dropout inside the experts. The
+run ends after --steps or --minutes of training, whichever comes first, and the schedule follows whichever is nearer.
+The last weights are saved. Held-out text plays no part before the final report.
 
 Training registers an experts implementation, "dense", with transformers: every expert computes every token and the
 routing weights, zero for the experts not selected, are multiplied in. It is the same function, costs eight times the
@@ -100,28 +102,38 @@ def make_sampler(tokenizer: Tokenizer, texts: dict[str, str], device: str, seed:
                    [len(t.encode()) ** 0.7 for t in texts.values()], device, seed)
 
 
-def dense_experts(self, hidden_states, top_k_index, top_k_weights):
-    """All experts on all tokens, weighted; the signature of transformers' experts interface."""
-    tokens = hidden_states.shape[0]
-    weights = torch.zeros(tokens, self.num_experts, device=hidden_states.device, dtype=top_k_weights.dtype)
-    weights = weights.scatter(1, top_k_index, top_k_weights)
-    gate, up = F.linear(hidden_states, self.gate_up_proj.flatten(0, 1)).view(tokens, self.num_experts, -1).chunk(2, -1)
-    inner = (self.act_fn(gate) * up * weights.to(gate.dtype)[..., None]).flatten(1)
-    return F.linear(inner, self.down_proj.permute(1, 0, 2).flatten(1)).to(hidden_states.dtype)
+def dense_experts(dropout: float):
+    """All experts on all tokens, weighted, in the form of transformers' experts interface."""
+
+    def forward(self, hidden_states, top_k_index, top_k_weights):
+        tokens = hidden_states.shape[0]
+        weights = torch.zeros(tokens, self.num_experts, device=hidden_states.device, dtype=top_k_weights.dtype)
+        weights = weights.scatter(1, top_k_index, top_k_weights)
+        gate, up = F.linear(hidden_states, self.gate_up_proj.flatten(0, 1)).view(tokens, self.num_experts, -1).chunk(2, -1)
+        inner = F.dropout(self.act_fn(gate) * up, dropout, self.training) * weights.to(gate.dtype)[..., None]
+        return F.linear(inner.flatten(1), self.down_proj.permute(1, 0, 2).flatten(1)).to(hidden_states.dtype)
+
+    return forward
 
 
-def make_model(tokenizer: Tokenizer):
-    ALL_EXPERTS_FUNCTIONS.register("dense", dense_experts)
+def make_model(tokenizer: Tokenizer, dropout: float, expert_dropout: float):
+    ALL_EXPERTS_FUNCTIONS.register("dense", dense_experts(expert_dropout))
     config = transformers.OlmoeConfig(
         vocab_size=VOCAB, hidden_size=128, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
         num_key_value_heads=4, num_experts=64, num_experts_per_tok=8, norm_topk_prob=False, rms_norm_eps=1e-5,
         max_position_embeddings=LENGTH, rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         tie_word_embeddings=False, router_aux_loss_coef=0.01, bos_token_id=None,
         eos_token_id=tokenizer.token_to_id(END), pad_token_id=tokenizer.token_to_id(PAD))
-    return transformers.OlmoeForCausalLM._from_config(config, attn_implementation="sdpa", experts_implementation="dense")
+    model = transformers.OlmoeForCausalLM(config)
+    model.set_experts_implementation("dense")
+    branches = [model.model.embed_tokens]
+    branches += [branch for layer in model.model.layers for branch in (layer.self_attn.o_proj, layer.mlp)]
+    for branch in branches:
+        branch.register_forward_hook(lambda module, _, output: F.dropout(output, dropout, module.training))
+    return model
 
 
-def train(model, sampler: Sampler, held_out: dict[str, torch.Tensor], steps: int, minutes: float, peak: float = 3e-3) -> dict:
+def train(model, sampler: Sampler, dev: dict[str, torch.Tensor], steps: int, minutes: float, peak: float = 3e-3) -> dict:
     config = model.config
     logits: list[torch.Tensor] = []
     for layer in model.model.layers:
@@ -164,10 +176,10 @@ def train(model, sampler: Sampler, held_out: dict[str, torch.Tensor], steps: int
             torch.cuda.synchronize()
             progress = max(step / steps, (time.monotonic() - begin) / (60 * minutes))
         if step % 2000 == 0:
-            scores = ", ".join(f"{k} {v:.2f}" for k, v in perplexities(model, held_out).items())
+            scores = ", ".join(f"{k} {v:.2f}" for k, v in perplexities(model, dev).items())
             model.train()
             logits.clear()
-            print(f"step {step}: {time.monotonic() - begin:.0f} s, loss {entropy.item():.3f}, held-out {scores}", flush=True)
+            print(f"step {step}: {time.monotonic() - begin:.0f} s, loss {entropy.item():.3f}, dev {scores}", flush=True)
     torch.cuda.synchronize()
     seconds = time.monotonic() - begin
     if not math.isfinite(loss.item()):
@@ -177,11 +189,11 @@ def train(model, sampler: Sampler, held_out: dict[str, torch.Tensor], steps: int
 
 
 @torch.no_grad()
-def perplexities(model, held_out: dict[str, torch.Tensor]) -> dict[str, float]:
+def perplexities(model, slices: dict[str, torch.Tensor]) -> dict[str, float]:
     """exp of the mean log-loss of every token but the first in consecutive windows of WINDOW tokens, a domain each."""
     model.eval()
     out = {}
-    for domain, ids in held_out.items():
+    for domain, ids in slices.items():
         total = 0.0
         for window in ids.split(WINDOW):
             logits = model(input_ids=window[None], use_cache=False).logits[0, :-1].float()
@@ -217,8 +229,10 @@ def main() -> None:
     parser.add_argument("--text", type=pathlib.Path, required=True)
     parser.add_argument("--held-out", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--steps", type=int, default=20000)
-    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--expert-dropout", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--report", type=pathlib.Path)
     args = parser.parse_args()
@@ -229,26 +243,28 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(args.out / "tokenizer.json"))
     sampler = make_sampler(tokenizer, texts, "cuda", args.seed)
-    held_out = {domain: torch.tensor(tokenizer.encode(text).ids, device="cuda") for domain, text in load_text(args.held_out).items()}
+    dev, held_out = ({domain: torch.tensor(tokenizer.encode(text).ids, device="cuda") for domain, text in load_text(d).items()}
+                     for d in (args.text / "dev", args.held_out))
     print(f"{len(sampler.tokens)} training tokens; {time.monotonic() - begin:.0f} s for the tokenizer and encoding", flush=True)
 
     torch.manual_seed(args.seed)
     torch.set_float32_matmul_precision("high")
-    model = make_model(tokenizer).to("cuda")
+    model = make_model(tokenizer, args.dropout, args.expert_dropout).to("cuda")
     report = {"parameters": sum(p.numel() for p in model.parameters()), "training_tokens": len(sampler.tokens)}
-    report |= train(model, sampler, held_out, args.steps, args.minutes)
+    report |= {"dropout": args.dropout, "expert_dropout": args.expert_dropout, "seed": args.seed}
+    report |= train(model, sampler, dev, args.steps, args.minutes)
     model.to(torch.bfloat16).save_pretrained(args.out)
 
     # What is on disk, read as anyone would read it, in float32.
     torch.set_float32_matmul_precision("highest")
     model = transformers.OlmoeForCausalLM.from_pretrained(
         args.out, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager").to("cuda").eval()
-    scores = perplexities(model, held_out)
     report |= {"bytes": (args.out / "model.safetensors").stat().st_size, "window": WINDOW,
-               "held_out_tokens": {k: len(v) for k, v in held_out.items()},
-               "perplexity": {k: round(v, 3) for k, v in scores.items()}, "macro_perplexity": round(macro(scores), 3),
-               "mean_perplexity": round(sum(scores.values()) / len(scores), 3),
                "expert_load": expert_loads(model, sampler(BATCH, LENGTH))}
+    for part, slices in (("dev", dev), ("held_out", held_out)):
+        scores = perplexities(model, slices)
+        report[part] = {"tokens": {k: len(v) for k, v in slices.items()},
+                        "perplexity": {k: round(v, 3) for k, v in scores.items()}, "macro_perplexity": round(macro(scores), 3)}
     print(json.dumps(report, indent=2), flush=True)
     if args.report:
         args.report.write_text(json.dumps(report, indent=2) + "\n")

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace olmoe {
+
+/// What the pictures of a sweep show.
+struct PlotData {
+  struct Point {
+    double mean_experts;
+    double perplexity;
+    std::optional<double> ratio;  ///< equal-cost ratio, where top-k was measured on both sides
+  };
+  struct Family {
+    std::string name;
+    std::vector<Point> points;  ///< joined in ascending order of mean_experts
+  };
+  struct Row {
+    std::string name;
+    std::vector<double> layer_means;  ///< mean experts, by layer
+    std::vector<double> histogram;    ///< share of (token, layer) pairs, by number of experts from 0
+  };
+
+  std::string title;
+  std::map<int, double> top_k;  ///< perplexity by k
+  std::optional<int> native_k;  ///< marked on the curve
+  std::vector<Family> families;
+  std::vector<Row> rows;  ///< top to bottom
+};
+
+/// The picture as one gnuplot script that holds its data. Run by itself it writes
+/// `stem`.png beside it; -e "format='svg'" makes it write `stem`.svg.
+std::string gnuplot_script(const PlotData& data, const std::string& stem);
+
+/// Writes `directory`/`stem`.gp, and by gnuplot `stem`.png and `stem`.svg. False if there is no
+/// gnuplot on this machine, in which case pictures of an earlier run are removed. Throws Error if
+/// gnuplot fails or a file cannot be written.
+bool write_plots(const PlotData& data, const std::filesystem::path& directory,
+                 const std::string& stem);
+
+}  // namespace olmoe

@@ -1,0 +1,272 @@
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fdroute/null/normal.hpp"
+#include "fdroute/null/tabulated.hpp"
+#include "fdroute/router.hpp"
+#include "fdroute/score/log_softmax.hpp"
+#include "fdroute/score/zscore.hpp"
+#include "fdroute/selection/benjamini_hochberg.hpp"
+#include "oracle.hpp"
+#include "support.hpp"
+
+namespace fd = fdroute;
+using test::fitted_on;
+using Table = fd::TabulatedNull;
+
+static_assert(fd::NullDistribution<fd::NormalNull> && !fd::FittedNull<fd::NormalNull>);
+static_assert(fd::NullDistribution<Table> && fd::FittedNull<Table>);
+
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+
+const std::vector<double> grid{-9.0, -6.5, -5.0, -4.25, -3.0, -1.0, 0.5, 2.0};
+const std::vector<double> log_sf{-0.011, -0.23, -0.71, -0.71, -1.93, -4.57, -4.57, -7.29};
+const std::vector<double> cdf{0.0, 0.104, 0.353, 0.353, 0.807, 0.9513, 1.0, 1.0};
+
+Table log_table() {
+  return Table::from_log_survival(grid, log_sf, fitted_on("zscore"));
+}
+Table cdf_table() {
+  return Table::from_cdf(grid, cdf, fitted_on("zscore"));
+}
+
+bool close(double a, double b, double relative) {
+  return std::abs(a - b) <= relative * std::abs(b);
+}
+
+}  // namespace
+
+TEST_CASE("NormalNull is the upper tail, to full relative accuracy") {
+  // R 4.2.2: pnorm(x, lower.tail = FALSE)
+  const std::vector<std::pair<double, double>> values{
+      {-8, 0.99999999999999933},     {-3, 0.9986501019683699},
+      {-1, 0.84134474606854293},     {0, 0.5},
+      {0.5, 0.30853753872598694},    {1, 0.15865525393145705},
+      {2, 0.022750131948179212},     {3, 0.0013498980316300946},
+      {5.5, 1.8989562465887721e-08}, {8, 6.2209605742717849e-16},
+      {10, 7.6198530241605269e-24},  {20, 2.7536241186062337e-89},
+      {30, 4.9067139271481872e-198}, {37, 5.7255712225245771e-300}};
+  for (const auto& [x, p] : values) {
+    CAPTURE(x);
+    CHECK(close(fd::NormalNull{}(x), p, 1e-12));
+    CHECK(close(fd::NormalNull{3.0, 0.25}(3.0 + 0.25 * x), p, 1e-12));
+  }
+  CHECK(fd::NormalNull{}(infinity) == 0.0);
+  CHECK(fd::NormalNull{}(-infinity) == 1.0);
+}
+
+TEST_CASE("NormalNull keeps strong scores apart where 1 - cdf is 0") {
+  double before = 1.0;
+  int steps = 0;
+  for (double x = -5.0; x < 37.5; x += 0.0625, ++steps) {
+    const double p = fd::NormalNull{}(x);
+    CHECK((p < before && p > 0.0));
+    before = p;
+  }
+  CHECK(steps == 680);
+}
+
+TEST_CASE("nulls do not increase from one float to the next") {
+  const auto check = [](const auto& null, float from, int steps) {
+    double before = null(static_cast<double>(from));
+    for (int i = 0; i < steps; ++i) {
+      from = std::nextafter(from, test::infinity);
+      const double p = null(static_cast<double>(from));
+      REQUIRE((p <= before && p >= 0.0));
+      before = p;
+    }
+  };
+  test::Random random(31);
+  std::vector<double> near{0.0, 1e-30, -1e-30, 4.5, -7.5};
+  near.insert(near.end(), grid.begin(), grid.end());
+  for (int i = 0; i < 300; ++i) near.push_back(40.0 * random.uniform() - 20.0);
+  for (const double x : near) {
+    auto from = static_cast<float>(x);
+    for (int i = 0; i < 100; ++i) from = std::nextafter(from, -test::infinity);
+    check(fd::NormalNull{}, from, 200);
+    check(fd::NormalNull{0.3, 7.0}, from, 200);
+    check(log_table(), from, 200);
+    check(cdf_table(), from, 200);
+  }
+}
+
+TEST_CASE("tables interpolate as they are defined to") {
+  const Table by_log = log_table();
+  const Table by_cdf = cdf_table();
+  for (std::size_t i = 0; i < grid.size(); ++i) {
+    CHECK(by_log(grid[i]) == std::exp(log_sf[i]));
+    CHECK(by_cdf(grid[i]) == 1.0 - cdf[i]);
+  }
+  test::Random random(32);
+  for (int i = 0; i < 20'000; ++i) {
+    const double x = 30.0 * random.uniform() - 15.0;
+    CHECK(close(by_log(x), oracle::log_survival_table(grid, log_sf, x), 1e-14));
+    CHECK(std::abs(by_cdf(x) - oracle::cdf_table(grid, cdf, x)) <= 1e-15);
+  }
+  CHECK(by_log(-4.625) == std::exp(-0.71));  // a plateau
+  CHECK(by_cdf(-4.625) == 1.0 - 0.353);
+}
+
+TEST_CASE("tables outside of their grid") {
+  const Table by_log = log_table();
+  CHECK(by_log(-1e9) == std::exp(-0.011));
+  CHECK(by_log(-infinity) == std::exp(-0.011));
+  // An exponential tail, along the last segment: -2.72 / 1.5 a unit.
+  CHECK(close(by_log(2.0 + 1.5), std::exp(-7.29 - 2.72), 1e-14));
+  CHECK(close(by_log(2.0 + 150.0), std::exp(-7.29 - 272.0), 1e-12));
+  CHECK(by_log(infinity) == 0.0);
+  double before = by_log(2.0);
+  for (float x = 2.0F; x < 350.0F; x += 0.125F) {
+    const double p = by_log(static_cast<double>(x) + 0.125);
+    CHECK((p < before && p > 0.0));
+    before = p;
+  }
+
+  const Table by_cdf = cdf_table();
+  CHECK(by_cdf(-infinity) == 1.0);
+  CHECK(by_cdf(0.5) == 0.0);  // saturated: all these tie
+  CHECK(by_cdf(1e9) == 0.0);
+  CHECK(by_cdf(infinity) == 0.0);
+  const Table open = Table::from_cdf({0.0, 1.0}, {0.25, 0.75}, fitted_on("logit"));
+  CHECK(open(-3.0) == 0.75);
+  CHECK(open(0.5) == 0.5);
+  CHECK(open(3.0) == 0.25);
+}
+
+TEST_CASE("a table too steep for a finite slope is refused, or still yields p-values") {
+  for (const double width : {1e-310, 5e-324}) {
+    for (const bool last : {true, false}) {
+      const std::vector<double> score =
+          last ? std::vector<double>{-1.0, -width, 0.0} : std::vector<double>{-width, 0.0, 1.0};
+      double p = 0.0;
+      try {
+        p = Table::from_log_survival(score, {-1.0, -2.0, -3.0}, fitted_on("logit"))(0.0);
+      } catch (const std::invalid_argument&) {
+      }
+      CHECK((p >= 0.0 && p <= 1.0));
+    }
+  }
+}
+
+TEST_CASE("a table remembers where it comes from") {
+  fd::NullProvenance from = fitted_on("log_softmax");
+  from.model = "some/model";
+  from.layer = 3;
+  from.trim = 8;
+  from.tokens = 123'456'789'012;
+  const Table table = Table::from_log_survival({0.0, 1.0}, {0.0, -1.0}, from);
+  CHECK(table.fitted_on() == "log_softmax");
+  CHECK(table.provenance().model == "some/model");
+  CHECK(table.provenance().layer == 3);
+  CHECK(table.provenance().trim == 8);
+  CHECK(table.provenance().tokens == 123'456'789'012);
+  CHECK(table.size() == 2);
+  const Table copy = table;
+  CHECK(copy(0.5) == table(0.5));
+}
+
+namespace {
+
+std::string log_rejection(std::vector<double> score, std::vector<double> values,
+                          std::string name = "logit") {
+  return test::rejection_of([&] {
+    Table::from_log_survival(std::move(score), std::move(values), fitted_on(std::move(name)));
+  });
+}
+
+std::string cdf_rejection(std::vector<double> score, std::vector<double> values,
+                          std::string name = "logit") {
+  return test::rejection_of(
+      [&] { Table::from_cdf(std::move(score), std::move(values), fitted_on(std::move(name))); });
+}
+
+}  // namespace
+
+TEST_CASE("tables are checked") {
+  CHECK(log_rejection({0, 1}, {0, -1}) == "no error");
+  CHECK(log_rejection({0, 1}, {0, -1}, "") ==
+        "TabulatedNull: provenance.score must name the score of the fit");
+  CHECK(log_rejection({0, 1, 2}, {0, -1}) == "TabulatedNull: score has 3 points, log_sf has 2");
+  CHECK(log_rejection({}, {}) == "TabulatedNull: at least two grid points are needed");
+  CHECK(log_rejection({0}, {0}) == "TabulatedNull: at least two grid points are needed");
+  CHECK(log_rejection({0, not_a_number}, {0, -1}) == "TabulatedNull: score[1] = nan is not finite");
+  CHECK(log_rejection({-infinity, 0}, {0, -1}) == "TabulatedNull: score[0] = -inf is not finite");
+  CHECK(log_rejection({0, 1}, {0, -infinity}) == "TabulatedNull: log_sf[1] = -inf is not finite");
+  CHECK(log_rejection({0, 1}, {not_a_number, -1}) ==
+        "TabulatedNull: log_sf[0] = nan is not finite");
+  CHECK(log_rejection({0, 0.5, 0.5}, {0, -1, -2}) ==
+        "TabulatedNull: score[2] = 0.5 after 0.5: scores must ascend strictly");
+  CHECK(log_rejection({0, -1.25}, {0, -1}) ==
+        "TabulatedNull: score[1] = -1.25 after 0: scores must ascend strictly");
+  CHECK(log_rejection({0, 1, 2}, {-1, -0.5, -2}) ==
+        "TabulatedNull: log_sf[1] = -0.5 after -1: log_sf must not increase");
+  CHECK(log_rejection({0, 1}, {0.125, -1}) == "TabulatedNull: log_sf must be <= 0, got 0.125");
+  CHECK(log_rejection({0, 1, 2}, {0, -1, -1}) ==
+        "TabulatedNull: the last two log_sf are equal; their slope defines the tail");
+
+  CHECK(cdf_rejection({0, 1}, {0, 1}) == "no error");
+  CHECK(cdf_rejection({0, 1}, {1, 1}) == "no error");
+  CHECK(cdf_rejection({0, 1}, {0, 1}, "") ==
+        "TabulatedNull: provenance.score must name the score of the fit");
+  CHECK(cdf_rejection({0, 1}, {0, 0.5, 1}) == "TabulatedNull: score has 2 points, cdf has 3");
+  CHECK(cdf_rejection({0}, {0}) == "TabulatedNull: at least two grid points are needed");
+  CHECK(cdf_rejection({0, infinity}, {0, 1}) == "TabulatedNull: score[1] = inf is not finite");
+  CHECK(cdf_rejection({0, 1}, {0, not_a_number}) == "TabulatedNull: cdf[1] = nan is not finite");
+  CHECK(cdf_rejection({1, 0}, {0, 1}) ==
+        "TabulatedNull: score[1] = 0 after 1: scores must ascend strictly");
+  CHECK(cdf_rejection({0, 1}, {0.5, 0.25}) ==
+        "TabulatedNull: cdf[1] = 0.25 after 0.5: cdf must not decrease");
+  CHECK(cdf_rejection({0, 1}, {-0.5, 1}) == "TabulatedNull: cdf must lie in [0, 1], got -0.5 .. 1");
+  CHECK(cdf_rejection({0, 1}, {0, 1.5}) == "TabulatedNull: cdf must lie in [0, 1], got 0 .. 1.5");
+}
+
+TEST_CASE("NormalNull's parameters are checked by the router") {
+  const auto rejection = [](double mean, double sd) {
+    return test::rejection_of([&] {
+      fd::Router(4, fd::BenjaminiHochberg{}, fd::ZScore{}, fd::NormalNull{mean, sd});
+    });
+  };
+  CHECK(rejection(-3.0, 0.5) == "no error");
+  CHECK(rejection(not_a_number, 1.0) == "NormalNull: mean must be finite, got nan");
+  CHECK(rejection(-infinity, 1.0) == "NormalNull: mean must be finite, got -inf");
+  CHECK(rejection(0.0, 0.0) == "NormalNull: sd must be positive and finite, got 0");
+  CHECK(rejection(0.0, -1.5) == "NormalNull: sd must be positive and finite, got -1.5");
+  CHECK(rejection(0.0, not_a_number) == "NormalNull: sd must be positive and finite, got nan");
+  CHECK(rejection(0.0, infinity) == "NormalNull: sd must be positive and finite, got inf");
+}
+
+TEST_CASE("a router refuses a null that was fitted on another score") {
+  const fd::BenjaminiHochberg rule;
+  CHECK(test::rejection_of([&] { fd::Router(4, rule, fd::ZScore{}, log_table()); }) == "no error");
+  const std::string log_softmax =
+      "Router: the null distribution was fitted on score 'zscore', the router uses 'log_softmax'";
+  CHECK(test::rejection_of([&] { fd::Router(4, rule, fd::LogSoftmax{}, log_table()); }) ==
+        log_softmax);
+  CHECK(test::rejection_of([&] { fd::Router(4, rule, fd::LogSoftmax{}, cdf_table()); }) ==
+        log_softmax);
+  CHECK(test::rejection_of([&] { fd::Router(4, rule, fd::Logit{}, cdf_table()); }) ==
+        "Router: the null distribution was fitted on score 'zscore', the router uses 'logit'");
+  CHECK_THROWS_AS(fd::Router(4, rule, fd::Logit{}, log_table()), fd::NullMismatch);
+}
+
+TEST_CASE("NormalNull with an extreme deviation") {
+  // (score - mean) / (sd sqrt(2)) may divide by an overflowed or an underflowed product.
+  const fd::NormalNull wide{0.0, std::numeric_limits<double>::max()};
+  CHECK(wide(0.0) == 0.5);
+  CHECK(wide(infinity) == 0.0);
+  CHECK(wide(-infinity) == 1.0);
+  const fd::NormalNull narrow{0.0, std::numeric_limits<double>::denorm_min()};
+  CHECK(narrow(0.0) == 0.5);
+  CHECK(narrow(1.0) == 0.0);
+  CHECK(narrow(-1.0) == 1.0);
+}
