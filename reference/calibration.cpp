@@ -207,7 +207,7 @@ double mean_count(const fdroute::AnyRouter& router, const LayerLogits& logits) {
   std::vector<float> weights(experts.size());
   std::vector<std::int32_t> counts(tokens);
   router.route(
-      fdroute::openmp,
+      fdroute::OpenMP{},
       fdroute::LogitsView<float>(logits.values.data(), logits.tokens(), logits.experts),
       fdroute::RoutingView(experts.data(), weights.data(), counts.data(), router.capacity()));
   return static_cast<double>(std::accumulate(counts.begin(), counts.end(), std::int64_t{0})) /
@@ -399,7 +399,7 @@ NullTable fit_null(std::vector<float> sample, NullMethod method) {
   if (table.score.size() > max_points)
     throw Error("a table of the scores' distribution takes " + std::to_string(table.score.size()) +
                 " points, more than " + std::to_string(max_points));
-  table.cdf_error = largest_error(as_null(table, {.score = "any"}), score, survival);
+  table.cdf_error = largest_error(as_null(table, {"any", "", 0, 0, 0}), score, survival);
   if (!(table.cdf_error < tolerance * (1.0 + 1e-9)))
     throw Error("the table is off the fitted distribution by " + std::to_string(table.cdf_error));
   return table;
@@ -486,6 +486,20 @@ void save_nulls(const std::filesystem::path& path, const FittedNulls& nulls, con
   metadata["bandwidth"] =
       nulls.options.method == NullMethod::kde ? "0.9 min(sd, IQR / 1.34) n^(-1/5)" : "none";
   write_safetensors(path, tensors, metadata);
+}
+
+void check_target(const Config& config, const Target& target, std::string_view score) {
+  const std::vector<fdroute::TabulatedNull> any(
+      at(config.num_hidden_layers),
+      as_null({.score = {0.0, 1.0}, .log_sf = {-1.0, -2.0}}, {std::string(score), "", 0, 0, 0}));
+  for (const fdroute::AnyRouter& router :
+       make_routers(config, with_value(target.policy, "0.5"), any)) {
+    if (target.mean_experts < min_count(router) || target.mean_experts > router.capacity())
+      throw std::invalid_argument(
+          "policy '" + target.policy + "' has bounds from " + std::to_string(min_count(router)) +
+          " to " + std::to_string(router.capacity()) + " experts, which exclude a mean of " +
+          std::to_string(target.mean_experts));
+  }
 }
 
 SolvedPolicy solve_policy(const Model& model, const Target& target,

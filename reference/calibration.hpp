@@ -139,6 +139,10 @@ struct Target {
   bool per_layer = false;  ///< each layer has the mean, by a value of its own
 };
 
+/// Throws std::invalid_argument unless solve_policy() can begin with `target`: exactly one value is
+/// `?`, the policy parses, given a null distribution of `score`, and its bounds include the mean.
+void check_target(const Config& config, const Target& target, std::string_view score);
+
 struct SolvedPolicy {
   std::string policy;         ///< `?` replaced by a value, or by one per layer: `a/b/c`
   double mean_experts = 0.0;  ///< measured by running `policy`

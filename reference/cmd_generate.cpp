@@ -24,7 +24,7 @@ void run_generate(const GenerateOptions& options) {
   const Model model(options.model);
   const Tokenizer tokenizer =
       Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
-  const auto routers = options.route.routers(options.model, model.config());
+  const auto routers = options.route.routers(options.model, model);
   const auto prompt = tokenizer.encode(options.prompt);
 
   StreamDecoder decoder(tokenizer);

@@ -67,7 +67,7 @@ TokenBatch read_batch(const LogitsOptions& options) {
 
 void run_logits(const LogitsOptions& options) {
   const Model model(options.model);
-  const auto routers = options.route.routers(options.model, model.config());
+  const auto routers = options.route.routers(options.model, model);
   const TokenBatch batch = read_batch(options);
   if (batch.ids.empty()) throw Error(batch.origin + ": no tokens");
   const BatchResult result = run_batch(model, batch, routers);

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "calibration.hpp"
 #include "routing.hpp"
 
 namespace olmoe {
@@ -36,12 +37,13 @@ void RouteOptions::add_to(CLI::App& command) {
       ->type_name("FILE");
 }
 
-std::vector<fdroute::AnyRouter> RouteOptions::routers(const std::string& model,
-                                                      const Config& config) const {
-  const std::filesystem::path beside = std::filesystem::path(model) / "nulls.safetensors";
-  if (nulls.empty() && policy != native_policy && std::filesystem::exists(beside))
-    return make_routers(config, policy, beside);
-  return make_routers(config, policy, nulls);
+std::vector<fdroute::AnyRouter> RouteOptions::routers(const std::string& directory,
+                                                      const Model& model) const {
+  std::filesystem::path file = nulls;
+  const std::filesystem::path beside = std::filesystem::path(directory) / "nulls.safetensors";
+  if (file.empty() && policy != native_policy && std::filesystem::exists(beside)) file = beside;
+  if (!file.empty()) check_nulls_model(file, model);
+  return make_routers(model.config(), policy, file);
 }
 
 }  // namespace olmoe

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "config.hpp"
+#include "model.hpp"
 
 namespace olmoe {
 
@@ -16,6 +16,8 @@ void add_tokenize(CLI::App& app);
 void add_logits(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_perplexity(CLI::App& app);
+void add_calibrate(CLI::App& app);
 void add_sweep(CLI::App& app);
 void add_merge(CLI::App& app);
 
@@ -33,9 +35,9 @@ struct RouteOptions {
   /// Adds `--route POLICY` and `--nulls FILE`.
   void add_to(CLI::App& command);
 
-  /// One router per layer. Without --nulls, the model directory's nulls.safetensors serves if there
-  /// is one.
-  std::vector<fdroute::AnyRouter> routers(const std::string& model, const Config& config) const;
+  /// One router per layer of the model in `directory`. Without --nulls, the directory's
+  /// nulls.safetensors serves if there is one. Throws as make_routers() and check_nulls_model() do.
+  std::vector<fdroute::AnyRouter> routers(const std::string& directory, const Model& model) const;
 };
 
 }  // namespace olmoe

@@ -127,7 +127,7 @@ class Fields {
     return value->get<std::int64_t>();
   }
 
-  // The fields of an object; prefix and origin follow.
+  // The fields of a nested object.
   Fields object(const std::string& key) {
     const json& value = get(key);
     if (!value.is_object()) fail_type(key, "an object", value);

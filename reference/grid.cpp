@@ -55,8 +55,8 @@ std::vector<Configuration> top_k_curve(const Config& config, Configuration::Role
 
 std::vector<Configuration> bh21_grid(const Config& config) {
   constexpr std::array caps{4, 8, 16, 32, 64};
-  constexpr std::array alphas{std::pair{"001", "0.01"}, {"005", "0.05"}, {"010", "0.1"},
-                              {"020", "0.2"}};
+  constexpr std::array alphas{std::pair("001", "0.01"), std::pair("005", "0.05"),
+                              std::pair("010", "0.1"), std::pair("020", "0.2")};
   if (config.num_experts < caps.back())
     throw Error("grid bh21 caps at up to " + std::to_string(caps.back()) +
                 " experts, the model has " + std::to_string(config.num_experts) +

@@ -25,6 +25,8 @@ int main(int argc, char** argv) {
   olmoe::add_logits(app);
   olmoe::add_verify(app);
   olmoe::add_inspect(app);
+  olmoe::add_perplexity(app);
+  olmoe::add_calibrate(app);
   olmoe::add_sweep(app);
   olmoe::add_merge(app);
   try {

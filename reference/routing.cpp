@@ -1,7 +1,6 @@
 #include "routing.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <fdroute/parse.hpp>
@@ -9,6 +8,7 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "canonical_policy.hpp"
 #include "error.hpp"
 #include "nulls.hpp"
 
@@ -110,15 +110,7 @@ std::string policy_of(std::span<const fdroute::AnyRouter> routers) {
 }
 
 int min_count(const fdroute::AnyRouter& router) {
-  constexpr std::string_view key = "min_k=";
-  for (const std::string_view item : items_of(router.policy()).items) {
-    if (!item.starts_with(key)) continue;
-    int value = 0;
-    std::from_chars(item.data() + key.size(), item.data() + item.size(), value);
-    return value;
-  }
-  throw std::invalid_argument("policy '" + router.policy() +
-                              "' is not in canonical form: it does not say min_k");
+  return std::stoi(CanonicalPolicy(router.policy()).arguments.at("min_k"));
 }
 
 void ExpertCounter::add(const std::vector<std::int32_t>& counts) {

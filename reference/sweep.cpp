@@ -175,7 +175,7 @@ void Sweep::load_given_nulls() {
     nulls_[given_nulls] = {};
     return;
   }
-  check_nulls_of(path, model_);
+  check_nulls_model(path, model_);
   nulls_[given_nulls] = load_nulls(path, model_.config().num_hidden_layers);
   const fdroute::NullProvenance& provenance = nulls_[given_nulls].front().provenance();
   plan_.inputs["nulls"] = {{"sha256", sha256_file(path)},

@@ -77,7 +77,6 @@ TEST_CASE("an AnyRouter keeps strides, paddings, ids, statuses and dense forms")
   const fd::AnyRouter any(router, "");
   const test::Batch batch = test::batch_of_every_kind(16, 7, random);
   const std::ptrdiff_t tokens = batch.tokens();
-  // Rows of 16 as every other row of 8 + 8 of a wider matrix.
   const fd::LogitsView every_other(batch.logits.data(), tokens / 2, 16, 32);
   for (const auto padding : {fd::Padding::minus_one, fd::Padding::repeat_valid}) {
     CHECK(test::routed<std::int64_t>(any, every_other, padding) ==

@@ -1,0 +1,85 @@
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "commands.hpp"
+#include "evaluation.hpp"
+#include "model.hpp"
+#include "routing.hpp"
+#include "texts.hpp"
+#include "tokenizer.hpp"
+
+namespace olmoe {
+namespace {
+
+struct PerplexityOptions {
+  std::string model;
+  std::vector<std::string> texts;
+  RouteOptions route;
+  EvaluationOptions evaluation;
+};
+
+/// "12.345 +- 0.067", or the value alone.
+std::string with_error(const Estimate& estimate) {
+  char text[64];
+  if (estimate.error) {
+    std::snprintf(text, sizeof text, "%.4f +- %.4f", estimate.value, *estimate.error);
+  } else {
+    std::snprintf(text, sizeof text, "%.4f", estimate.value);
+  }
+  return text;
+}
+
+void print_row(int width, const TextEvaluation& text) {
+  std::printf("%-*s  %8lld  %18s  %22s  %7.3f\n", width, text.name.c_str(),
+              static_cast<long long>(text.predicted_tokens), with_error(text.nll).c_str(),
+              with_error(text.perplexity).c_str(), text.routing.counts.mean);
+}
+
+void run_perplexity(const PerplexityOptions& options) {
+  const Model model(options.model);
+  const auto routers = options.route.routers(options.model, model);
+  const auto texts = load_texts(
+      options.texts, Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json"));
+  const Evaluation evaluation = evaluate(model, routers, texts, options.evaluation);
+
+  int width = static_cast<int>(evaluation.total.name.size());
+  for (const Text& text : texts) width = std::max(width, static_cast<int>(text.name.size()));
+  std::printf("policy %s\n%-*s  %8s  %18s  %22s  %7s\n", policy_of(routers).c_str(), width, "text",
+              "tokens", "nll (nats/token)", "perplexity", "experts");
+  for (const TextEvaluation& domain : evaluation.domains) print_row(width, domain);
+  if (texts.size() == 1) return;
+  print_row(width, evaluation.total);
+  std::printf("%-*s  %8s  %18.4f  %22.4f\n", width, "macro", "", evaluation.macro_nll,
+              evaluation.macro_perplexity);
+}
+
+}  // namespace
+
+void add_perplexity(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand("perplexity", "Perplexity of texts, with its error");
+  const auto options = std::make_shared<PerplexityOptions>();
+  add_model_option(command, options->model);
+  command
+      .add_option("--text", options->texts,
+                  "UTF-8 text files, each a domain of its own; a directory means its *.txt")
+      ->required()
+      ->type_name("FILE...");
+  options->route.add_to(command);
+  command
+      .add_option("--window", options->evaluation.window,
+                  "Tokens run together; default: what the model was made for, at most 1024")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  command
+      .add_option("--stride", options->evaluation.stride,
+                  "Tokens from one window to the next; default: half a window")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  add_threads_option(command);
+  command.callback([options] { run_perplexity(*options); });
+}
+
+}  // namespace olmoe

@@ -1,0 +1,304 @@
+// The program as its user meets it: exit codes, what goes to which stream, one line per error.
+
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "safetensors.hpp"
+#include "temp_dir.hpp"
+
+namespace {
+
+using nlohmann::json;
+
+const std::filesystem::path source_dir = FDROUTE_SOURCE_DIR;
+const std::filesystem::path nano = source_dir / "reference/model";
+const std::filesystem::path plain = source_dir / "tests/data/tiny/plain";
+
+std::string read(const std::filesystem::path& path) {
+  std::ifstream stream(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+struct Outcome {
+  int code;
+  std::string out;
+  std::string err;
+};
+
+Outcome olmoe(const std::vector<std::string>& arguments) {
+  const TempDir streams;
+  std::ostringstream command;
+  const auto quote = [&](const std::string& word) {
+    command << '\'';
+    for (const char c : word) command << (c == '\'' ? std::string("'\\''") : std::string(1, c));
+    command << "' ";
+  };
+  quote(FDROUTE_OLMOE);
+  for (const std::string& argument : arguments) quote(argument);
+  command << ">'" << (streams.path() / "out").string() << "' 2>'"
+          << (streams.path() / "err").string() << "'";
+  const int status = std::system(command.str().c_str());
+  REQUIRE(WIFEXITED(status));
+  return {WEXITSTATUS(status), read(streams.path() / "out"), read(streams.path() / "err")};
+}
+
+/// Exit code `code`, nothing on stdout, and one line on stderr that holds all `facts`.
+void check_error(const std::vector<std::string>& arguments, int code,
+                 const std::vector<std::string>& facts) {
+  const Outcome outcome = olmoe(arguments);
+  CAPTURE(outcome.err);
+  CHECK(outcome.code == code);
+  CHECK(outcome.out.empty());
+  CHECK(outcome.err.starts_with("olmoe: "));
+  CHECK(std::count(outcome.err.begin(), outcome.err.end(), '\n') == 1);
+  for (const std::string& fact : facts) {
+    CAPTURE(fact);
+    CHECK(outcome.err.find(fact) != std::string::npos);
+  }
+}
+
+std::vector<std::string> generate(const std::filesystem::path& model,
+                                  std::vector<std::string> more = {}) {
+  std::vector<std::string> arguments{"generate", "--model", model.string(), "--prompt", "x"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+/// A copy of the plain tiny checkpoint, to be spoilt.
+class Copy {
+ public:
+  Copy() {
+    for (const char* file : {"config.json", "model.safetensors", "capture.safetensors"})
+      std::filesystem::copy_file(plain / file, path() / file);
+  }
+  const std::filesystem::path& path() const { return directory_.path(); }
+  void edit_config(const std::function<void(json&)>& edit) const {
+    json config = json::parse(read(path() / "config.json"));
+    edit(config);
+    directory_.write("config.json", config.dump());
+  }
+  void write(const std::string& file, const std::string& contents) const {
+    directory_.write(file, contents);
+  }
+  std::vector<std::string> verify() const {
+    return {"verify", "--model", path().string(), "--capture",
+            (path() / "capture.safetensors").string()};
+  }
+
+ private:
+  TempDir directory_;
+};
+
+}  // namespace
+
+TEST_CASE("verify passes on the bundled model, and one changed weight byte fails it") {
+  const Outcome good = olmoe(
+      {"verify", "--model", nano.string(), "--capture", (nano / "capture.safetensors").string()});
+  CAPTURE(good.err);
+  CHECK(good.code == 0);
+  CHECK(good.out.find("route native") != std::string::npos);
+  CHECK(good.out.find("route bh:") != std::string::npos);
+  CHECK(good.out.find("FAILED") == std::string::npos);
+
+  const TempDir copy;
+  for (const auto& entry : std::filesystem::directory_iterator(nano)) {
+    if (entry.is_regular_file())
+      std::filesystem::copy_file(entry.path(), copy.path() / entry.path().filename());
+  }
+  std::string weights = read(nano / "model.safetensors");
+  weights[weights.size() / 2] = static_cast<char>(weights[weights.size() / 2] ^ 1);
+  copy.write("model.safetensors", weights);
+  const Outcome changed = olmoe({"verify", "--model", copy.path().string(), "--capture",
+                                 (nano / "capture.safetensors").string()});
+  CHECK(changed.code == 1);
+  CHECK(changed.out.find("FAILED") != std::string::npos);
+  CHECK(changed.err.find("does not reproduce this capture") != std::string::npos);
+}
+
+TEST_CASE("generate writes text to stdout and the cost to stderr") {
+  const std::vector<std::string> common{"--max-new-tokens", "12"};
+  const Outcome native = olmoe(generate(nano, common));
+  CHECK(native.code == 0);
+  CHECK(native.out.starts_with("x"));
+  CHECK(native.err.find("8.00 experts per token") != std::string::npos);
+  CHECK(native.err.find("12 new tokens") != std::string::npos);
+  CHECK(olmoe(generate(nano, common)).out == native.out);
+
+  const Outcome few = olmoe(generate(nano, {"--max-new-tokens", "12", "--route", "topk:k=3"}));
+  CHECK(few.code == 0);
+  CHECK(few.err.find("3.00 experts per token") != std::string::npos);
+  const Outcome bh = olmoe(generate(
+      nano, {"--max-new-tokens", "12", "--route", "bh:alpha=0.05,max_k=16", "--threads", "1"}));
+  CHECK(bh.code == 0);
+  CHECK(bh.err.find("bh:alpha=0.05,min_k=1,max_k=16") != std::string::npos);
+}
+
+TEST_CASE("logits writes what was executed, for ids as JSON, as safetensors and as text") {
+  const TempDir directory;
+  const std::string out = (directory.path() / "out.safetensors").string();
+  const auto ids = directory.write("ids.json", "[[5, 6, 7], [8, 9, 10]]").string();
+  const Outcome outcome = olmoe({"logits", "--model", plain.string(), "--ids", ids, "--out", out,
+                                 "--route", "bh:alpha=0.3,null=normal,max_k=5"});
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.code == 0);
+  const olmoe::SafetensorsFile file(out);
+  CHECK(file.at("logits").shape == olmoe::Shape{2, 3, 112});
+  CHECK(file.at("router_logits.1").shape == olmoe::Shape{6, 8});
+  CHECK(file.at("selected_experts.0").shape == olmoe::Shape{6, 5});
+  CHECK(file.at("routing_weights.0").shape == olmoe::Shape{6, 5});
+  const auto counts = file.at("expert_counts.0").to_int64();
+  const auto experts = file.at("selected_experts.0").to_int64();
+  for (std::size_t t = 0; t < counts.size(); ++t) {
+    for (std::size_t i = 0; i < 5; ++i)
+      CHECK((experts[t * 5 + i] >= 0) == (static_cast<std::int64_t>(i) < counts[t]));
+  }
+
+  // The same ids from a capture give the capture's logits.
+  const Outcome captured = olmoe({"logits", "--model", plain.string(), "--ids",
+                                  (plain / "capture.safetensors").string(), "--out", out});
+  REQUIRE(captured.code == 0);
+  const auto actual = olmoe::SafetensorsFile(out).at("logits").to_float();
+  const auto expected =
+      olmoe::SafetensorsFile(plain / "capture.safetensors").at("logits").to_float();
+  REQUIRE(actual.size() == expected.size());
+  for (std::size_t i = 0; i < actual.size(); ++i)
+    REQUIRE(actual[i] == doctest::Approx(expected[i]).epsilon(1e-4));
+
+  const Outcome text =
+      olmoe({"logits", "--model", nano.string(), "--text", "In the beginning", "--out", out});
+  CHECK(text.code == 0);
+  CHECK(olmoe::SafetensorsFile(out).at("logits").shape.at(2) == 4096);
+}
+
+TEST_CASE("inspect describes the bundled model") {
+  const Outcome outcome = olmoe({"inspect", "--model", nano.string()});
+  CHECK(outcome.code == 0);
+  CHECK(outcome.out.find("64 of intermediate size 64 (silu)") != std::string::npos);
+  CHECK(outcome.out.find("top-8, weights not renormalised") != std::string::npos);
+}
+
+TEST_CASE("usage errors exit 2") {
+  CHECK(olmoe({}).code == 2);
+  CHECK(olmoe({"frobnicate"}).code == 2);
+  CHECK(olmoe({"generate", "--model", plain.string()}).code == 2);
+  CHECK(olmoe({"verify", "--model", plain.string()}).code == 2);
+  CHECK(olmoe(generate(nano, {"--threads", "0"})).code == 2);
+  CHECK(olmoe(generate(nano, {"--max-new-tokens", "0"})).code == 2);
+  CHECK(olmoe(generate(nano, {"--temperature", "-1"})).code == 2);
+  CHECK(olmoe({"--help"}).code == 0);
+  CHECK(olmoe({"generate", "--help"}).code == 0);
+  check_error(generate(nano, {"--temperature", "nan"}), 2, {"temperature"});
+  for (const char* policy :
+       {"", "bh:", "bh:alpha", "bh:alpha=", "bh:alpha=x", "bh:alpha=0.1,alpha=0.2", "bh:alhpa=0.1",
+        "BH", "topk:k=3.5", "topk:k=8,", "topk:k=0", "topk:k=65", "bh:alpha=1.5",
+        "bh:min_k=9,max_k=8", "bh:score=loggit", "topk:renormalize=yes", "top_p:p=2"}) {
+    CAPTURE(policy);
+    check_error(generate(nano, {"--route", policy}), 2, {"policy '" + std::string(policy) + "'"});
+  }
+  check_error(generate(nano, {"--route", "bh:alhpa=0.1"}), 2,
+              {"position 4", "unknown key 'alhpa'", "alpha, min_k, max_k"});
+}
+
+TEST_CASE("bad model directories exit 1 and name the file") {
+  const TempDir empty;
+  check_error(generate(empty.path() / "nowhere"), 1, {(empty.path() / "nowhere").string()});
+  check_error(generate(empty.path()), 1, {empty.path().string()});
+
+  const auto weights = [](const std::string& contents, const std::vector<std::string>& facts) {
+    const Copy copy;
+    copy.write("model.safetensors", contents);
+    std::vector<std::string> all{(copy.path() / "model.safetensors").string()};
+    all.insert(all.end(), facts.begin(), facts.end());
+    check_error(copy.verify(), 1, all);
+  };
+  const std::string good = read(plain / "model.safetensors");
+  weights("", {});
+  weights("not a safetensors file at all", {});
+  weights(good.substr(0, 100), {});
+  weights(good.substr(0, good.size() - 1), {});
+  weights(std::string("\xff\xff\xff\x00\x00\x00\x00\x00", 8) + "{}", {});
+  weights(std::string("\x02\x00\x00\x00\x00\x00\x00\x00", 8) + "{]", {});
+
+  const auto config = [](const std::function<void(json&)>& edit,
+                         const std::vector<std::string>& facts) {
+    const Copy copy;
+    copy.edit_config(edit);
+    std::vector<std::string> all{(copy.path() / "config.json").string()};
+    all.insert(all.end(), facts.begin(), facts.end());
+    check_error(copy.verify(), 1, all);
+  };
+  config([](json& c) { c.erase("num_experts"); }, {"num_experts"});
+  config([](json& c) { c["model_type"] = "llama"; }, {"model_type", "llama"});
+  config([](json& c) { c["num_attention_heads"] = 5; }, {"num_attention_heads"});
+  config([](json& c) { c["num_experts_per_tok"] = 9; }, {"num_experts_per_tok"});
+  config([](json& c) { c["hidden_act"] = "mish"; }, {"hidden_act", "mish"});
+  config([](json& c) { c["sliding_window"] = 128; }, {"sliding_window"});
+  config([](json& c) { c["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 2.0}}; }, {"yarn"});
+  {
+    const Copy copy;
+    copy.write("config.json", "{\"model_type\": ");
+    check_error(copy.verify(), 1, {(copy.path() / "config.json").string()});
+  }
+  {
+    const Copy copy;
+    copy.edit_config([](json& c) { c["intermediate_size"] = 32; });
+    check_error(copy.verify(), 1,
+                {"model.safetensors", "model.layers.0.mlp.experts.0.gate_proj.weight", "[24, 32]",
+                 "[32, 32]"});
+  }
+}
+
+TEST_CASE("bad ids, prompts and nulls exit 1 and name the file") {
+  const TempDir directory;
+  const std::string out = (directory.path() / "out.safetensors").string();
+  const auto ids = [&](const std::string& contents, const std::vector<std::string>& facts) {
+    const auto file = directory.write("ids.json", contents).string();
+    std::vector<std::string> all{file};
+    all.insert(all.end(), facts.begin(), facts.end());
+    check_error({"logits", "--model", plain.string(), "--ids", file, "--out", out}, 1, all);
+    CHECK(!std::filesystem::exists(out));
+  };
+  ids("[1, 112]", {"token id 112 is outside the vocabulary of 112"});
+  ids("[-1]", {"-1 is no token id"});
+  ids("[1.5]", {"1.5 is no token id"});
+  ids("[]", {"no tokens"});
+  ids("[[1, 2], [3]]", {"differ in length"});
+  ids("{\"ids\": [1]}", {"an array of token ids"});
+  ids("[1, 2", {"not JSON"});
+  std::string sequence = "[1";
+  for (int i = 0; i < 64; ++i) sequence += ",1";
+  ids(sequence + "]", {"65 tokens exceeds max_position_embeddings, 64"});
+  check_error({"logits", "--model", plain.string(), "--ids", (directory.path() / "none").string(),
+               "--out", out},
+              1, {(directory.path() / "none").string()});
+  check_error({"logits", "--model", nano.string(), "--text", "", "--out", out}, 1, {"no tokens"});
+  check_error({"generate", "--model", nano.string(), "--prompt", ""}, 1, {"no tokens"});
+  check_error(generate(nano, {"--max-new-tokens", "100000"}), 1, {"max_position_embeddings"});
+  check_error({"generate", "--model", nano.string(), "--prompt", "\xff"}, 1, {"UTF-8"});
+
+  const std::string nulls = (nano / "nulls.safetensors").string();
+  check_error(generate(nano, {"--route", "bh:score=zscore", "--nulls", nulls}), 1,
+              {nulls, "fitted on score 'log_softmax'", "'zscore'"});
+  check_error(generate(nano, {"--route", "bh", "--nulls", out}), 1, {out});
+  check_error(generate(nano, {"--route", "bh", "--nulls", (nano / "config.json").string()}), 1,
+              {(nano / "config.json").string()});
+  const std::vector<double> grid{0.0, 1.0};
+  const std::vector<double> log_sf{-1.0, -2.0};
+  olmoe::write_safetensors(directory.path() / "few.safetensors",
+                           {olmoe::NamedTensor::of("layer.0.score", {2}, grid),
+                            olmoe::NamedTensor::of("layer.0.log_sf", {2}, log_sf)},
+                           {{"score", "log_softmax"}});
+  const std::string few = (directory.path() / "few.safetensors").string();
+  check_error(generate(nano, {"--route", "bh", "--nulls", few}), 1, {few, "layer.1.score"});
+}

@@ -1,0 +1,141 @@
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include "fdroute/any_router.hpp"
+#include "fdroute/dispatch.hpp"
+#include "fdroute/null/normal.hpp"
+#include "fdroute/null/tabulated.hpp"
+#include "fdroute/score/log_softmax.hpp"
+#include "fdroute/score/zscore.hpp"
+#include "fdroute/selection/benjamini_hochberg.hpp"
+#include "fdroute/selection/top_p.hpp"
+#include "fdroute/selection/topk.hpp"
+#include "support.hpp"
+
+// This executable counts what goes through operator new.
+
+namespace {
+
+std::atomic<std::int64_t> allocations{0};
+
+void* counted(std::size_t size, std::size_t alignment) {
+  ++allocations;
+  void* memory = nullptr;
+  if (::posix_memalign(&memory, alignment, size == 0 ? 1 : size) != 0) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+void* operator new(std::size_t size) {
+  return counted(size, alignof(std::max_align_t));
+}
+void* operator new(std::size_t size, std::align_val_t alignment) {
+  return counted(size, static_cast<std::size_t>(alignment));
+}
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  return counted(size, alignof(std::max_align_t));
+}
+// The array forms end in these.
+void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::align_val_t) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+  std::free(memory);
+}
+
+namespace fd = fdroute;
+
+namespace {
+
+template <class Action>
+std::int64_t allocations_of(Action&& action) {
+  const std::int64_t before = allocations;
+  action();
+  return allocations - before;
+}
+
+template <class AnyPolicy>
+void check_no_allocation(const AnyPolicy& router) {
+  test::Random random(111);
+  const test::Batch batch = test::batch_of_every_kind(router.experts(), 6, random);
+  std::vector<double> as_double(batch.logits.begin(), batch.logits.end());
+  const fd::LogitsView doubles(as_double.data(), batch.tokens(), router.experts());
+  test::Padded out(batch.tokens(), router.capacity());
+  test::Padded<std::int64_t> wide(batch.tokens(), router.capacity(), fd::Padding::repeat_valid);
+  test::Guarded<float> dense(batch.tokens() * router.experts());
+  CHECK(allocations_of([&] {
+          router.route(batch.view(), out.view());
+          router.route(batch.view(), wide.view());
+          router.route(doubles, out.view());
+          router.route(batch.view(), fd::DenseView{dense.data(), router.experts()});
+        }) == 0);
+  CHECK(out.guards_intact());
+}
+
+}  // namespace
+
+TEST_CASE("the count of allocations counts") {
+  CHECK(allocations_of([] { std::vector<int> ten(10); }) == 1);
+  CHECK(allocations_of([] { delete new (std::nothrow) int; }) == 1);
+  CHECK(allocations_of([] {
+          struct alignas(64) Line {
+            char bytes[64];
+          };
+          std::vector<Line> lines(2);
+        }) == 1);
+  CHECK(allocations_of(
+            [] { fd::Router(64, fd::BenjaminiHochberg{}, fd::ZScore{}, fd::NormalNull{}); }) > 0);
+}
+
+TEST_CASE("routing allocates nothing") {
+  const fd::NormalNull normal;
+  const auto table = fd::TabulatedNull::from_log_survival({-6.0, -4.0, -3.0}, {-0.1, -0.9, -2.5},
+                                                          test::fitted_on("log_softmax"));
+  const auto plain_bh = [](std::span<const double> p) noexcept {
+    return fd::BenjaminiHochberg{0.3}(p);
+  };
+  for (const int experts : {1, 64, fd::max_experts}) {
+    const fd::Router topk(experts, fd::TopK{(experts + 1) / 2});
+    const fd::Router nucleus(experts, fd::TopP{0.7});
+    const fd::Router normal_bh(experts, fd::BenjaminiHochberg{0.3}, fd::ZScore{}, normal);
+    const fd::Router table_bh(experts, fd::BenjaminiHochberg{0.3}, fd::LogSoftmax{}, table);
+    const fd::Router general(experts, plain_bh, fd::ZScore{}, normal);
+    check_no_allocation(topk);
+    check_no_allocation(nucleus);
+    check_no_allocation(normal_bh);
+    check_no_allocation(table_bh);
+    check_no_allocation(general);
+    check_no_allocation(fd::AnyRouter(topk, "topk"));
+    check_no_allocation(fd::AnyRouter(table_bh, "bh"));
+    check_no_allocation(fd::AnyRouter(general, "general"));
+  }
+}
+
+TEST_CASE("a dispatch plan allocates nothing once it has seen the largest batch") {
+  test::Random random(112);
+  const fd::Router router(64, fd::BenjaminiHochberg{0.3}, fd::ZScore{}, fd::NormalNull{});
+  const test::Batch batch = test::batch_of_every_kind(64, 6, random);
+  auto routing = test::routed(router, batch.view());
+  fd::DispatchPlan plan;
+  plan.build(routing.view(), batch.tokens(), 64);
+  std::vector<float> rows(plan.tokens().size() * 8);
+  std::vector<float> combined(8);
+  CHECK(allocations_of([&] {
+          plan.build(routing.view(), batch.tokens(), 64);
+          plan.build(routing.view(), batch.tokens() / 2, 64);
+          fd::combine(plan, 1, rows.data(), combined);
+        }) == 0);
+}
