@@ -1,14 +1,13 @@
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "batch.hpp"
 #include "commands.hpp"
 #include "error.hpp"
+#include "json.hpp"
 #include "safetensors.hpp"
 #include "tokenizer.hpp"
 
@@ -25,14 +24,7 @@ struct LogitsOptions {
 
 /// An array of ids, or an array of such arrays, all of one length.
 TokenBatch batch_from_json(const std::string& path) {
-  std::ifstream stream(path);
-  if (!stream) throw Error(path + ": cannot be opened");
-  nlohmann::json json;
-  try {
-    json = nlohmann::json::parse(stream);
-  } catch (const nlohmann::json::parse_error& error) {
-    throw Error(path + ": not JSON, at byte " + std::to_string(error.byte));
-  }
+  nlohmann::json json = read_json(path);
   if (!json.is_array()) throw Error(path + ": an array of token ids is expected");
   if (json.empty() || !json.front().is_array()) json = nlohmann::json::array({json});
 
@@ -45,7 +37,7 @@ TokenBatch batch_from_json(const std::string& path) {
       throw Error(path + ": the sequences differ in length");
     for (const nlohmann::json& id : sequence) {
       if (!id.is_number_integer() || id < 0 || id > std::numeric_limits<std::int32_t>::max())
-        throw Error(path + ": " + id.dump() + " is no token id");
+        throw Error(path + ": " + show(id) + " is no token id");
       batch.ids.push_back(id.get<std::int32_t>());
     }
   }

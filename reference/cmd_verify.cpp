@@ -1,10 +1,10 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,6 +13,7 @@
 #include "commands.hpp"
 #include "error.hpp"
 #include "generation.hpp"
+#include "json.hpp"
 #include "routing.hpp"
 #include "sha256.hpp"
 
@@ -29,8 +30,12 @@ struct VerifyOptions {
 /// Compares arrays with a capture's, prints a line for each, and remembers whether all agreed.
 class Comparison {
  public:
-  Comparison(const SafetensorsFile& capture, double atol) : capture_(capture), atol_(atol) {
-    std::printf("%-26s %-18s %12s %12s\n", "tensor", "shape", "max |diff|", "rel. error");
+  Comparison(const SafetensorsFile& capture, double atol) : capture_(capture), atol_(atol) {}
+
+  /// The head of the table whose lines follow.
+  static void head(const std::string& policy) {
+    std::printf("\nroute %s\n%-26s %-14s %25s\n", policy.c_str(), "tensor", "shape",
+                "max |diff|   rel. error");
   }
 
   bool passed() const { return passed_; }
@@ -56,8 +61,7 @@ class Comparison {
     }
     const double tolerance = scaled ? atol_ * std::max(1.0, largest) : atol_;
     const double relative = squares > 0.0 ? std::sqrt(square_differences / squares) : 0.0;
-    std::printf("%-26s %-18s %12.2e %12.2e  ", name.c_str(), to_string(tensor.shape).c_str(),
-                difference, relative);
+    line(name, to_string(tensor.shape), format("%12.2e %12.2e", difference, relative));
     verdict(comparable && difference <= tolerance);
   }
 
@@ -66,13 +70,10 @@ class Comparison {
     const Tensor& tensor = capture_.at(name);
     const std::vector<std::int64_t> expected = tensor.to_int64();
     check_size(tensor, actual.size());
-    const bool same = std::equal(expected.begin(), expected.end(), actual.begin());
-    std::int64_t differing = 0;
+    std::size_t differing = 0;
     for (std::size_t i = 0; i < expected.size(); ++i) differing += expected[i] != actual[i];
-    std::printf("%-26s %-18s %5lld of %zu differ       ", name.c_str(),
-                to_string(tensor.shape).c_str(), static_cast<long long>(differing),
-                expected.size());
-    verdict(same);
+    line(name, to_string(tensor.shape), format("%zu of %zu differ", differing, expected.size()));
+    verdict(differing == 0);
   }
 
   /// The most likely next token at every position.
@@ -86,17 +87,29 @@ class Comparison {
     };
     for (std::size_t t = 0; t < tokens; ++t)
       agreeing += most_likely(expected, t) == most_likely(actual, t) ? 1 : 0;
-    std::printf("%-26s %-18s %5zu of %zu agree        ", (name + " argmax").c_str(), "", agreeing,
-                tokens);
+    line(name + " argmax", "", format("%zu of %zu agree", agreeing, tokens));
     verdict(agreeing == tokens);
   }
 
-  void fact(const std::string& what, const std::string& detail, bool good) {
-    std::printf("%-26s %-44s  ", what.c_str(), detail.c_str());
-    verdict(good);
+  /// A file of the checkpoint against its recorded checksum.
+  void file(const std::string& name, const std::string& recorded, const std::string& actual) {
+    line(name, "sha256",
+         actual.substr(0, 12) + (recorded == actual ? "... as captured" : "... differs"));
+    verdict(recorded == actual);
   }
 
  private:
+  template <class... Values>
+  static std::string format(const char* pattern, Values... values) {
+    std::array<char, 64> text;
+    std::snprintf(text.data(), text.size(), pattern, values...);
+    return text.data();
+  }
+
+  static void line(const std::string& name, const std::string& shape, const std::string& result) {
+    std::printf("%-26s %-14s %25s  ", name.c_str(), shape.c_str(), result.c_str());
+  }
+
   void verdict(bool good) {
     std::puts(good ? "ok" : "FAILED");
     passed_ = passed_ && good;
@@ -125,14 +138,13 @@ std::string metadata(const SafetensorsFile& capture, const std::string& key) {
 /// expert that no captured token reached.
 void verify_files(const std::string& model, const SafetensorsFile& capture,
                   Comparison& comparison) {
-  const auto json = nlohmann::json::parse(metadata(capture, "sha256"), nullptr, false);
+  const auto json =
+      parse_json(metadata(capture, "sha256"), capture.path().string() + ": metadata 'sha256'");
   if (!json.is_object() || json.empty())
     throw Error(capture.path().string() + ": metadata 'sha256' is not an object of checksums");
   for (const auto& [file, expected] : json.items()) {
     const std::string actual = sha256_file(std::filesystem::path(model) / file);
-    const bool same = expected.is_string() && expected.get<std::string>() == actual;
-    comparison.fact(file, "sha256 " + actual.substr(0, 16) + "..." + (same ? "" : " is another"),
-                    same);
+    comparison.file(file, expected.is_string() ? expected.get<std::string>() : "", actual);
   }
 }
 
@@ -172,7 +184,7 @@ void verify_policy(const Model& model, const SafetensorsFile& capture, const std
     generate(model, routers, batch.sequence(s), options,
              [&](std::int32_t id) { generated.push_back(id); });
   comparison.equal(prefix + "greedy_ids", generated);
-  std::printf("mean experts per token     %.3f\n", counter.mean());
+  std::printf("%-26s %40.3f\n", "mean experts per token", counter.mean());
 }
 
 void run_verify(const VerifyOptions& options) {
@@ -184,7 +196,7 @@ void run_verify(const VerifyOptions& options) {
   Comparison comparison(capture, options.atol);
   verify_files(options.model, capture, comparison);
 
-  std::printf("\nroute %s\n", native_policy);
+  Comparison::head(native_policy);
   verify_policy(model, capture, "",
                 make_routers(model.config(), native_policy, std::filesystem::path()), comparison);
 
@@ -193,7 +205,7 @@ void run_verify(const VerifyOptions& options) {
     std::filesystem::path nulls = options.nulls;
     const std::string recorded = metadata(capture, "bh.nulls");
     if (nulls.empty() && !recorded.empty()) nulls = std::filesystem::path(options.model) / recorded;
-    std::printf("\nroute %s\n", policy.c_str());
+    Comparison::head(policy);
     verify_policy(model, capture, "bh.", make_routers(model.config(), policy, nulls), comparison);
   }
   if (!comparison.passed())

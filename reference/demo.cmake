@@ -12,5 +12,5 @@ set(generate generate --model ${MODEL} --prompt ${prompt} --max-new-tokens 60)
 run("The same logits, routings and text as Hugging Face transformers?"
   verify --model ${MODEL} --capture ${MODEL}/capture.safetensors)
 run("Text by the model's own routing, top-8" ${generate})
-run("Text by Benjamini-Hochberg routing, alpha 0.05, 1 to 16 experts"
-  ${generate} --route bh:alpha=0.05,min_k=1,max_k=16)
+run("Text by Benjamini-Hochberg routing, 1 to 16 experts a token"
+  ${generate} --route bh:alpha=0.0048,min_k=1,max_k=16)

@@ -120,8 +120,9 @@ def layer_nulls(policy: BhPolicy, layers: int, tables: dict[str, torch.Tensor] |
         return [NormalNull(policy.mean, policy.sd)] * layers
     if tables is None:
         raise ValueError("null=tabulated needs a table of nulls")
-    return [TabulatedNull(tables[f"layer.{l}.score"].double(), tables[f"layer.{l}.log_sf"].double())
-            for l in range(layers)]
+    return [
+        TabulatedNull(tables[f"layer.{l}.score"].double(), tables[f"layer.{l}.log_sf"].double()) for l in range(layers)
+    ]
 
 
 def scores(logits: torch.Tensor, kind: str) -> torch.Tensor:
@@ -177,7 +178,9 @@ class Routing:
 def cut_gap(logits: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """Distance in logits between the last expert that is selected and the first that is not; inf if none is left."""
     ordered = logits.sort(-1, descending=True).values
-    edge = torch.cat([torch.full_like(ordered[:, :1], math.inf), ordered, torch.full_like(ordered[:, :1], -math.inf)], -1)
+    edge = torch.cat(
+        [torch.full_like(ordered[:, :1], math.inf), ordered, torch.full_like(ordered[:, :1], -math.inf)], -1
+    )
     k = counts.long().unsqueeze(-1)
     return (edge.gather(-1, k) - edge.gather(-1, k + 1)).squeeze(-1)
 
@@ -197,8 +200,14 @@ def route(logits: torch.Tensor, policy: BhPolicy, null, renormalize: bool) -> Ro
     weights = torch.where(kept, weights, torch.zeros_like(weights))
     if renormalize:
         weights = weights / weights.sum(-1, keepdim=True)
-    return Routing(logits, counts.int(), torch.where(kept, order, torch.full_like(order, -1)).int(), weights,
-                   step_up_margin(p, policy.alpha, policy.min_k, policy.max_k), cut_gap(logits, counts))
+    return Routing(
+        logits,
+        counts.int(),
+        torch.where(kept, order, torch.full_like(order, -1)).int(),
+        weights,
+        step_up_margin(p, policy.alpha, policy.min_k, policy.max_k),
+        cut_gap(logits, counts),
+    )
 
 
 def gate_logits(block: nn.Module, hidden: torch.Tensor) -> torch.Tensor:

@@ -19,10 +19,10 @@ One safetensors file comes out (B rows of S tokens, V vocabulary, E experts, H h
 and sha256, a JSON object {file: hex digest} over config.json and every weight file.
 
 A capture is worth comparing against only where a different summation order cannot change a discrete choice. A row
-is used only if, over its prompt and its continuation, the best token leads the second by --min-token-gap, the last
-selected expert leads the first rejected one by --min-cut-gap (in router logits), and no BH comparison that could
-change a count is closer to equality than --min-count-margin (relative). The first --rows rows that pass are kept;
-too few of them is an error.
+is used only if, over its prompt and its continuation, the best token leads the second by --min-token-gap (1e-3), the
+last selected expert leads the first rejected one by --min-cut-gap (1e-4, in router logits), and no BH comparison that
+could change a count is closer to equality than --min-count-margin (1e-4, relative). The first --rows rows that pass
+are kept; too few of them is an error.
 
 --text takes paragraphs (separated by blank lines) of --length tokens or more, cut to --length, from each file in turn.
 Run with: transformers 5.17, torch 2.11. The 4.45+ branch of the MoE block was run on a stand-in only (selfcheck.py).
@@ -59,7 +59,8 @@ def load_model(directory: pathlib.Path, device: str = "cpu"):
     else:
         options = {"torch_dtype": torch.float32}
     model, info = transformers.OlmoeForCausalLM.from_pretrained(
-        directory, attn_implementation="eager", output_loading_info=True, **options)
+        directory, attn_implementation="eager", output_loading_info=True, **options
+    )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[kind]:
             raise RuntimeError(f"{directory}: {kind}: {sorted(info[kind])}")
@@ -79,13 +80,17 @@ def record_router_logits(model):
         def hook(_gate, inputs, output):
             logits = bh.gate_logits(block, inputs[0].reshape(-1, inputs[0].shape[-1]))
             reported = (output[0] if isinstance(output, tuple) else output).reshape(logits.shape).float()
-            if not (torch.allclose(reported, logits, atol=1e-5) or torch.allclose(reported, logits.softmax(-1), atol=1e-6)):
+            if not (
+                torch.allclose(reported, logits, atol=1e-5) or torch.allclose(reported, logits.softmax(-1), atol=1e-6)
+            ):
                 raise RuntimeError(f"layer {layer}: the gate reports neither its logits nor their softmax")
             latest[layer] = logits
 
         return hook
 
-    handles = [layer.mlp.gate.register_forward_hook(hook_for(l, layer.mlp)) for l, layer in enumerate(model.model.layers)]
+    handles = [
+        layer.mlp.gate.register_forward_hook(hook_for(l, layer.mlp)) for l, layer in enumerate(model.model.layers)
+    ]
     try:
         yield latest
     finally:
@@ -139,9 +144,17 @@ def file_digests(directory: pathlib.Path) -> dict[str, str]:
 
 
 @torch.no_grad()
-def capture(directory: pathlib.Path, candidates: torch.Tensor, *, rows: int, new_tokens: int,
-            policy: bh.BhPolicy | None = None, nulls_file: pathlib.Path | None = None,
-            margins: Margins = Margins(), device: str = "cpu") -> tuple[dict, dict]:
+def capture(
+    directory: pathlib.Path,
+    candidates: torch.Tensor,
+    *,
+    rows: int,
+    new_tokens: int,
+    policy: bh.BhPolicy | None = None,
+    nulls_file: pathlib.Path | None = None,
+    margins: Margins = Margins(),
+    device: str = "cpu",
+) -> tuple[dict, dict]:
     """(C,S) candidate prompts -> (tensors, metadata) over the first `rows` robust ones. Raises if there are too few."""
     model = load_model(directory, device)
     layers = len(model.model.layers)
@@ -152,8 +165,10 @@ def capture(directory: pathlib.Path, candidates: torch.Tensor, *, rows: int, new
     candidates = candidates.to(device)
     good = robust_rows(model, candidates, new_tokens, policy, nulls, margins)
     if int(good.sum()) < rows:
-        raise RuntimeError(f"{directory}: {int(good.sum())} of {len(good)} prompts keep every choice beyond {margins}, "
-                           f"{rows} are needed")
+        raise RuntimeError(
+            f"{directory}: {int(good.sum())} of {len(good)} prompts keep every choice beyond {margins}, "
+            f"{rows} are needed"
+        )
     ids = candidates[good.to(device)][:rows]
 
     with record_router_logits(model) as logits:
@@ -170,17 +185,25 @@ def capture(directory: pathlib.Path, candidates: torch.Tensor, *, rows: int, new
         with bh.patch(model, policy, nulls) as routing:
             out["bh.logits"] = model(input_ids=ids, use_cache=False).logits
             for l, r in enumerate(routing):
-                out |= {f"bh.router_logits.{l}": r.router_logits, f"bh.expert_counts.{l}": r.counts,
-                        f"bh.selected_experts.{l}": r.experts, f"bh.routing_weights.{l}": r.weights}
+                out |= {
+                    f"bh.router_logits.{l}": r.router_logits,
+                    f"bh.expert_counts.{l}": r.counts,
+                    f"bh.selected_experts.{l}": r.experts,
+                    f"bh.routing_weights.{l}": r.weights,
+                }
             out["bh.greedy_ids"] = greedy(model, ids, new_tokens)[0]
         if not torch.equal(model(input_ids=ids, use_cache=False).logits, native.logits):
             raise RuntimeError("removing the BH patch did not restore the original logits bit for bit")
 
-    metadata = {"format": "fdroute-capture-1", "model": directory.resolve().name,
-                "transformers": transformers.__version__, "torch": torch.__version__,
-                "bh.policy": "" if policy is None else str(policy),
-                "bh.nulls": nulls_file.name if policy is not None and policy.null == "tabulated" else "",
-                "sha256": json.dumps(file_digests(directory), sort_keys=True)}
+    metadata = {
+        "format": "fdroute-capture-1",
+        "model": directory.resolve().name,
+        "transformers": transformers.__version__,
+        "torch": torch.__version__,
+        "bh.policy": "" if policy is None else str(policy),
+        "bh.nulls": nulls_file.name if policy is not None and policy.null == "tabulated" else "",
+        "sha256": json.dumps(file_digests(directory), sort_keys=True),
+    }
     return {k: v.contiguous().cpu().clone() for k, v in out.items()}, metadata
 
 
@@ -189,8 +212,10 @@ def report(tensors: dict, policy: bh.BhPolicy | None) -> str:
     if policy is not None:
         counts = [t for k, t in sorted(tensors.items()) if k.startswith("bh.expert_counts.")]
         means = ", ".join(f"{c.float().mean():.2f}" for c in counts)
-        lines.append(f"  {policy}: mean experts {torch.cat(counts).float().mean():.2f} (by layer {means}), "
-                     f"max |BH - native logit| {(tensors['bh.logits'] - tensors['logits']).abs().max():.3f}")
+        lines.append(
+            f"  {policy}: mean experts {torch.cat(counts).float().mean():.2f} (by layer {means}), "
+            f"max |BH - native logit| {(tensors['bh.logits'] - tensors['logits']).abs().max():.3f}"
+        )
     return "\n".join(lines)
 
 
@@ -230,11 +255,21 @@ def main() -> None:
     if (args.policy is not None and args.policy.null == "tabulated") != (args.nulls is not None):
         parser.error("--nulls goes with a --policy of null=tabulated, and only with it")
 
-    candidates = (torch.tensor(json.loads(args.ids.read_text())) if args.ids
-                  else paragraphs(args.model, args.text, args.length, args.candidates))
-    tensors, metadata = capture(args.model, candidates, rows=args.rows, new_tokens=args.new_tokens, policy=args.policy,
-                                nulls_file=args.nulls, device=args.device,
-                                margins=Margins(args.min_token_gap, args.min_cut_gap, args.min_count_margin))
+    candidates = (
+        torch.tensor(json.loads(args.ids.read_text()))
+        if args.ids
+        else paragraphs(args.model, args.text, args.length, args.candidates)
+    )
+    tensors, metadata = capture(
+        args.model,
+        candidates,
+        rows=args.rows,
+        new_tokens=args.new_tokens,
+        policy=args.policy,
+        nulls_file=args.nulls,
+        device=args.device,
+        margins=Margins(args.min_token_gap, args.min_cut_gap, args.min_count_margin),
+    )
     save_file(tensors, args.out, metadata=metadata)
     print(f"{args.out}\n{report(tensors, args.policy)}", file=sys.stderr)
 

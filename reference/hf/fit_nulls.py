@@ -54,7 +54,7 @@ def fit(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     count = len(ordered)
     low, threshold = ordered[int(1e-4 * count)].item(), ordered[int((1 - TAIL) * count)].item()
     spread = min(ordered.std().item(), (ordered[3 * count // 4] - ordered[count // 4]).item() / 1.349)
-    bandwidth = 0.9 * spread * count ** -0.2
+    bandwidth = 0.9 * spread * count**-0.2
     # The kernel estimate on a lattice finer than the bandwidth: each value is moved by at most a tenth of it.
     cell = bandwidth / 5
     origin = ordered[0].item() - cell / 2
@@ -79,13 +79,16 @@ def mean_experts(model, windows: torch.Tensor, policy: bh.BhPolicy, tables: dict
 
 def calibrate(model, windows, tables, target: float, min_k: int, max_k: int) -> bh.BhPolicy:
     """Bisection on log alpha, then two significant digits."""
+
     def policy(alpha: float) -> bh.BhPolicy:
         return bh.BhPolicy(alpha, min_k, max_k, "log_softmax", "tabulated")
 
     low, high = math.log(1e-6), math.log(0.999)
     for _ in range(12):
         middle = (low + high) / 2
-        low, high = (middle, high) if mean_experts(model, windows, policy(math.exp(middle)), tables) < target else (low, middle)
+        low, high = (
+            (middle, high) if mean_experts(model, windows, policy(math.exp(middle)), tables) < target else (low, middle)
+        )
     chosen = policy(float(f"{math.exp((low + high) / 2):.2g}"))
     print(f"{chosen}: mean experts {mean_experts(model, windows, chosen, tables):.3f}", file=sys.stderr)
     return chosen
@@ -114,10 +117,17 @@ def main() -> None:
         bh.TabulatedNull(score, log_sf)  # validates the table as a reader would
         tables |= {f"layer.{layer}.score": score, f"layer.{layer}.log_sf": log_sf}
         at = bh.TabulatedNull(score, log_sf)(values.median().reshape(1))
-        print(f"layer {layer}: {len(values)} scores in [{values.min():.2f}, {values.max():.2f}], P(S >= median) = "
-              f"{at.item():.4f}, tail mean excess {(score[-1] - score[-2]).item():.4f} above {score[-2].item():.3f}", file=sys.stderr)
-    metadata = {"score": "log_softmax", "trim": str(args.trim), "model": args.model.resolve().name,
-                "tokens": str(args.windows * WINDOW)}
+        print(
+            f"layer {layer}: {len(values)} scores in [{values.min():.2f}, {values.max():.2f}], P(S >= median) = "
+            f"{at.item():.4f}, tail mean excess {(score[-1] - score[-2]).item():.4f} above {score[-2].item():.3f}",
+            file=sys.stderr,
+        )
+    metadata = {
+        "score": "log_softmax",
+        "trim": str(args.trim),
+        "model": args.model.resolve().name,
+        "tokens": str(args.windows * WINDOW),
+    }
     save_file(tables, args.out, metadata=metadata)
     if args.target_experts is not None:
         tables = {name: table.to(args.device) for name, table in tables.items()}

@@ -54,39 +54,113 @@ PLAIN = (10000.0, 1.0)
 
 CHECKPOINTS = (
     Tiny("plain", 1, torch.float32, V4, PLAIN),
-    Tiny("norm_topk", 2, torch.bfloat16, V5, PLAIN, experts=16, top_k=4,
-         config={"norm_topk_prob": True}, without=({"norm_topk_prob": False},)),
-    Tiny("gqa", 3, torch.float16, {"rope_theta": 500.0}, (500.0, 1.0), kv_heads=2,
-         without=({"rope_theta": 10000.0},), score="logit"),
+    Tiny(
+        "norm_topk",
+        2,
+        torch.bfloat16,
+        V5,
+        PLAIN,
+        experts=16,
+        top_k=4,
+        config={"norm_topk_prob": True},
+        without=({"norm_topk_prob": False},),
+    ),
+    Tiny(
+        "gqa",
+        3,
+        torch.float16,
+        {"rope_theta": 500.0},
+        (500.0, 1.0),
+        kv_heads=2,
+        without=({"rope_theta": 10000.0},),
+        score="logit",
+    ),
     Tiny("clip_qkv", 4, torch.bfloat16, V4, PLAIN, config={"clip_qkv": 0.5}, without=({"clip_qkv": None},)),
     Tiny("tied", 5, torch.float32, V5, PLAIN, config={"tie_word_embeddings": True}),
     Tiny("attention_bias", 6, torch.float16, V5, PLAIN, kv_heads=1, config={"attention_bias": True}, score="logit"),
     Tiny("sharded", 7, torch.bfloat16, V4, PLAIN, layers=3, shards=3),
-    Tiny("rope_linear_v4", 8, torch.float32, {"rope_theta": 100.0, "rope_scaling": {"type": "linear", "factor": 4.0}},
-         (100.0, 4.0), without=({"rope_scaling": None}, {"rope_theta": 10000.0})),
-    Tiny("rope_linear_v5", 9, torch.bfloat16,
-         {"rope_parameters": {"factor": 2.5, "rope_theta": 100.0, "rope_type": "linear"}}, (100.0, 2.5),
-         without=({"rope_parameters": {"rope_theta": 100.0, "rope_type": "default"}},
-                  {"rope_parameters": {"factor": 2.5, "rope_theta": 10000.0, "rope_type": "linear"}})),
-    Tiny("thirteen_experts", 10, torch.bfloat16,
-         {"rope_theta": 100.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}, (100.0, 2.0),
-         experts=13, top_k=3, layers=3, config={"hidden_act": "gelu"}, without=({"hidden_act": "silu"},)),
-    Tiny("top1", 11, torch.float16, V5, PLAIN, top_k=1, config={"hidden_act": "gelu_pytorch_tanh"},
-         without=({"hidden_act": "silu"},)),
-    Tiny("all_experts", 12, torch.bfloat16, V4, PLAIN, experts=6, top_k=6, without=({"num_experts_per_tok": 5},),
-         score="logit"),
+    Tiny(
+        "rope_linear_v4",
+        8,
+        torch.float32,
+        {"rope_theta": 100.0, "rope_scaling": {"type": "linear", "factor": 4.0}},
+        (100.0, 4.0),
+        without=({"rope_scaling": None}, {"rope_theta": 10000.0}),
+    ),
+    Tiny(
+        "rope_linear_v5",
+        9,
+        torch.bfloat16,
+        {"rope_parameters": {"factor": 2.5, "rope_theta": 100.0, "rope_type": "linear"}},
+        (100.0, 2.5),
+        without=(
+            {"rope_parameters": {"rope_theta": 100.0, "rope_type": "default"}},
+            {"rope_parameters": {"factor": 2.5, "rope_theta": 10000.0, "rope_type": "linear"}},
+        ),
+    ),
+    Tiny(
+        "thirteen_experts",
+        10,
+        torch.bfloat16,
+        {"rope_theta": 100.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0}},
+        (100.0, 2.0),
+        experts=13,
+        top_k=3,
+        layers=3,
+        config={"hidden_act": "gelu"},
+        without=({"hidden_act": "silu"},),
+    ),
+    Tiny(
+        "top1",
+        11,
+        torch.float16,
+        V5,
+        PLAIN,
+        top_k=1,
+        config={"hidden_act": "gelu_pytorch_tanh"},
+        without=({"hidden_act": "silu"},),
+    ),
+    Tiny(
+        "all_experts",
+        12,
+        torch.bfloat16,
+        V4,
+        PLAIN,
+        experts=6,
+        top_k=6,
+        without=({"num_experts_per_tok": 5},),
+        score="logit",
+    ),
 )
 
 
 def config_of(tiny: Tiny) -> dict:
     config = {
-        "architectures": ["OlmoeForCausalLM"], "model_type": "olmoe", "vocab_size": VOCAB, "hidden_size": HIDDEN,
-        "intermediate_size": INTERMEDIATE, "num_hidden_layers": tiny.layers, "num_attention_heads": HEADS,
-        "num_key_value_heads": tiny.kv_heads, "hidden_act": "silu", "max_position_embeddings": POSITIONS,
-        "initializer_range": 0.02, "rms_norm_eps": 1e-05, "use_cache": True, "pad_token_id": 1, "bos_token_id": None,
-        "eos_token_id": 0, "tie_word_embeddings": False, "attention_bias": False, "attention_dropout": 0.0,
-        "clip_qkv": None, "num_experts": tiny.experts, "num_experts_per_tok": tiny.top_k, "norm_topk_prob": False,
-        "output_router_logits": False, "router_aux_loss_coef": 0.01,
+        "architectures": ["OlmoeForCausalLM"],
+        "model_type": "olmoe",
+        "vocab_size": VOCAB,
+        "hidden_size": HIDDEN,
+        "intermediate_size": INTERMEDIATE,
+        "num_hidden_layers": tiny.layers,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": tiny.kv_heads,
+        "hidden_act": "silu",
+        "max_position_embeddings": POSITIONS,
+        "initializer_range": 0.02,
+        "rms_norm_eps": 1e-05,
+        "use_cache": True,
+        "pad_token_id": 1,
+        "bos_token_id": None,
+        "eos_token_id": 0,
+        "tie_word_embeddings": False,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "clip_qkv": None,
+        "num_experts": tiny.experts,
+        "num_experts_per_tok": tiny.top_k,
+        "norm_topk_prob": False,
+        "output_router_logits": False,
+        "router_aux_loss_coef": 0.01,
     }
     dtype = str(tiny.dtype).removeprefix("torch.")
     config |= {"dtype": dtype} if "rope_parameters" in tiny.rope else {"torch_dtype": dtype, "rope_scaling": None}
@@ -134,10 +208,17 @@ def write_checkpoint(tiny: Tiny, directory: pathlib.Path) -> None:
         save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
         return
     # Names are dealt in turn, so one layer's tensors and one expert's matrices lie in different files.
-    weight_map = {name: f"model-{i % tiny.shards + 1:05d}-of-{tiny.shards:05d}.safetensors" for i, name in enumerate(weights)}
+    weight_map = {
+        name: f"model-{i % tiny.shards + 1:05d}-of-{tiny.shards:05d}.safetensors" for i, name in enumerate(weights)
+    }
     for file in sorted(set(weight_map.values())):
-        save_file({n: t for n, t in weights.items() if weight_map[n] == file}, directory / file, metadata={"format": "pt"})
-    index = {"metadata": {"total_size": sum(t.numel() * t.element_size() for t in weights.values())}, "weight_map": weight_map}
+        save_file(
+            {n: t for n, t in weights.items() if weight_map[n] == file}, directory / file, metadata={"format": "pt"}
+        )
+    index = {
+        "metadata": {"total_size": sum(t.numel() * t.element_size() for t in weights.values())},
+        "weight_map": weight_map,
+    }
     (directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
@@ -150,7 +231,9 @@ def check_features(tiny: Tiny, directory: pathlib.Path, scratch: pathlib.Path, i
     if not torch.allclose(model.model.rotary_emb.inv_freq.double(), expected, rtol=1e-6):
         raise RuntimeError(f"{tiny.name}: transformers read the rope as {model.model.rotary_emb.inv_freq.tolist()}")
     logits = model(input_ids=ids, use_cache=False).logits
-    spread = torch.stack([bh.gate_logits(layer.mlp, torch.randn(256, HIDDEN)).std(-1).mean() for layer in model.model.layers])
+    spread = torch.stack(
+        [bh.gate_logits(layer.mlp, torch.randn(256, HIDDEN)).std(-1).mean() for layer in model.model.layers]
+    )
     print(f"{tiny.name}: router logit spread {spread.mean():.2f}, logit spread {logits.std():.2f}")
 
     def moved(change: dict, keep=lambda name, tensor: tensor) -> float:
@@ -184,8 +267,9 @@ def capture_tiny(tiny: Tiny, directory: pathlib.Path, candidates: torch.Tensor) 
     """The first alpha of a short list whose counts vary."""
     for alpha in (0.3, 0.2, 0.4, 0.1, 0.5, 0.6):
         mean, sd = (-0.25, 0.9) if tiny.score == "zscore" else (-0.25, 1.25)
-        policy = bh.BhPolicy(alpha=alpha, min_k=1, max_k=max(5, tiny.experts // 2), score=tiny.score, null="normal",
-                             mean=mean, sd=sd)
+        policy = bh.BhPolicy(
+            alpha=alpha, min_k=1, max_k=max(5, tiny.experts // 2), score=tiny.score, null="normal", mean=mean, sd=sd
+        )
         tensors, metadata = capture_hf.capture(directory, candidates, rows=ROWS, new_tokens=NEW_TOKENS, policy=policy)
         counts = [tensors[f"bh.expert_counts.{l}"] for l in range(tiny.layers)]
         if varied(counts, policy):

@@ -1,4 +1,4 @@
-"""Make the training text, the development slices and the held-out slices of the nano OLMoE from files that Debian 12 packages ship.
+"""Make the training, development and held-out text of the nano OLMoE from files that Debian 12 packages ship.
 
     apt-get install --no-install-recommends bible-kjv bible-kjv-text wordnet-base dict-jargon dict-devil \\
         libpython3.11-stdlib postgresql-doc-15 sqlite3-doc
@@ -101,7 +101,9 @@ def devil() -> Documents:
 
 def python() -> Documents:
     root = pathlib.Path("/usr/lib/python3.11")
-    listed = subprocess.run(["dpkg-query", "-L", "libpython3.11-stdlib"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["dpkg-query", "-L", "libpython3.11-stdlib"], capture_output=True, text=True, check=True
+    ).stdout
     generated = ("encodings/", "pydoc_data/", "_sysconfigdata", "html/entities", "stringprep", "lib2to3/")
     for path in sorted(map(pathlib.Path, listed.split())):
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else ""
@@ -112,9 +114,38 @@ def python() -> Documents:
 class Page(html.parser.HTMLParser):
     """Readable text of a documentation page: a paragraph a block, a line a table row, <pre> as it stands."""
 
-    BLOCKS = {"p", "div", "li", "dt", "dd", "h1", "h2", "h3", "h4", "h5", "blockquote", "table", "ul", "ol", "dl", "tr", "center"}
+    BLOCKS = {
+        "p",
+        "div",
+        "li",
+        "dt",
+        "dd",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "blockquote",
+        "table",
+        "ul",
+        "ol",
+        "dl",
+        "tr",
+        "center",
+    }
     SKIPPED = {"script", "style", "svg", "head", "button", "form"}
-    SKIPPED_CLASSES = {"navheader", "navfooter", "nosearch", "toc", "fancy_toc", "menu", "mainmenu", "submenu", "searchmenu", "imgcontainer"}
+    SKIPPED_CLASSES = {
+        "navheader",
+        "navfooter",
+        "nosearch",
+        "toc",
+        "fancy_toc",
+        "menu",
+        "mainmenu",
+        "submenu",
+        "searchmenu",
+        "imgcontainer",
+    }
 
     def __init__(self):
         super().__init__(convert_charrefs=True)
@@ -177,18 +208,28 @@ def pages(root: pathlib.Path, unwanted: str) -> Documents:
 
 
 def postgres() -> Documents:
-    return pages(SHARE / "doc" / "postgresql-doc-15" / "html", r"release|bookindex|biblio|features|index\.html|legalnotice")
+    return pages(
+        SHARE / "doc" / "postgresql-doc-15" / "html", r"release|bookindex|biblio|features|index\.html|legalnotice"
+    )
 
 
 def sqlite() -> Documents:
-    return pages(SHARE / "doc" / "sqlite3",
-                 r"c3ref/|session/|releaselog/|requirements|syntaxdiagrams|syntax/|changes|chronology|oldnews|news|sitemap|keyword_index|"
-                 r"doc_\w+_crossref|copyright|codeofethics|search|hp1|index\.html|docs\.html|matrix|toc")
+    return pages(
+        SHARE / "doc" / "sqlite3",
+        r"c3ref/|session/|releaselog/|requirements|syntaxdiagrams|syntax/|changes|chronology|oldnews|news|sitemap|"
+        r"keyword_index|doc_\w+_crossref|copyright|codeofethics|search|hp1|index\.html|docs\.html|matrix|toc",
+    )
 
 
-DOMAINS = {"bible": (bible, "bible-kjv-text"), "wordnet": (wordnet, "wordnet-base"), "jargon": (jargon, "dict-jargon"),
-           "devil": (devil, "dict-devil"), "python": (python, "libpython3.11-stdlib"),
-           "postgres": (postgres, "postgresql-doc-15"), "sqlite": (sqlite, "sqlite3-doc")}
+DOMAINS = {
+    "bible": (bible, "bible-kjv-text"),
+    "wordnet": (wordnet, "wordnet-base"),
+    "jargon": (jargon, "dict-jargon"),
+    "devil": (devil, "dict-devil"),
+    "python": (python, "libpython3.11-stdlib"),
+    "postgres": (postgres, "postgresql-doc-15"),
+    "sqlite": (sqlite, "sqlite3-doc"),
+}
 
 
 def normalize(text: str) -> list[str]:
@@ -198,7 +239,9 @@ def normalize(text: str) -> list[str]:
 
 
 def provenance(package: str) -> dict[str, str]:
-    version = subprocess.run(["dpkg-query", "-W", "-f=${Version}", package], capture_output=True, text=True, check=True).stdout
+    version = subprocess.run(
+        ["dpkg-query", "-W", "-f=${Version}", package], capture_output=True, text=True, check=True
+    ).stdout
     licence = (SHARE / "doc" / package / "copyright").read_bytes()
     return {"package": package, "version": version, "copyright_sha256": hashlib.sha256(licence).hexdigest()}
 
@@ -228,16 +271,21 @@ def main() -> None:
             seen.update(p for p in paragraphs if len(p) >= 60)
             if sum(map(len, paragraphs)) >= 200:
                 documents[name] = "\n\n".join(dict.fromkeys(paragraphs)) + "\n"
-        ranked = sorted((n for n in documents if len(documents[n].encode()) <= SLICE_DOCUMENT_BYTES),
-                        key=lambda name: hashlib.sha256(f"{domain}/{name}".encode()).digest())
+        ranked = sorted(
+            (n for n in documents if len(documents[n].encode()) <= SLICE_DOCUMENT_BYTES),
+            key=lambda name: hashlib.sha256(f"{domain}/{name}".encode()).digest(),
+        )
         held_out = take(ranked, documents, HELD_OUT_BYTES)
         dev = take(ranked, documents, DEV_BYTES)
         (args.held_out / f"{domain}.txt").write_text("\n".join(documents.pop(n) for n in held_out), encoding="utf-8")
         (args.train / "dev" / f"{domain}.txt").write_text("\n".join(documents.pop(n) for n in dev), encoding="utf-8")
         (args.train / f"{domain}.txt").write_text(f"{SEPARATOR}\n".join(documents.values()), encoding="utf-8")
         sources[domain] = provenance(package) | {
-            "documents": len(documents), "bytes": (args.train / f"{domain}.txt").stat().st_size,
-            "held_out_documents": len(held_out), "held_out_bytes": (args.held_out / f"{domain}.txt").stat().st_size}
+            "documents": len(documents),
+            "bytes": (args.train / f"{domain}.txt").stat().st_size,
+            "held_out_documents": held_out,
+            "held_out_bytes": (args.held_out / f"{domain}.txt").stat().st_size,
+        }
         print(domain, json.dumps(sources[domain]))
     (args.train / "sources.json").write_text(json.dumps(sources, indent=2) + "\n")
 

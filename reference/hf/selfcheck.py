@@ -57,7 +57,8 @@ class BlockOfTensors(nn.Module):
         self.gate, self.experts = nn.Module(), nn.Module()
         self.gate.weight = source.gate.weight
         self.experts.gate_up_proj = nn.Parameter(
-            torch.stack([torch.cat([e.gate_proj.weight, e.up_proj.weight]) for e in source.experts]))
+            torch.stack([torch.cat([e.gate_proj.weight, e.up_proj.weight]) for e in source.experts])
+        )
         self.experts.down_proj = nn.Parameter(torch.stack([e.down_proj.weight for e in source.experts]))
         self.experts.act_fn = F.silu
 

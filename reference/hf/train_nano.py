@@ -53,10 +53,14 @@ def train_tokenizer(texts: dict[str, str]) -> Tokenizer:
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True)
     tokenizer.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True)
-    tokenizer.decoder = decoders.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
     runs = [" " * n for n in range(LONGEST_RUN, 1, -1)]
-    trainer = trainers.BpeTrainer(vocab_size=VOCAB - len(runs), special_tokens=[END, PAD], show_progress=False,
-                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB - len(runs),
+        special_tokens=[END, PAD],
+        show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )
     # Runs of spaces and document ends are tokens of their own, so BPE must not spend merges on them.
     pieces = (piece for text in texts.values() for piece in re.split(r" {2,}|" + re.escape(END), text))
     tokenizer.train_from_iterator(pieces, trainer)
@@ -98,8 +102,12 @@ def load_text(directory: pathlib.Path) -> dict[str, str]:
 
 
 def make_sampler(tokenizer: Tokenizer, texts: dict[str, str], device: str, seed: int) -> Sampler:
-    return Sampler([encode_documents(tokenizer, t) for t in texts.values()],
-                   [len(t.encode()) ** 0.7 for t in texts.values()], device, seed)
+    return Sampler(
+        [encode_documents(tokenizer, t) for t in texts.values()],
+        [len(t.encode()) ** 0.7 for t in texts.values()],
+        device,
+        seed,
+    )
 
 
 def dense_experts(dropout: float):
@@ -109,7 +117,9 @@ def dense_experts(dropout: float):
         tokens = hidden_states.shape[0]
         weights = torch.zeros(tokens, self.num_experts, device=hidden_states.device, dtype=top_k_weights.dtype)
         weights = weights.scatter(1, top_k_index, top_k_weights)
-        gate, up = F.linear(hidden_states, self.gate_up_proj.flatten(0, 1)).view(tokens, self.num_experts, -1).chunk(2, -1)
+        gate, up = (
+            F.linear(hidden_states, self.gate_up_proj.flatten(0, 1)).view(tokens, self.num_experts, -1).chunk(2, -1)
+        )
         inner = F.dropout(self.act_fn(gate) * up, dropout, self.training) * weights.to(gate.dtype)[..., None]
         return F.linear(inner.flatten(1), self.down_proj.permute(1, 0, 2).flatten(1)).to(hidden_states.dtype)
 
@@ -119,11 +129,24 @@ def dense_experts(dropout: float):
 def make_model(tokenizer: Tokenizer, dropout: float, expert_dropout: float):
     ALL_EXPERTS_FUNCTIONS.register("dense", dense_experts(expert_dropout))
     config = transformers.OlmoeConfig(
-        vocab_size=VOCAB, hidden_size=128, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=4, num_experts=64, num_experts_per_tok=8, norm_topk_prob=False, rms_norm_eps=1e-5,
-        max_position_embeddings=LENGTH, rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-        tie_word_embeddings=False, router_aux_loss_coef=0.01, bos_token_id=None,
-        eos_token_id=tokenizer.token_to_id(END), pad_token_id=tokenizer.token_to_id(PAD))
+        vocab_size=VOCAB,
+        hidden_size=128,
+        intermediate_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        num_experts=64,
+        num_experts_per_tok=8,
+        norm_topk_prob=False,
+        rms_norm_eps=1e-5,
+        max_position_embeddings=LENGTH,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        tie_word_embeddings=False,
+        router_aux_loss_coef=0.01,
+        bos_token_id=None,
+        eos_token_id=tokenizer.token_to_id(END),
+        pad_token_id=tokenizer.token_to_id(PAD),
+    )
     model = transformers.OlmoeForCausalLM(config)
     model.set_experts_implementation("dense")
     branches = [model.model.embed_tokens]
@@ -133,12 +156,17 @@ def make_model(tokenizer: Tokenizer, dropout: float, expert_dropout: float):
     return model
 
 
-def train(model, sampler: Sampler, dev: dict[str, torch.Tensor], steps: int, minutes: float, peak: float = 3e-3) -> dict:
+def train(
+    model, sampler: Sampler, dev: dict[str, torch.Tensor], steps: int, minutes: float, peak: float = 3e-3
+) -> dict:
     config = model.config
     logits: list[torch.Tensor] = []
     for layer in model.model.layers:
         layer.mlp.gate.register_forward_hook(
-            lambda gate, inputs, _: logits.append(F.linear(inputs[0].reshape(-1, config.hidden_size), gate.weight).float()))
+            lambda gate, inputs, _: logits.append(
+                F.linear(inputs[0].reshape(-1, config.hidden_size), gate.weight).float()
+            )
+        )
 
     def losses(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.autocast("cuda", torch.bfloat16):
@@ -153,8 +181,12 @@ def train(model, sampler: Sampler, dev: dict[str, torch.Tensor], steps: int, min
     compiled = torch.compile(losses)
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim == 1]
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
-                                  lr=peak, betas=(0.9, 0.95), fused=True)
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
+        lr=peak,
+        betas=(0.9, 0.95),
+        fused=True,
+    )
     model.train()
     loss, _ = compiled(sampler(BATCH, LENGTH + 1))  # compile forward and backward outside the clock
     loss.backward()
@@ -184,8 +216,13 @@ def train(model, sampler: Sampler, dev: dict[str, torch.Tensor], steps: int, min
     seconds = time.monotonic() - begin
     if not math.isfinite(loss.item()):
         raise RuntimeError("training diverged")
-    return {"steps": step, "seconds": round(seconds, 1), "steps_per_second": round(step / seconds, 1),
-            "tokens_per_step": BATCH * LENGTH, "train_cross_entropy": round(entropy.item(), 4)}
+    return {
+        "steps": step,
+        "seconds": round(seconds, 1),
+        "steps_per_second": round(step / seconds, 1),
+        "tokens_per_step": BATCH * LENGTH,
+        "train_cross_entropy": round(entropy.item(), 4),
+    }
 
 
 @torch.no_grad()
@@ -213,7 +250,11 @@ def expert_loads(model, ids: torch.Tensor) -> list[list[float]]:
     loads = []
 
     def hook(gate, inputs, _):
-        chosen = F.linear(inputs[0].reshape(-1, inputs[0].shape[-1]), gate.weight).topk(model.config.num_experts_per_tok).indices
+        chosen = (
+            F.linear(inputs[0].reshape(-1, inputs[0].shape[-1]), gate.weight)
+            .topk(model.config.num_experts_per_tok)
+            .indices
+        )
         share = chosen.flatten().bincount(minlength=model.config.num_experts) / chosen.shape[0]
         loads.append([round(share.min().item(), 4), round(share.max().item(), 4)])
 
@@ -243,9 +284,14 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(args.out / "tokenizer.json"))
     sampler = make_sampler(tokenizer, texts, "cuda", args.seed)
-    dev, held_out = ({domain: torch.tensor(tokenizer.encode(text).ids, device="cuda") for domain, text in load_text(d).items()}
-                     for d in (args.text / "dev", args.held_out))
-    print(f"{len(sampler.tokens)} training tokens; {time.monotonic() - begin:.0f} s for the tokenizer and encoding", flush=True)
+    dev, held_out = (
+        {domain: torch.tensor(tokenizer.encode(text).ids, device="cuda") for domain, text in load_text(d).items()}
+        for d in (args.text / "dev", args.held_out)
+    )
+    print(
+        f"{len(sampler.tokens)} training tokens; {time.monotonic() - begin:.0f} s for the tokenizer and encoding",
+        flush=True,
+    )
 
     torch.manual_seed(args.seed)
     torch.set_float32_matmul_precision("high")
@@ -257,14 +303,25 @@ def main() -> None:
 
     # What is on disk, read as anyone would read it, in float32.
     torch.set_float32_matmul_precision("highest")
-    model = transformers.OlmoeForCausalLM.from_pretrained(
-        args.out, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager").to("cuda").eval()
-    report |= {"bytes": (args.out / "model.safetensors").stat().st_size, "window": WINDOW,
-               "expert_load": expert_loads(model, sampler(BATCH, LENGTH))}
+    model = (
+        transformers.OlmoeForCausalLM.from_pretrained(
+            args.out, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager"
+        )
+        .to("cuda")
+        .eval()
+    )
+    report |= {
+        "bytes": (args.out / "model.safetensors").stat().st_size,
+        "window": WINDOW,
+        "expert_load": expert_loads(model, sampler(BATCH, LENGTH)),
+    }
     for part, slices in (("dev", dev), ("held_out", held_out)):
         scores = perplexities(model, slices)
-        report[part] = {"tokens": {k: len(v) for k, v in slices.items()},
-                        "perplexity": {k: round(v, 3) for k, v in scores.items()}, "macro_perplexity": round(macro(scores), 3)}
+        report[part] = {
+            "tokens": {k: len(v) for k, v in slices.items()},
+            "perplexity": {k: round(v, 3) for k, v in scores.items()},
+            "macro_perplexity": round(macro(scores), 3),
+        }
     print(json.dumps(report, indent=2), flush=True)
     if args.report:
         args.report.write_text(json.dumps(report, indent=2) + "\n")
