@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "error.hpp"
 #include "safetensors.hpp"
@@ -47,25 +48,29 @@ std::vector<fdroute::TabulatedNull> load_nulls(const std::filesystem::path& path
   if (provenance.score.empty())
     throw Error(path.string() + ": metadata does not say which 'score' the tables were fitted on");
 
+  const std::string x = cdf_form ? "x" : "score";
+  const std::string y = cdf_form ? "cdf" : "log_sf";
+  int tables = 0;
+  while (file.contains("layer." + std::to_string(tables) + "." + x)) ++tables;
+  if (tables != layers)
+    throw Error(path.string() + ": holds tables layer.*." + x + " for " + std::to_string(tables) +
+                " layers, the model has " + std::to_string(layers));
+
   std::vector<fdroute::TabulatedNull> nulls;
   for (int l = 0; l < layers; ++l) {
     const std::string prefix = "layer." + std::to_string(l) + ".";
     provenance.layer = l;
+    std::vector<double> grid = column(file, prefix + x);
+    std::vector<double> values = column(file, prefix + y);
     try {
-      nulls.push_back(
-          cdf_form
-              ? fdroute::TabulatedNull::from_cdf(column(file, prefix + "x"),
-                                                 column(file, prefix + "cdf"), provenance)
-              : fdroute::TabulatedNull::from_log_survival(
-                    column(file, prefix + "score"), column(file, prefix + "log_sf"), provenance));
+      nulls.push_back(cdf_form ? fdroute::TabulatedNull::from_cdf(std::move(grid),
+                                                                  std::move(values), provenance)
+                               : fdroute::TabulatedNull::from_log_survival(
+                                     std::move(grid), std::move(values), provenance));
     } catch (const std::invalid_argument& error) {
       throw Error(path.string() + ": layer " + std::to_string(l) + ": " + error.what());
     }
   }
-  const std::string beyond = "layer." + std::to_string(layers) + (cdf_form ? ".cdf" : ".log_sf");
-  if (file.contains(beyond))
-    throw Error(path.string() + ": holds tables for more than the model's " +
-                std::to_string(layers) + " layers");
   return nulls;
 }
 

@@ -266,11 +266,12 @@ struct Tokenizer::Loader {
     std::stable_partition(tokens.begin(), tokens.end(),
                           [](const AddedToken& token) { return token.special; });
     for (const AddedToken& token : tokens) {
-      if (token.normalized) {
-        tokenizer.normalized_added_tokens_.add(tokenizer.normalize(token.content), token);
-      } else {
-        tokenizer.raw_added_tokens_.add(token.content, token);
-      }
+      const std::string pattern =
+          token.normalized ? tokenizer.normalize(token.content) : token.content;
+      auto& set =
+          token.normalized ? tokenizer.normalized_added_tokens_ : tokenizer.raw_added_tokens_;
+      set.add(pattern, token);
+      tokenizer.token_bytes_[token.id] = bytes_of(pattern);
     }
   }
 

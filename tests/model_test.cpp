@@ -268,8 +268,10 @@ TEST_CASE("a checkpoint must have the config's tensors, in its shapes, and no ot
     std::reverse(named(tensors, gate)->shape.begin(), named(tensors, gate)->shape.end());
   });
   CHECK(reshaped.find(gate) != std::string::npos);
-  CHECK(reshaped.find("[8, 32]") != std::string::npos);
-  CHECK(reshaped.find("[32, 8]") != std::string::npos);
+  const olmoe::Shape shape = original.at(gate).shape;
+  REQUIRE(shape[0] != shape[1]);
+  CHECK(reshaped.find(olmoe::to_string(shape)) != std::string::npos);
+  CHECK(reshaped.find(olmoe::to_string({shape[1], shape[0]})) != std::string::npos);
 
   CHECK(message([&](auto& tensors) {
           named(tensors, "model.norm.weight")->name = "model.norm.scale";
@@ -320,9 +322,7 @@ TEST_CASE("nulls files of both forms load, and unfit ones are refused") {
   CHECK(olmoe::load_nulls(path, 2)[0].fitted_on() == "logit");
 
   write({{"score", "zscore"}}, 1, "score", "log_sf", score, log_sf);
-  CHECK(message().find("layer.1.score") != std::string::npos);
-  CHECK(error_of([&] { olmoe::load_nulls(path, 0); }).find("more than the model's 0 layers") !=
-        std::string::npos);
+  CHECK(message() == path.string() + ": holds tables layer.*.score for 1 layers, the model has 2");
   write({}, 2, "score", "log_sf", score, log_sf);
   CHECK(message() ==
         path.string() + ": metadata does not say which 'score' the tables were fitted on");

@@ -136,8 +136,9 @@ TEST_CASE("BenjaminiHochberg rejects what R's p.adjust does") {
   REQUIRE(cases.size() == 18);
   std::set<std::size_t> lengths;
   std::set<int> counts;
-  for (const auto& [name, golden] : cases) {
-    CAPTURE(name);
+  for (const auto& entry : cases) {
+    const Adjusted& golden = entry.second;
+    CAPTURE(entry.first);
     lengths.insert(golden.p.size());
     const int m = static_cast<int>(golden.p.size());
     LookupNull null{golden.p};

@@ -91,8 +91,9 @@ TEST_CASE("NFC") {
       {"\uFB01", "\uFB01"},  // only compatible
       {"\u0301", "\u0301"},
   };
-  for (const auto& [text, expected] : cases) {
-    CAPTURE(text);
+  for (const auto& pair : cases) {
+    const auto& [text, expected] = pair;
+    CAPTURE(pair.first);
     CHECK(olmoe::to_nfc(text) == expected);
     CHECK(olmoe::to_nfc(expected) == expected);
   }

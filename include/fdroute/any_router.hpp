@@ -42,6 +42,8 @@ class AnyRouter {
   template <Execution E, class T, class Out>
   TokenStatus route(E execution, LogitsView<T> logits, Out out) const noexcept {
     detail::expects(logits.experts == experts_, "logits.experts == router.experts()");
+    if constexpr (requires { out.capacity; })
+      detail::expects(out.capacity >= capacity_, "out.capacity >= router.capacity()");
     constexpr bool convert = !std::is_same_v<T, float>;
     constexpr std::ptrdiff_t block = convert ? 4 : 64;
     const std::ptrdiff_t blocks = (logits.tokens + block - 1) / block;

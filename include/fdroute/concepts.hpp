@@ -5,8 +5,6 @@
 #include <span>
 #include <string_view>
 
-#include "fdroute/null/none.hpp"
-
 namespace fdroute::inline v0 {
 
 /// A type logits may be stored in: anything that converts to float, implicitly or explicitly.
@@ -86,10 +84,6 @@ concept StepUpRule = Rule<R> && requires(const R& rule, int k, int experts) {
   { rule.critical_value(k, experts) }
   noexcept->std::same_as<double>;
 };
-
-/// The null distribution that rule R takes: any if R reads p-values, NoNull if R reads none.
-template <class N, class R>
-concept NullFor = (Rule<R> && NullDistribution<N>) || (NullFreeRule<R> && std::same_as<N, NoNull>);
 
 /// Routing weights: fills `weights[i]` for the selected `experts[i]` from the token's logits, shape
 /// (experts). Logits may be anything but all non-finite; selected ids are in descending logit

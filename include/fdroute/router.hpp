@@ -50,8 +50,20 @@ struct NullMismatch : std::invalid_argument {
 ///   the rule.
 /// * A step-up rule is evaluated on critical scores computed at construction
 ///   (detail/critical_scores.hpp), with the same result as its definition on sorted p-values.
-template <class R, Score S = Logit, NullFor<R> N = NoNull, RoutingWeights W = SoftmaxWeights>
+template <class R, class S = Logit, class N = NoNull, class W = SoftmaxWeights>
 class Router {
+  // Not constraints of the template: where a deduction guide fails, clang and g++ say no more than
+  // "constraints not satisfied"; here they name the concept and what it misses.
+  static_assert(Rule<R> || LogitRule<R>, "fdroute::Router: R must satisfy Rule or LogitRule");
+  static_assert(Score<S>, "fdroute::Router: S must satisfy Score");
+  static_assert(NullDistribution<N> || std::same_as<N, NoNull>,
+                "fdroute::Router: N must satisfy NullDistribution");
+  static_assert(NullFreeRule<R> || !std::same_as<N, NoNull>,
+                "fdroute::Router: this rule reads p-values, so it needs a NullDistribution");
+  static_assert(Rule<R> || std::same_as<N, NoNull>,
+                "fdroute::Router: this rule reads logits, so it takes no NullDistribution");
+  static_assert(RoutingWeights<W>, "fdroute::Router: W must satisfy RoutingWeights");
+
  public:
   /// A router over rows of `experts` logits, 1 <= experts <= max_experts.
   Router(int experts, R rule, S score, N null, W weights = {}, ExpertBounds bounds = {})
@@ -259,15 +271,15 @@ class Router {
 
 template <class R>
 Router(int, R) -> Router<R>;
-template <class R, RoutingWeights W>
+template <class R, class W>
 Router(int, R, W) -> Router<R, Logit, NoNull, W>;
-template <class R, RoutingWeights W>
+template <class R, class W>
 Router(int, R, W, ExpertBounds) -> Router<R, Logit, NoNull, W>;
-template <class R, Score S, class N>
+template <class R, class S, class N>
 Router(int, R, S, N) -> Router<R, S, N>;
-template <class R, Score S, class N, RoutingWeights W>
+template <class R, class S, class N, class W>
 Router(int, R, S, N, W) -> Router<R, S, N, W>;
-template <class R, Score S, class N, RoutingWeights W>
+template <class R, class S, class N, class W>
 Router(int, R, S, N, W, ExpertBounds) -> Router<R, S, N, W>;
 
 }  // namespace fdroute::inline v0

@@ -21,7 +21,7 @@ struct NormalNull {
   double sd = 1.0;
 
   double operator()(double score) const noexcept {
-    return 0.5 * std::erfc((score - mean) / (sd * std::numbers::sqrt2));
+    return 0.5 * std::erfc((score - mean) / sd / std::numbers::sqrt2);
   }
 
   void validate() const {

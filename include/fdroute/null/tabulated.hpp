@@ -17,8 +17,8 @@ namespace fdroute::inline v0 {
 /// Where a fitted null distribution comes from. `score` is binding: a Router refuses a null that
 /// was fitted on another score than its own. The rest is for the reader.
 struct NullProvenance {
-  std::string score;        ///< name of the score it was fitted on, "log_softmax" for instance
-  std::string model;        ///< checkpoint whose logits were used
+  std::string score{};      ///< name of the score it was fitted on, "log_softmax" for instance
+  std::string model{};      ///< checkpoint whose logits were used
   int layer = 0;            ///< MoE layer within the model
   int trim = 0;             ///< largest scores of each token left out of the fit; 0: none
   std::int64_t tokens = 0;  ///< tokens the fit used; 0: not recorded
@@ -29,8 +29,8 @@ struct NullProvenance {
 /// Made from one of two tables:
 ///
 /// * `from_log_survival(score, log_sf, provenance)`: log p is linear between grid points, equal to
-///   log_sf[0] below the grid, and goes on along the last segment above it, an exponential tail. No
-///   two scores above the grid share a p-value, however strong.
+///   log_sf[0] below the grid, and goes on along the last segment above it, an exponential tail:
+///   the strongest scores keep distinct p-values until p underflows.
 /// * `from_cdf(score, cdf, provenance)`: p = 1 - cdf, cdf linear between grid points and constant
 ///   outside. Where the table ends at cdf = 1, all larger scores tie at p = 0: prefer the other
 ///   form.
@@ -122,7 +122,7 @@ class TabulatedNull {
     if (score <= score_.front()) return value_.front();
     const std::size_t last = score_.size() - 1;
     if (score >= score_[last]) {
-      if (form_ == Form::cdf) return value_[last];
+      if (form_ == Form::cdf || score == score_[last]) return value_[last];
       const double slope = (value_[last] - value_[last - 1]) / (score_[last] - score_[last - 1]);
       return std::fma(slope, score - score_[last], value_[last]);
     }

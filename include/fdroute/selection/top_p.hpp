@@ -13,7 +13,7 @@ namespace fdroute::inline v0 {
 ///     count = min { k : P(1) + ... + P(k) >= p },   P(1) >= P(2) >= ... over all experts
 ///
 /// summed in double, in that order. `p` lies in (0, 1]; a Router throws std::invalid_argument
-/// otherwise. p = 1 takes every expert of non-zero probability.
+/// otherwise. p = 1 takes experts until the rest is too small to change the sum in double.
 ///
 /// Q. Huang et al., Harder tasks need more experts: dynamic routing in MoE models (2024),
 /// section 3.2, arXiv:2403.07652
