@@ -85,10 +85,11 @@ std::vector<AddedTokenSet::Piece> AddedTokenSet::split(std::string_view text) co
     if (token.single_word &&
         (ends_with_word(text.substr(0, begin)) || starts_with_word(text.substr(end))))
       continue;
-    if (token.lstrip && done < begin) begin -= trailing_space(text.substr(done, begin - done));
+    if (token.lstrip)
+      begin = done < begin ? begin - trailing_space(text.substr(done, begin - done)) : done;
     if (token.rstrip) end += leading_space(text.substr(end));
     add_text_before(begin);
-    pieces.push_back({text.substr(begin, end - begin), token.id});
+    if (begin < end) pieces.push_back({text.substr(begin, end - begin), token.id});
     done = end;
   }
   add_text_before(text.size());

@@ -18,7 +18,7 @@ struct AddedToken {
   bool single_word;  ///< no match between word characters
   bool lstrip;       ///< takes the white space before it along
   bool rstrip;       ///< takes the white space after it along
-  bool normalized;   ///< sought in the normalized text
+  bool normalized;   ///< sought in the normalized text, and its content normalized too
   bool special;
 };
 
@@ -34,9 +34,9 @@ class AddedTokenSet {
   /// found; of equal patterns the first counts.
   void add(std::string_view pattern, const AddedToken& token);
 
-  /// `text`, valid UTF-8, in pieces, none of them empty text. As in Hugging Face's, a match that
-  /// single_word refuses still hides those that overlap it, and one that starts in white space
-  /// which rstrip has taken counts all the same.
+  /// `text`, valid UTF-8, in pieces, none of them empty. As in Hugging Face's, a match that
+  /// single_word refuses still hides those that overlap it, and white space that rstrip took can
+  /// match again, unless by a token with lstrip.
   std::vector<Piece> split(std::string_view text) const;
 
  private:

@@ -206,10 +206,10 @@ double mean_count(const fdroute::AnyRouter& router, const LayerLogits& logits) {
   std::vector<std::int32_t> experts(tokens * at(router.capacity()));
   std::vector<float> weights(experts.size());
   std::vector<std::int32_t> counts(tokens);
-  router.route(
-      fdroute::OpenMP{},
-      fdroute::LogitsView<float>(logits.values.data(), logits.tokens(), logits.experts),
-      fdroute::RoutingView(experts.data(), weights.data(), counts.data(), router.capacity()));
+  router.route(fdroute::OpenMP{},
+               fdroute::LogitsView<float>(logits.values.data(), logits.tokens(), logits.experts),
+               fdroute::RoutingView<std::int32_t>{experts.data(), weights.data(), counts.data(),
+                                                  router.capacity()});
   return static_cast<double>(std::accumulate(counts.begin(), counts.end(), std::int64_t{0})) /
          static_cast<double>(tokens);
 }

@@ -1,7 +1,5 @@
 #include <cstdio>
 #include <filesystem>
-#include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,18 +14,6 @@
 namespace olmoe {
 namespace {
 
-struct CalibrateOptions {
-  std::string model;
-  std::vector<std::string> texts;
-  std::vector<std::string> held_out;
-  std::string out;
-  NullOptions null;
-  RecordingOptions recording;
-  double target_experts = 0.0;  // 0: none
-  bool per_layer = false;
-  std::string policy = "bh:alpha=?,min_k=1,max_k=16";
-};
-
 /// "bible.txt sha256:0f..., devil.txt sha256:..."
 std::string list_of(const std::vector<Text>& texts) {
   std::string list;
@@ -41,16 +27,19 @@ std::string directory_name(const std::string& directory) {
   return std::filesystem::weakly_canonical(directory).filename().string();
 }
 
-void run_calibrate(CalibrateOptions options) {
+}  // namespace
+
+void run_calibrate(const CalibrateOptions& options) {
   const std::filesystem::path directory = std::filesystem::absolute(options.out).parent_path();
   if (!std::filesystem::is_directory(directory))
     throw Error(options.out + ": there is no directory " + directory.string());
   const Model model(options.model);
   const auto tokenizer = Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
   const auto texts = load_texts(options.texts, tokenizer);
+  RecordingOptions recording = options.recording;
   std::vector<Text> held_out;
   if (options.held_out.empty()) {
-    options.recording.held_out_share = 0.1;
+    recording.held_out_share = 0.1;
   } else {
     held_out = load_texts(options.held_out, tokenizer);
   }
@@ -59,7 +48,7 @@ void run_calibrate(CalibrateOptions options) {
   if (options.target_experts > 0.0) check_target(model.config(), target, options.null.score);
 
   const auto native = make_routers(model.config(), native_policy, std::filesystem::path());
-  RecordedLogits recorded = record_logits(model, native, texts, options.recording);
+  RecordedLogits recorded = record_logits(model, native, texts, recording);
   if (!held_out.empty())
     recorded.held_out = record_logits(model, native, held_out,
                                       {.window = options.recording.window,
@@ -95,65 +84,6 @@ void run_calibrate(CalibrateOptions options) {
   std::printf("\n%.3f experts per token, measured; by layer", solved.mean_experts);
   for (const double mean : solved.layer_mean_experts) std::printf(" %.3f", mean);
   std::printf("\n--route '%s' --nulls %s\n", solved.policy.c_str(), options.out.c_str());
-}
-
-}  // namespace
-
-void add_calibrate(CLI::App& app) {
-  CLI::App& command = *app.add_subcommand(
-      "calibrate", "Fit null distributions to a text's router scores; solve for a mean count");
-  const auto options = std::make_shared<CalibrateOptions>();
-  add_model_option(command, options->model);
-  command.add_option("--text", options->texts, "UTF-8 text files; a directory means its *.txt")
-      ->required()
-      ->type_name("FILE...");
-  command.add_option("--out", options->out, "safetensors file to write")
-      ->required()
-      ->type_name("FILE");
-  command
-      .add_option("--held-out", options->held_out,
-                  "Text to check the fit on; default: the last tenth of each --text's windows, "
-                  "which the fit then leaves out")
-      ->type_name("FILE...");
-  command.add_option("--score", options->null.score, "What the null distribution is of")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"logit", "log_softmax", "zscore"}));
-  command
-      .add_option("--trim", options->null.trim,
-                  "Leave out each token's N largest scores; 0: none, the marginal distribution")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
-      ->type_name("N");
-  command.add_option("--method", options->null.method, "Kernel density or empirical distribution")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, NullMethod>{{"kde", NullMethod::kde}, {"ecdf", NullMethod::ecdf}}))
-      ->default_str("kde")
-      ->type_name("kde|ecdf");
-  command
-      .add_option("--skip-first", options->recording.skip_first,
-                  "Leave out the first N tokens of each window")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
-      ->type_name("N");
-  command
-      .add_option("--window", options->recording.window,
-                  "Tokens run together; default: what the model was made for, at most 1024")
-      ->check(CLI::PositiveNumber)
-      ->type_name("N");
-  CLI::Option& target =
-      *command
-           .add_option("--target-experts", options->target_experts,
-                       "Solve --policy's open value, so that a token gets K experts on average")
-           ->check(CLI::PositiveNumber)
-           ->type_name("K");
-  command.add_flag("--per-layer", options->per_layer, "One value per layer, K experts in each")
-      ->needs(&target);
-  command.add_option("--policy", options->policy, "Policy with ? for the value to solve for")
-      ->capture_default_str()
-      ->needs(&target)
-      ->type_name("POLICY");
-  add_threads_option(command);
-  command.callback([options] { run_calibrate(*options); });
 }
 
 }  // namespace olmoe

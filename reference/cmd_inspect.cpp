@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <map>
-#include <memory>
 #include <string>
 
 #include "commands.hpp"
@@ -36,6 +35,8 @@ struct Totals {
     bytes += tensor.bytes.size();
   }
 };
+
+}  // namespace
 
 void run_inspect(const std::string& directory) {
   const Model model(directory);
@@ -88,16 +89,6 @@ void run_inspect(const std::string& directory) {
       "bytes per token      %s at %d experts; one expert more or less in every layer is %s\n",
       human_bytes(active(all.bytes, unread.bytes, experts.bytes)).c_str(), c.num_experts_per_tok,
       human_bytes(static_cast<double>(experts.bytes) * per_expert).c_str());
-}
-
-}  // namespace
-
-void add_inspect(CLI::App& app) {
-  CLI::App& command = *app.add_subcommand("inspect", "Describe a checkpoint");
-  const auto model = std::make_shared<std::string>();
-  add_model_option(command, *model);
-  add_threads_option(command);
-  command.callback([model] { run_inspect(*model); });
 }
 
 }  // namespace olmoe

@@ -1,7 +1,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <limits>
-#include <memory>
 #include <string>
 
 #include "batch.hpp"
@@ -13,14 +12,6 @@
 
 namespace olmoe {
 namespace {
-
-struct LogitsOptions {
-  std::string model;
-  std::string ids;
-  std::string text;
-  std::string out;
-  RouteOptions route;
-};
 
 /// An array of ids, or an array of such arrays, all of one length.
 TokenBatch batch_from_json(const std::string& path) {
@@ -52,10 +43,13 @@ TokenBatch read_batch(const LogitsOptions& options) {
   }
   const Tokenizer tokenizer =
       Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
-  TokenBatch batch{.origin = "--text", .ids = tokenizer.encode(options.text), .sequences = 1};
+  TokenBatch batch{
+      .origin = "--text", .ids = tokenizer.encode(options.text, "--text"), .sequences = 1};
   batch.length = static_cast<std::int64_t>(batch.ids.size());
   return batch;
 }
+
+}  // namespace
 
 void run_logits(const LogitsOptions& options) {
   const Model model(options.model);
@@ -80,28 +74,6 @@ void run_logits(const LogitsOptions& options) {
         NamedTensor::of("routing_weights" + suffix, {tokens, routing.capacity}, routing.weights));
   }
   write_safetensors(options.out, tensors, {{"route", routers.front().policy()}});
-}
-
-}  // namespace
-
-void add_logits(CLI::App& app) {
-  CLI::App& command =
-      *app.add_subcommand("logits", "Write the logits of token sequences to a file");
-  const auto options = std::make_shared<LogitsOptions>();
-  add_model_option(command, options->model);
-  CLI::Option_group& input = *command.add_option_group("input");
-  input
-      .add_option("--ids", options->ids,
-                  "JSON array of ids (or of arrays), or a .safetensors file with input_ids")
-      ->type_name("FILE");
-  input.add_option("--text", options->text, "Text, encoded by the model's tokenizer");
-  input.require_option(1);
-  command.add_option("--out", options->out, "safetensors file to write")
-      ->required()
-      ->type_name("FILE");
-  options->route.add_to(command);
-  add_threads_option(command);
-  command.callback([options] { run_logits(*options); });
 }
 
 }  // namespace olmoe

@@ -1,6 +1,5 @@
 #include <cstdio>
 #include <filesystem>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,13 +12,6 @@
 
 namespace olmoe {
 namespace {
-
-struct PerplexityOptions {
-  std::string model;
-  std::vector<std::string> texts;
-  RouteOptions route;
-  EvaluationOptions evaluation;
-};
 
 /// "12.345 +- 0.067", or the value alone.
 std::string with_error(const Estimate& estimate) {
@@ -38,6 +30,8 @@ void print_row(int width, const TextEvaluation& text) {
               with_error(text.perplexity).c_str(), text.routing.counts.mean);
 }
 
+}  // namespace
+
 void run_perplexity(const PerplexityOptions& options) {
   const Model model(options.model);
   const auto routers = options.route.routers(options.model, model);
@@ -54,32 +48,6 @@ void run_perplexity(const PerplexityOptions& options) {
   print_row(width, evaluation.total);
   std::printf("%-*s  %8s  %18.4f  %22.4f\n", width, "macro", "", evaluation.macro_nll,
               evaluation.macro_perplexity);
-}
-
-}  // namespace
-
-void add_perplexity(CLI::App& app) {
-  CLI::App& command = *app.add_subcommand("perplexity", "Perplexity of texts, with its error");
-  const auto options = std::make_shared<PerplexityOptions>();
-  add_model_option(command, options->model);
-  command
-      .add_option("--text", options->texts,
-                  "UTF-8 text files, each a domain of its own; a directory means its *.txt")
-      ->required()
-      ->type_name("FILE...");
-  options->route.add_to(command);
-  command
-      .add_option("--window", options->evaluation.window,
-                  "Tokens run together; default: what the model was made for, at most 1024")
-      ->check(CLI::PositiveNumber)
-      ->type_name("N");
-  command
-      .add_option("--stride", options->evaluation.stride,
-                  "Tokens from one window to the next; default: half a window")
-      ->check(CLI::PositiveNumber)
-      ->type_name("N");
-  add_threads_option(command);
-  command.callback([options] { run_perplexity(*options); });
 }
 
 }  // namespace olmoe

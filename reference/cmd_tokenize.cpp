@@ -1,4 +1,3 @@
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -7,9 +6,8 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <memory>
-#include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -22,15 +20,6 @@
 
 namespace olmoe {
 namespace {
-
-struct TokenizeOptions {
-  std::string model;
-  // Exactly one of these is given.
-  std::optional<std::string> text;
-  std::optional<std::string> file;
-  std::optional<std::string> jsonl;
-  std::optional<std::string> ids;
-};
 
 // An input file; "-" is standard input.
 class Input {
@@ -97,7 +86,7 @@ std::vector<std::int32_t> parse_ids(std::string_view list) {
     std::int32_t id = 0;
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
     if (error != std::errc{} || end != word.data() + word.size() || id < 0)
-      throw CLI::ValidationError("--decode", quote(word) + " is not a token id");
+      throw std::invalid_argument("--decode: " + quote(word) + " is not a token id");
     ids.push_back(id);
   }
 }
@@ -112,6 +101,8 @@ void tokenize_lines(const Tokenizer& tokenizer, Input input) {
   }
 }
 
+}  // namespace
+
 void run_tokenize(const TokenizeOptions& options) {
   const auto tokenizer = Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
   if (options.text) {
@@ -124,33 +115,6 @@ void run_tokenize(const TokenizeOptions& options) {
   } else {
     std::cout << tokenizer.decode(parse_ids(options.ids.value())) << '\n';
   }
-}
-
-}  // namespace
-
-void add_tokenize(CLI::App& app) {
-  CLI::App& command = *app.add_subcommand("tokenize", "Turn text into token ids, or ids into text");
-  const auto options = std::make_shared<TokenizeOptions>();
-  command.add_option("--model", options->model, "Directory with a Hugging Face tokenizer.json")
-      ->required()
-      ->type_name("DIR");
-  CLI::Option_group& input = *command.add_option_group("Input", "Exactly one of");
-  input.add_option("--text", options->text, "Text; prints its ids as a JSON array")
-      ->type_name("TEXT");
-  input.add_option("--file", options->file, "A file whose whole content is the text; - is stdin")
-      ->type_name("FILE");
-  input
-      .add_option("--jsonl", options->jsonl,
-                  "A file with a text per line, as a JSON string; prints an array per line; - is "
-                  "stdin")
-      ->type_name("FILE");
-  input
-      .add_option("--decode", options->ids,
-                  "Ids to turn into text: a JSON array, or separated by commas or spaces")
-      ->type_name("IDS");
-  input.require_option(1);
-  add_threads_option(command);
-  command.callback([options] { run_tokenize(*options); });
 }
 
 }  // namespace olmoe

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,13 +18,6 @@
 
 namespace olmoe {
 namespace {
-
-struct VerifyOptions {
-  std::string model;
-  std::string capture;
-  std::string nulls;
-  double atol = 1e-4;
-};
 
 /// Compares arrays with a capture's, prints a line for each, and remembers whether all agreed.
 class Comparison {
@@ -187,6 +179,8 @@ void verify_policy(const Model& model, const SafetensorsFile& capture, const std
   std::printf("%-26s %40.3f\n", "mean experts per token", counter.mean());
 }
 
+}  // namespace
+
 void run_verify(const VerifyOptions& options) {
   const Model model(options.model);
   const SafetensorsFile capture(options.capture);
@@ -211,31 +205,6 @@ void run_verify(const VerifyOptions& options) {
   if (!comparison.passed())
     throw Error(options.capture + ": the model does not reproduce this capture");
   std::printf("\nall within %g of transformers\n", options.atol);
-}
-
-}  // namespace
-
-void add_verify(CLI::App& app) {
-  CLI::App& command =
-      *app.add_subcommand("verify", "Compare with what transformers computed (capture_hf.py)");
-  const auto options = std::make_shared<VerifyOptions>();
-  add_model_option(command, options->model);
-  command.add_option("--capture", options->capture, "Capture of this checkpoint")
-      ->required()
-      ->type_name("FILE");
-  command
-      .add_option("--nulls", options->nulls,
-                  "Null distributions of the BH part; default: the file that the capture names")
-      ->type_name("FILE");
-  command
-      .add_option("--atol", options->atol,
-                  "Tolerance: max |difference| of logits and weights; for router logits and hidden "
-                  "states, relative to their largest value if that is above 1")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
-      ->type_name("A");
-  add_threads_option(command);
-  command.callback([options] { run_verify(*options); });
 }
 
 }  // namespace olmoe

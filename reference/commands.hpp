@@ -1,43 +1,87 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <fdroute/any_router.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "calibration.hpp"
+#include "evaluation.hpp"
+#include "generation.hpp"
 #include "model.hpp"
+#include "routing.hpp"
 
+/// The subcommands of `olmoe`, each as its options and a function. main.cpp reads the command line
+/// into them and says what they mean; sweep and merge are in sweep.hpp. All throw Error for a
+/// failure and std::invalid_argument for options that cannot be.
 namespace olmoe {
-
-// Each adds one subcommand of `olmoe`: its options, and a callback that runs it. A callback throws
-// Error for a failure, std::invalid_argument for arguments that cannot be.
-void add_generate(CLI::App& app);
-void add_tokenize(CLI::App& app);
-void add_logits(CLI::App& app);
-void add_verify(CLI::App& app);
-void add_inspect(CLI::App& app);
-void add_perplexity(CLI::App& app);
-void add_calibrate(CLI::App& app);
-void add_sweep(CLI::App& app);
-void add_merge(CLI::App& app);
-
-/// Adds `--threads N`, the number of OpenMP threads; without it OpenMP decides.
-void add_threads_option(CLI::App& command);
-
-/// Adds `--model DIR`.
-void add_model_option(CLI::App& command, std::string& model);
 
 /// The options that choose a routing policy.
 struct RouteOptions {
-  std::string policy;
+  std::string policy = native_policy;
   std::string nulls;
 
-  /// Adds `--route POLICY` and `--nulls FILE`.
-  void add_to(CLI::App& command);
-
-  /// One router per layer of the model in `directory`. Without --nulls, the directory's
+  /// One router per layer of the model in `directory`. Without `nulls`, the directory's
   /// nulls.safetensors serves if there is one. Throws as make_routers() and check_nulls_model() do.
   std::vector<fdroute::AnyRouter> routers(const std::string& directory, const Model& model) const;
 };
+
+struct GenerateOptions {
+  std::string model;
+  std::string prompt;
+  RouteOptions route;
+  GenerationOptions generation;
+};
+void run_generate(const GenerateOptions& options);
+
+struct TokenizeOptions {
+  std::string model;
+  // Exactly one of these is given.
+  std::optional<std::string> text;
+  std::optional<std::string> file;
+  std::optional<std::string> jsonl;
+  std::optional<std::string> ids;
+};
+void run_tokenize(const TokenizeOptions& options);
+
+struct LogitsOptions {
+  std::string model;
+  std::string ids;
+  std::string text;
+  std::string out;
+  RouteOptions route;
+};
+void run_logits(const LogitsOptions& options);
+
+struct VerifyOptions {
+  std::string model;
+  std::string capture;
+  std::string nulls;
+  double atol = 1e-4;
+};
+void run_verify(const VerifyOptions& options);
+
+struct PerplexityOptions {
+  std::string model;
+  std::vector<std::string> texts;
+  RouteOptions route;
+  EvaluationOptions evaluation;
+};
+void run_perplexity(const PerplexityOptions& options);
+
+struct CalibrateOptions {
+  std::string model;
+  std::vector<std::string> texts;
+  std::vector<std::string> held_out;
+  std::string out;
+  NullOptions null;
+  RecordingOptions recording;
+  double target_experts = 0.0;  ///< 0: none
+  bool per_layer = false;
+  std::string policy = "bh:alpha=?,min_k=1,max_k=16";
+};
+void run_calibrate(const CalibrateOptions& options);
+
+void run_inspect(const std::string& model);
 
 }  // namespace olmoe

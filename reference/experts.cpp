@@ -33,8 +33,8 @@ void mix_experts(const Config& config, const MoeWeights& weights, const RoutingS
   routing.weights.resize(routing.experts.size());
   routing.counts.resize(tokens);
   linear(weights.router, {}, x, routing.logits);
-  const fdroute::RoutingView chosen(routing.experts.data(), routing.weights.data(),
-                                    routing.counts.data(), routing.capacity);
+  const fdroute::RoutingView<std::int32_t> chosen{routing.experts.data(), routing.weights.data(),
+                                                  routing.counts.data(), routing.capacity};
   source.route(layer, start,
                fdroute::LogitsView<float>(routing.logits.data(), n_tokens, config.num_experts),
                chosen);

@@ -64,12 +64,12 @@ std::vector<Configuration> bh21_grid(const Config& config) {
   std::vector<Configuration> grid{baseline(config)};
   for (const int cap : caps) {
     for (const auto& [suffix, alpha] : alphas) {
-      grid.push_back({.name = "bh_k" + std::to_string(cap) + "_a" + suffix,
-                      .family = "BH, max_k " + std::to_string(cap),
-                      .policy = std::string("bh:alpha=") + alpha +
-                                ",min_k=1,max_k=" + std::to_string(cap),
-                      .nulls = given_nulls,
-                      .target = {}});
+      grid.push_back(
+          {.name = "bh_k" + std::to_string(cap) + "_a" + suffix,
+           .family = "BH, max_k " + std::to_string(cap),
+           .policy = std::string("bh:alpha=") + alpha + ",min_k=1,max_k=" + std::to_string(cap),
+           .nulls = given_nulls,
+           .target = {}});
     }
   }
   return grid;

@@ -62,10 +62,10 @@ struct FittedNullKey {
 };
 
 /// The baseline and the policies of a file, one a line; blank lines and what follows a # count for
-/// nothing. `canonical` writes a policy out in full, or throws std::invalid_argument. A name is that
-/// full form, abbreviated to a prefix and a hash if it is long. A line that says the baseline again
-/// adds nothing. Throws Error, with the line number, for one that does not parse or that repeats
-/// another, and for a file without any policy.
+/// nothing. `canonical` writes a policy out in full, or throws std::invalid_argument. A name is
+/// that full form, abbreviated to a prefix and a hash if it is long. A line that says the baseline
+/// again adds nothing. Throws Error, with the line number, for one that does not parse or that
+/// repeats another, and for a file without any policy.
 std::vector<Configuration> file_grid(
     const std::filesystem::path& path, const Config& config,
     const std::function<std::string(const std::string&)>& canonical);

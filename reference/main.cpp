@@ -1,15 +1,336 @@
+#include <omp.h>
+
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <exception>
 #include <fdroute/version.hpp>
+#include <filesystem>
 #include <iostream>
+#include <map>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "commands.hpp"
+#include "sweep.hpp"
+
+// The only translation unit that includes CLI11: it takes longer to compile than all that it calls.
 
 #define OLMOE_TEXT_OF(x) #x
 #define OLMOE_TEXT(x) OLMOE_TEXT_OF(x)
+
+namespace olmoe {
+namespace {
+
+void add_threads_option(CLI::App& command) {
+  command
+      .add_option_function<int>("--threads", omp_set_num_threads, "Number of threads; default: all")
+      ->check(CLI::Range(1, 4096))
+      ->type_name("N");
+}
+
+void add_model_option(CLI::App& command, std::string& model) {
+  command.add_option("--model", model, "Directory with a Hugging Face OLMoE checkpoint")
+      ->required()
+      ->type_name("DIR");
+}
+
+void add_route_options(CLI::App& command, RouteOptions& route) {
+  command
+      .add_option("--route", route.policy,
+                  "Routing policy: native (the model's own top-k), topk:k=8, "
+                  "bh:alpha=0.05,min_k=1,max_k=16 ...")
+      ->capture_default_str()
+      ->type_name("POLICY");
+  command
+      .add_option("--nulls", route.nulls,
+                  "Null distributions, one per layer; default: nulls.safetensors in the model "
+                  "directory, if there is one")
+      ->type_name("FILE");
+}
+
+void add_generate(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand("generate", "Continue a prompt");
+  const auto options = std::make_shared<GenerateOptions>();
+  add_model_option(command, options->model);
+  command.add_option("--prompt", options->prompt, "Text to continue")
+      ->required()
+      ->type_name("TEXT");
+  command
+      .add_option("--max-new-tokens", options->generation.max_new_tokens, "Longest continuation")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1'000'000'000))
+      ->type_name("N");
+  add_route_options(command, options->route);
+  command
+      .add_option("--temperature", options->generation.temperature,
+                  "0: always the most likely token; otherwise sample from softmax(logits / T)")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("T");
+  command.add_option("--seed", options->generation.seed, "Seed of the sampling")
+      ->capture_default_str()
+      ->type_name("N");
+  add_threads_option(command);
+  command.callback([options] { run_generate(*options); });
+}
+
+void add_tokenize(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand("tokenize", "Turn text into token ids, or ids into text");
+  const auto options = std::make_shared<TokenizeOptions>();
+  command.add_option("--model", options->model, "Directory with a Hugging Face tokenizer.json")
+      ->required()
+      ->type_name("DIR");
+  CLI::Option_group& input = *command.add_option_group("Input", "Exactly one of");
+  input.add_option("--text", options->text, "Text; prints its ids as a JSON array")
+      ->type_name("TEXT");
+  input.add_option("--file", options->file, "A file whose whole content is the text; - is stdin")
+      ->type_name("FILE");
+  input
+      .add_option("--jsonl", options->jsonl,
+                  "A file with a text per line, as a JSON string; prints an array per line; - is "
+                  "stdin")
+      ->type_name("FILE");
+  input
+      .add_option("--decode", options->ids,
+                  "Ids to turn into text: a JSON array, or separated by commas or spaces")
+      ->type_name("IDS");
+  input.require_option(1);
+  add_threads_option(command);
+  command.callback([options] { run_tokenize(*options); });
+}
+
+void add_logits(CLI::App& app) {
+  CLI::App& command =
+      *app.add_subcommand("logits", "Write the logits of token sequences to a file");
+  const auto options = std::make_shared<LogitsOptions>();
+  add_model_option(command, options->model);
+  CLI::Option_group& input = *command.add_option_group("input");
+  input
+      .add_option("--ids", options->ids,
+                  "JSON array of ids (or of arrays), or a .safetensors file with input_ids")
+      ->type_name("FILE");
+  input.add_option("--text", options->text, "Text, encoded by the model's tokenizer");
+  input.require_option(1);
+  command.add_option("--out", options->out, "safetensors file to write")
+      ->required()
+      ->type_name("FILE");
+  add_route_options(command, options->route);
+  add_threads_option(command);
+  command.callback([options] { run_logits(*options); });
+}
+
+void add_verify(CLI::App& app) {
+  CLI::App& command =
+      *app.add_subcommand("verify", "Compare with what transformers computed (capture_hf.py)");
+  const auto options = std::make_shared<VerifyOptions>();
+  add_model_option(command, options->model);
+  command.add_option("--capture", options->capture, "Capture of this checkpoint")
+      ->required()
+      ->type_name("FILE");
+  command
+      .add_option("--nulls", options->nulls,
+                  "Null distributions of the BH part; default: the file that the capture names")
+      ->type_name("FILE");
+  command
+      .add_option("--atol", options->atol,
+                  "Tolerance: max |difference| of logits and weights; for router logits and hidden "
+                  "states, relative to their largest value if that is above 1")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("A");
+  add_threads_option(command);
+  command.callback([options] { run_verify(*options); });
+}
+
+void add_perplexity(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand("perplexity", "Perplexity of texts, with its error");
+  const auto options = std::make_shared<PerplexityOptions>();
+  add_model_option(command, options->model);
+  command
+      .add_option("--text", options->texts,
+                  "UTF-8 text files, each a domain of its own; a directory means its *.txt")
+      ->required()
+      ->type_name("FILE...");
+  add_route_options(command, options->route);
+  command
+      .add_option("--window", options->evaluation.window,
+                  "Tokens run together; default: what the model was made for, at most 1024")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  command
+      .add_option("--stride", options->evaluation.stride,
+                  "Tokens from one window to the next; default: half a window")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  add_threads_option(command);
+  command.callback([options] { run_perplexity(*options); });
+}
+
+void add_calibrate(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand(
+      "calibrate", "Fit null distributions to a text's router scores; solve for a mean count");
+  const auto options = std::make_shared<CalibrateOptions>();
+  add_model_option(command, options->model);
+  command.add_option("--text", options->texts, "UTF-8 text files; a directory means its *.txt")
+      ->required()
+      ->type_name("FILE...");
+  command.add_option("--out", options->out, "safetensors file to write")
+      ->required()
+      ->type_name("FILE");
+  command
+      .add_option("--held-out", options->held_out,
+                  "Text to check the fit on; default: the last tenth of each --text's windows, "
+                  "which the fit then leaves out")
+      ->type_name("FILE...");
+  command.add_option("--score", options->null.score, "What the null distribution is of")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"logit", "log_softmax", "zscore"}));
+  command
+      .add_option("--trim", options->null.trim,
+                  "Leave out each token's N largest scores; 0: none, the marginal distribution")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N");
+  command.add_option("--method", options->null.method, "Kernel density or empirical distribution")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, NullMethod>{{"kde", NullMethod::kde}, {"ecdf", NullMethod::ecdf}}))
+      ->default_str("kde")
+      ->type_name("kde|ecdf");
+  command
+      .add_option("--skip-first", options->recording.skip_first,
+                  "Leave out the first N tokens of each window")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N");
+  command
+      .add_option("--window", options->recording.window,
+                  "Tokens run together; default: what the model was made for, at most 1024")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  CLI::Option& target =
+      *command
+           .add_option("--target-experts", options->target_experts,
+                       "Solve --policy's open value, so that a token gets K experts on average")
+           ->check(CLI::PositiveNumber)
+           ->type_name("K");
+  command.add_flag("--per-layer", options->per_layer, "One value per layer, K experts in each")
+      ->needs(&target);
+  command.add_option("--policy", options->policy, "Policy with ? for the value to solve for")
+      ->capture_default_str()
+      ->needs(&target)
+      ->type_name("POLICY");
+  add_threads_option(command);
+  command.callback([options] { run_calibrate(*options); });
+}
+
+/// "3/8" as shard 3 of 8.
+void parse_shard(const std::string& text, SweepOptions& options) {
+  int end = 0;
+  if (std::sscanf(text.c_str(), "%d/%d%n", &options.shard, &options.shards, &end) != 2 ||
+      end != static_cast<int>(text.size()))
+    throw std::invalid_argument("--shard takes I/N, such as 1/4, got '" + text + "'");
+}
+
+void add_sweep(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand(
+      "sweep", "Measure a grid of routing policies against the model's own and write a report");
+  const auto options = std::make_shared<SweepOptions>();
+  const auto shard = std::make_shared<std::string>("1/1");
+  command.add_option("--model", options->model, "Directory with a Hugging Face OLMoE checkpoint")
+      ->required()
+      ->type_name("DIR");
+  command.add_option("--out", options->out, "Directory for the results")
+      ->required()
+      ->type_name("DIR");
+  command
+      .add_option(
+          "--grid", options->grid,
+          "bh21: top-k and BH at max_k 4 ... 64, alpha 0.01 ... 0.2; frontier: many families "
+          "at matched mean experts; or a file of policy strings, one a line")
+      ->capture_default_str()
+      ->type_name("bh21|frontier|FILE");
+  command
+      .add_option("--text", options->texts,
+                  "Text to evaluate, one domain per file; default: MODEL/text/*.txt")
+      ->type_name("FILE");
+  command
+      .add_option(
+          "--calibration-text", options->calibration_texts,
+          "Text that grid frontier fits nulls and parameters on; default: the first quarter "
+          "of every --text, which is then not evaluated")
+      ->type_name("FILE");
+  command
+      .add_option("--prompts", options->prompts,
+                  "Prompts to continue, a JSON array of {\"class\": ..., \"text\": ...}; default: "
+                  "twelve built in")
+      ->type_name("FILE");
+  command
+      .add_option("--nulls", options->nulls,
+                  "Null distributions; default: nulls.safetensors in the model directory")
+      ->type_name("FILE");
+  command
+      .add_option("--max-tokens", options->max_tokens,
+                  "Tokens to predict of each text, its first ones; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N");
+  command
+      .add_option("--window", options->window,
+                  "Tokens per window; default: the model's positions, at most 512")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  command
+      .add_option("--stride", options->stride,
+                  "Tokens from a window to the next; default: the window, without overlap")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  command
+      .add_option("--new-tokens", options->new_tokens, "New tokens per prompt; 0: no generation")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N");
+  command
+      .add_option(
+          "--shard", *shard,
+          "Measure only configurations I, I + N, I + 2N ...; `olmoe merge` unites the shards")
+      ->type_name("I/N");
+  command.add_flag("--resume", options->resume, "Go on with the sweep that --out holds");
+  add_threads_option(command);
+  command.callback([options, shard] {
+    parse_shard(*shard, *options);
+    run_sweep(*options);
+  });
+}
+
+void add_merge(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand("merge", "Unite the shards of a sweep");
+  struct Options {
+    std::filesystem::path out;
+    std::vector<std::filesystem::path> shards;
+  };
+  const auto options = std::make_shared<Options>();
+  command.add_option("--out", options->out, "Directory for the whole sweep, new")
+      ->required()
+      ->type_name("DIR");
+  command.add_option("shards", options->shards, "Directories that sweep --shard wrote")
+      ->required()
+      ->type_name("DIR");
+  command.callback([options] { merge_sweeps(options->out, options->shards); });
+}
+
+void add_inspect(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand("inspect", "Describe a checkpoint");
+  const auto model = std::make_shared<std::string>();
+  add_model_option(command, *model);
+  add_threads_option(command);
+  command.callback([model] { run_inspect(*model); });
+}
+
+}  // namespace
+}  // namespace olmoe
 
 int main(int argc, char** argv) {
   constexpr int failure = 1;

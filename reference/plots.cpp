@@ -55,13 +55,13 @@ std::string curve_block(const PlotData& data) {
 }
 
 std::string family_block(std::size_t index, PlotData::Family family) {
-  std::stable_sort(family.points.begin(), family.points.end(), [](const auto& a, const auto& b) {
-    return a.mean_experts < b.mean_experts;
-  });
+  std::stable_sort(family.points.begin(), family.points.end(),
+                   [](const auto& a, const auto& b) { return a.mean_experts < b.mean_experts; });
   std::string text = "$family" + std::to_string(index) + " << EOD\n";
   for (const PlotData::Point& point : family.points) {
     text += number(point.mean_experts) + " " + number(point.perplexity) + " " +
-            (point.ratio ? number(*point.ratio) : "NaN") + "\n";
+            (point.ratio ? number(*point.ratio) : "NaN") + " " +
+            (point.ratio_error ? number(*point.ratio_error) : "NaN") + "\n";
   }
   return text + "EOD\n";
 }
@@ -89,7 +89,7 @@ std::string row_tics(const PlotData& data) {
   return text + ")";
 }
 
-/// The widest axis on which all points and the part of the top-k curve beside them are in view.
+/// The range of what an axis has to show.
 struct Extent {
   double low = 1e300;
   double high = -1e300;
@@ -113,22 +113,31 @@ std::string gnuplot_script(const PlotData& data, const std::string& stem) {
   Extent experts;
   Extent perplexity;
   Extent ratio;
-  ratio.add(0.99);
-  ratio.add(1.01);
+  ratio.add(0.995);
+  ratio.add(1.005);
   for (const PlotData::Family& family : data.families) {
     for (const PlotData::Point& point : family.points) {
       experts.add(point.mean_experts);
       perplexity.add(point.perplexity);
-      if (point.ratio) ratio.add(*point.ratio);
+      if (!point.ratio) continue;
+      const double error = point.ratio_error.value_or(0.0);
+      ratio.add(*point.ratio - error);
+      ratio.add(*point.ratio + error);
     }
   }
+  // Of the top-k curve what lies beside the points, or all of it if there are none.
+  if (data.families.empty() && !data.top_k.empty()) {
+    experts.add(data.top_k.begin()->first);
+    experts.add(data.top_k.rbegin()->first);
+  }
+  experts = {std::floor(experts.low - 0.75), std::ceil(experts.high + 0.75)};
   for (const auto& [k, value] : data.top_k) {
-    experts.add(k);
-    perplexity.add(value);
+    if (k >= experts.low && k <= experts.high) perplexity.add(value);
   }
   const double margin = 0.06 * (ratio.high - ratio.low);
-  const std::size_t key_rows = (data.families.size() + 1 + 3) / 4;
-  const double key_height = 0.022 * static_cast<double>(key_rows);
+  constexpr std::size_t key_columns = 5;
+  const std::size_t key_rows = (data.families.size() + 2 + key_columns - 1) / key_columns;
+  const double key_height = 0.019 * static_cast<double>(key_rows);
 
   std::string s;
   s += "# " + data.title + "\n";
@@ -139,11 +148,15 @@ std::string gnuplot_script(const PlotData& data, const std::string& stem) {
        "} else {\n"
        "  set terminal pngcairo size 1500,1320 font 'DejaVu Sans,13' background '#ffffff'\n"
        "}\n";
-  s += "set output target\n\n";
+  s += "set encoding utf8\nset output target\n\n";
   s += curve_block(data);
   for (std::size_t f = 0; f < data.families.size(); ++f) s += family_block(f, data.families[f]);
-  const auto layer_means = [](const PlotData::Row& row) -> const auto& { return row.layer_means; };
-  const auto histogram = [](const PlotData::Row& row) -> const auto& { return row.histogram; };
+  const auto layer_means = [](const PlotData::Row& row) -> const auto& {
+    return row.layer_means;
+  };
+  const auto histogram = [](const PlotData::Row& row) -> const auto& {
+    return row.histogram;
+  };
   s += cells_block("layers", data, layer_means, 0, layers);
   s += cells_block("histogram", data, histogram, 0, counts);
 
@@ -151,19 +164,18 @@ std::string gnuplot_script(const PlotData& data, const std::string& stem) {
   s += "set border 3 lc rgb '#606060'\nset tics nomirror out textcolor rgb '#303030'\n"
        "set grid lc rgb '#dddddd' lt 1 lw 0.8\n";
 
-  const std::string top = number(0.94 - key_height);
+  const std::string top = number(0.915 - key_height);
   s += "\n# Perplexity against mean experts, with one key for both upper panels.\n";
   s += "set lmargin at screen 0.075\nset rmargin at screen 0.485\n"
-       "set tmargin at screen " + top + "\nset bmargin at screen 0.565\n";
+       "set tmargin at screen " +
+       top + "\nset bmargin at screen 0.565\n";
   s += "set title 'Perplexity: lower and further left is better' font ',14'\n";
   s += "set xlabel 'mean experts per token and layer'\nset ylabel 'perplexity'\n";
-  s += "set xrange [" + number(std::max(experts.low - 0.5, 0.0)) + ":" +
-       number(experts.high + 0.5) + "]\n";
-  const bool wide = perplexity.high > 3.0 * perplexity.low;
-  s += std::string(wide ? "set logscale y\n" : "") + "set yrange [" +
-       number(perplexity.low * 0.97) + ":" + number(perplexity.high * 1.03) + "]\n";
-  s += "set key at screen 0.53, screen 0.955 center top horizontal maxrows " +
-       std::to_string(key_rows) + " samplen 2.5 width 1 font ',12'\n";
+  s += "set xrange [" + number(std::max(experts.low, 0.0)) + ":" + number(experts.high) + "]\n";
+  s += "set yrange [" + number(perplexity.low * 0.985) + ":" + number(perplexity.high * 1.015) +
+       "]\n";
+  s += "set key at screen 0.53, screen 0.955 center top horizontal maxcols " +
+       std::to_string(key_columns) + " samplen 2.5 width 1 font ',12'\n";
   s += "plot $topk using 1:2 with linespoints lc rgb 'black' lw 1.6 pt 2 ps 0.9 title "
        "'fixed top-k'";
   if (data.native_k)
@@ -172,16 +184,16 @@ std::string gnuplot_script(const PlotData& data, const std::string& stem) {
   for (std::size_t f = 0; f < data.families.size(); ++f)
     s += ", \\\n  $family" + std::to_string(f) + " using 1:2 with linespoints " + style(f) +
          " title " + quoted(data.families[f].name);
-  s += "\nunset logscale y\nunset key\n";
+  s += "\nunset key\n";
 
   s += "\n# The same points over top-k at equal cost.\n";
   s += "set lmargin at screen 0.57\nset rmargin at screen 0.98\n";
-  s += "set title 'At equal cost: below 1 beats top-k' font ',14'\n";
+  s += "set title 'At equal cost, ± one standard error: below 1 beats top-k' font ',14'\n";
   s += "set ylabel \"perplexity / top-k's at the same mean experts\"\n";
   s += "set yrange [" + number(ratio.low - margin) + ":" + number(ratio.high + margin) + "]\n";
   s += "plot 1 with lines lc rgb 'black' lw 1.6 notitle";
   for (std::size_t f = 0; f < data.families.size(); ++f)
-    s += ", \\\n  $family" + std::to_string(f) + " using 1:3 with linespoints " + style(f) +
+    s += ", \\\n  $family" + std::to_string(f) + " using 1:3:4 with yerrorlines " + style(f) +
          " notitle";
   s += "\n";
 
@@ -189,23 +201,32 @@ std::string gnuplot_script(const PlotData& data, const std::string& stem) {
   s += "\n# One line of cells per configuration, in the two lower panels.\n";
   s += "set bmargin at screen 0.06\nset tmargin at screen 0.475\n"
        "unset grid\nset border 0\nset tics scale 0\n"
-       "set yrange [" + rows + " - 0.5:-0.5]\n"
-       "set ytics " + row_tics(data) + " font ',11'\nset ylabel ''\n";
+       "set yrange [" +
+       rows +
+       " - 0.5:-0.5]\n"
+       "set ytics " +
+       row_tics(data) + " font ',11'\nset ylabel ''\n";
   // Viridis: even steps of lightness, readable in grey and with colour blindness.
   s += "set palette defined (0 '#fde725', 0.25 '#5ec962', 0.5 '#21918c', 0.75 '#3b528b', "
        "1 '#440154')\n";
   s += "set lmargin at screen 0.175\nset rmargin at screen 0.43\n";
   s += "set title 'Mean experts, by layer' font ',14'\nset xlabel 'layer'\n";
-  s += "set xrange [-0.5:" + std::to_string(layers) + " - 0.5]\n"
-       "set xtics 0, " + std::to_string(std::max<std::size_t>(1, layers / 8)) + "\n"
+  s += "set xrange [-0.5:" + std::to_string(layers) +
+       " - 0.5]\n"
+       "set xtics 0, " +
+       std::to_string(std::max<std::size_t>(1, layers / 8)) +
+       "\n"
        "set colorbox user origin screen 0.44, screen 0.06 size screen 0.011, screen 0.415\n"
        "set cbrange [*:*]\n";
   s += "plot $layers using 1:2:3 with image pixels notitle\n";
   s += "\nset lmargin at screen 0.505\nset rmargin at screen 0.92\n";
   s += "set title 'Share of (token, layer) pairs, by number of experts' font ',14'\n"
        "set xlabel 'experts of a token in a layer'\nset ytics ('' 0)\n";
-  s += "set xrange [-0.5:" + std::to_string(counts) + " - 0.5]\n"
-       "set xtics 0, " + std::to_string(counts <= 24 ? 2 : 8) + "\n"
+  s += "set xrange [-0.5:" + std::to_string(counts) +
+       " - 0.5]\n"
+       "set xtics 0, " +
+       std::to_string(counts <= 24 ? 2 : 8) +
+       "\n"
        "set colorbox user origin screen 0.93, screen 0.06 size screen 0.011, screen 0.415\n"
        "set cbrange [0.001:1]\nset logscale cb\nset format cb '%g'\n";
   s += "plot $histogram using 1:2:3 with image pixels notitle\n";
@@ -218,8 +239,9 @@ namespace {
 /// Runs gnuplot on a script; false if there is no such program.
 bool run_gnuplot(const std::filesystem::path& script, const std::string& format,
                  const std::filesystem::path& target) {
-  std::array<std::string, 6> words{"gnuplot", "-e", "format='" + format + "'", "-e",
-                                   "target='" + target.string() + "'", script.string()};
+  std::array<std::string, 6> words{
+      "gnuplot",      "-e", "format='" + format + "'", "-e", "target='" + target.string() + "'",
+      script.string()};
   std::array<char*, 7> arguments{};
   for (std::size_t i = 0; i < words.size(); ++i) arguments[i] = words[i].data();
   ::pid_t child = 0;

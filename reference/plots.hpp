@@ -14,6 +14,7 @@ struct PlotData {
     double mean_experts;
     double perplexity;
     std::optional<double> ratio;  ///< equal-cost ratio, where top-k was measured on both sides
+    std::optional<double> ratio_error;  ///< one standard error
   };
   struct Family {
     std::string name;
@@ -22,7 +23,7 @@ struct PlotData {
   struct Row {
     std::string name;
     std::vector<double> layer_means;  ///< mean experts, by layer
-    std::vector<double> histogram;    ///< share of (token, layer) pairs, by number of experts from 0
+    std::vector<double> histogram;  ///< share of (token, layer) pairs, by number of experts from 0
   };
 
   std::string title;

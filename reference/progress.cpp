@@ -10,8 +10,7 @@ namespace olmoe {
 std::string duration_text(double seconds) {
   const auto whole = std::llround(std::max(seconds, 0.0));
   if (whole < 60) return std::to_string(whole) + " s";
-  if (whole < 3600)
-    return std::to_string(whole / 60) + " min " + std::to_string(whole % 60) + " s";
+  if (whole < 3600) return std::to_string(whole / 60) + " min " + std::to_string(whole % 60) + " s";
   return std::to_string(whole / 3600) + " h " + std::to_string(whole % 3600 / 60) + " min";
 }
 

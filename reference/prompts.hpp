@@ -15,8 +15,8 @@ struct Prompt {
 /// Twelve prompts, three in each of the classes simple, medium, complex and technical.
 std::vector<Prompt> default_prompts();
 
-/// Prompts from a JSON array of {"class": ..., "text": ...}. Throws Error if the file holds anything
-/// else or no prompt.
+/// Prompts from a JSON array of {"class": ..., "text": ...}. Throws Error if the file holds
+/// anything else or no prompt.
 std::vector<Prompt> read_prompts(const std::filesystem::path& path);
 
 }  // namespace olmoe

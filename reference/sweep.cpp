@@ -59,13 +59,20 @@ Json texts_json(std::span<const Text> texts) {
   return json;
 }
 
+void cut(std::vector<Text>& texts, std::size_t longest) {
+  for (Text& text : texts) {
+    if (text.ids.size() > longest) text.ids.resize(longest);
+  }
+}
+
 /// Moves the first quarter of every text to a text of its own.
 std::vector<Text> split_off_calibration(std::vector<Text>& texts) {
   std::vector<Text> first = texts;
   for (std::size_t i = 0; i < texts.size(); ++i) {
-    const auto cut = static_cast<std::ptrdiff_t>(texts[i].ids.size() / 4);
-    first[i].ids.erase(first[i].ids.begin() + cut, first[i].ids.end());
-    texts[i].ids.erase(texts[i].ids.begin(), texts[i].ids.begin() + cut);
+    const std::size_t quarter = texts[i].ids.size() / 4;
+    first[i].ids.resize(quarter);
+    texts[i].ids.erase(texts[i].ids.begin(),
+                       texts[i].ids.begin() + static_cast<std::ptrdiff_t>(quarter));
   }
   return first;
 }
@@ -133,9 +140,8 @@ Sweep::Sweep(const SweepOptions& options)
 }
 
 void Sweep::load_texts_and_prompts() {
-  const auto texts = options_.texts.empty()
-                         ? std::vector{(options_.model / "text").string()}
-                         : options_.texts;
+  const auto texts =
+      options_.texts.empty() ? std::vector{(options_.model / "text").string()} : options_.texts;
   texts_ = load_texts(texts, tokenizer_);
   if (!options_.calibration_texts.empty()) {
     if (!needs_calibration())
@@ -143,8 +149,17 @@ void Sweep::load_texts_and_prompts() {
     calibration_texts_ = load_texts(options_.calibration_texts, tokenizer_);
   } else if (needs_calibration()) {
     calibration_texts_ = split_off_calibration(texts_);
+    if (options_.max_tokens > 0) {
+      constexpr std::int64_t least = 64;
+      cut(calibration_texts_, static_cast<std::size_t>(std::max(options_.max_tokens / 4, least)));
+    }
   }
-  evaluation_.window = options_.window > 0 ? options_.window : default_window(model_.config());
+  // The last token is predicted only, so one more than are predicted from.
+  if (options_.max_tokens > 0) cut(texts_, static_cast<std::size_t>(options_.max_tokens) + 1);
+  constexpr std::int64_t longest_window = 512;
+  evaluation_.window = options_.window > 0
+                           ? options_.window
+                           : std::min(default_window(model_.config()), longest_window);
   evaluation_.stride = options_.stride > 0 ? options_.stride : evaluation_.window;
   check_texts(model_.config(), texts_, evaluation_);
 
@@ -286,8 +301,8 @@ Solved Sweep::solve(const Configuration& configuration) {
                       .mean_experts = *configuration.target,
                       .per_layer = configuration.per_layer};
   try {
-    const SolvedPolicy solved = solve_policy(model_, target, tables, calibration_texts_,
-                                             {.window = evaluation_.window});
+    const SolvedPolicy solved =
+        solve_policy(model_, target, tables, calibration_texts_, {.window = evaluation_.window});
     return {make_routers(model_.config(), solved.policy, tables), {}};
   } catch (const Error& error) {
     // A family may not reach every mean; that is a result, not the end of the sweep.
@@ -314,7 +329,9 @@ Json Sweep::measure(const Configuration& configuration, const Routers& routers, 
     progress.advance(static_cast<double>(done) / static_cast<double>(all));
   };
   EvaluationRecord record;
-  const Evaluation evaluation = evaluate(model_, routers, texts_, options, &baseline_, &record);
+  const bool is_row = configuration.role == Configuration::Role::Row;
+  const Evaluation evaluation =
+      evaluate(model_, routers, texts_, options, is_row ? &baseline_ : nullptr, &record);
   record.hidden_states = {};
 
   Json result;
@@ -325,15 +342,14 @@ Json Sweep::measure(const Configuration& configuration, const Routers& routers, 
   result["generation"] = nullptr;
   const auto weights = common_weights(routers);
   if (evaluation.total.routing.counts.std > 0.0 && weights) {
-    result["dealt"] = to_json(evaluate_counts(model_, deal_counts(std::move(record.counts),
-                                                                  dealing_seed),
-                                              *weights, texts_, options, &baseline_));
+    result["dealt"] =
+        to_json(evaluate_counts(model_, deal_counts(std::move(record.counts), dealing_seed),
+                                *weights, texts_, options, &baseline_));
   }
   if (const auto noise = null_control(routers))
     result["null_control"] = {
         {"mean", noise->mean}, {"std", noise->sd}, {"rejecting", noise->rejecting}};
-  if (configuration.role == Configuration::Role::Row && options_.new_tokens > 0)
-    result["generation"] = generations(routers, timing);
+  if (is_row && options_.new_tokens > 0) result["generation"] = generations(routers, timing);
   return result;
 }
 
@@ -355,10 +371,9 @@ Json Sweep::generations(const Routers& routers, Json& timing) const {
   for (const TokenizedPrompt& p : prompts_) {
     std::vector<std::int32_t> ids;
     // Baseline and policy by turns, so that a slower or faster minute of the machine meets both.
-    const auto baseline =
-        generate(model_, baseline_routers_, p.ids, options, [](std::int32_t) {});
-    const auto policy = generate(model_, routers, p.ids, options,
-                                 [&](std::int32_t id) { ids.push_back(id); });
+    const auto baseline = generate(model_, baseline_routers_, p.ids, options, [](std::int32_t) {});
+    const auto policy =
+        generate(model_, routers, p.ids, options, [&](std::int32_t id) { ids.push_back(id); });
     StreamDecoder decoder(tokenizer_);
     std::string text;
     for (const std::int32_t id : ids) text += decoder.push(id);
@@ -418,12 +433,10 @@ void Sweep::run() {
       progress.start(c->name);
       Json timing;
       const Solved solved = solve(*c);
-      const Json result = solved.unreachable.empty()
-                              ? measure(*c, solved.routers, progress, timing)
-                              : Json{{"unreachable", solved.unreachable}};
+      const Json result = solved.unreachable.empty() ? measure(*c, solved.routers, progress, timing)
+                                                     : Json{{"unreachable", solved.unreachable}};
       // The result last: its presence says that the configuration is finished.
-      if (!timing.is_null())
-        write_atomically(directory_.timing_file(c->name), json_text(timing));
+      if (!timing.is_null()) write_atomically(directory_.timing_file(c->name), json_text(timing));
       directory_.write_result(plan_, *c, result);
       progress.finish(outcome(result), weight_of(*c));
     }
@@ -434,9 +447,10 @@ void Sweep::run() {
   if (finished) {
     std::printf("%s\n", write_results(directory_).c_str());
   } else {
-    std::printf("shard %d of %d is done; bring the shards together by: olmoe merge --out DIR %s "
-                "...\n",
-                options_.shard, options_.shards, options_.out.c_str());
+    std::printf(
+        "shard %d of %d is done; bring the shards together by: olmoe merge --out DIR %s "
+        "...\n",
+        options_.shard, options_.shards, options_.out.c_str());
   }
 }
 
@@ -472,7 +486,8 @@ void merge_sweeps(const std::filesystem::path& out,
       if (fresh) origins.emplace(c.name, path);
     }
   }
-  check_complete(plan, "the shards", [&](const std::string& name) { return results.contains(name); });
+  check_complete(plan, "the shards",
+                 [&](const std::string& name) { return results.contains(name); });
   merged.write_plan(plan);
   for (const Configuration& c : plan.configurations) {
     merged.write_result(plan, c, results.at(c.name));

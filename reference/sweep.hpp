@@ -12,15 +12,16 @@ struct SweepOptions {
   std::filesystem::path out;
   std::string grid = "bh21";       ///< bh21, frontier, or a file of policy strings
   std::vector<std::string> texts;  ///< files or directories; empty: MODEL/text
-  /// What grid frontier fits nulls and solves parameters on. Empty: the first quarter of every text,
-  /// the rest of which is then evaluated.
+  /// What grid frontier fits nulls and solves parameters on. Empty: the first quarter of every
+  /// text, at most max_tokens / 4 of it; what follows the quarter is evaluated.
   std::vector<std::string> calibration_texts;
-  std::filesystem::path prompts;  ///< empty: default_prompts()
-  std::filesystem::path nulls;    ///< empty: MODEL/nulls.safetensors if a policy needs them
-  std::int64_t window = 0;        ///< 0: default_window()
-  std::int64_t stride = 0;        ///< 0: the window, which then do not overlap
-  int new_tokens = 20;            ///< per prompt; 0: generate nothing
-  int shard = 1;                  ///< this process measures configurations shard, shard + shards ...
+  std::filesystem::path prompts;   ///< empty: default_prompts()
+  std::filesystem::path nulls;     ///< empty: MODEL/nulls.safetensors if a policy needs them
+  std::int64_t max_tokens = 2048;  ///< predicted per text, its first ones; 0: all
+  std::int64_t window = 0;         ///< 0: default_window(), at most 512
+  std::int64_t stride = 0;         ///< 0: the window, which then do not overlap
+  int new_tokens = 20;             ///< per prompt; 0: generate nothing
+  int shard = 1;  ///< this process measures configurations shard, shard + shards ...
   int shards = 1;
   bool resume = false;
 };
@@ -33,9 +34,9 @@ struct SweepOptions {
 /// once no configuration is missing. Prints where they are. Throws Error and std::invalid_argument.
 void run_sweep(const SweepOptions& options);
 
-/// Brings the shards of one sweep together in `out`, a new directory, and writes the results. Throws
-/// Error if the shards' plans differ, two hold a configuration with different numbers, or one is
-/// missing.
+/// Brings the shards of one sweep together in `out`, a new directory, and writes the results.
+/// Throws Error if the shards' plans differ, two hold a configuration with different numbers, or
+/// one is missing.
 void merge_sweeps(const std::filesystem::path& out,
                   const std::vector<std::filesystem::path>& shards);
 

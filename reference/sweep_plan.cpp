@@ -42,8 +42,7 @@ std::string first_difference(const Json& here, const Json& there, const std::str
   }
   if (here.is_array() && there.is_array() && here.size() == there.size()) {
     for (std::size_t i = 0; i < here.size(); ++i) {
-      auto found =
-          first_difference(here[i], there[i], place + "[" + std::to_string(i) + "]");
+      auto found = first_difference(here[i], there[i], place + "[" + std::to_string(i) + "]");
       if (!found.empty()) return found;
     }
   }
@@ -83,8 +82,7 @@ Json SweepPlan::to_json() const {
   json["stem"] = stem;
   json["inputs"] = inputs;
   json["configurations"] = Json::array();
-  for (const Configuration& c : configurations)
-    json["configurations"].push_back(olmoe::to_json(c));
+  for (const Configuration& c : configurations) json["configurations"].push_back(olmoe::to_json(c));
   return json;
 }
 
@@ -126,8 +124,8 @@ void check_complete(const SweepPlan& plan, const std::string& where,
   }
   if (n_missing > 0)
     throw Error(where + ": " + std::to_string(n_missing) + " of " +
-                std::to_string(plan.configurations.size()) + " configurations are missing: " +
-                missing + (n_missing > named ? ", ..." : ""));
+                std::to_string(plan.configurations.size()) +
+                " configurations are missing: " + missing + (n_missing > named ? ", ..." : ""));
 }
 
 SweepPlan SweepDirectory::read_plan() const {

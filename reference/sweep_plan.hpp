@@ -10,8 +10,8 @@
 
 namespace olmoe {
 
-/// What a sweep is to measure: everything that determines its numbers, and nothing else. Equal plans
-/// give equal results, wherever and in whatever order the configurations are run.
+/// What a sweep is to measure: everything that determines its numbers, and nothing else. Equal
+/// plans give equal results, wherever and in whatever order the configurations are run.
 struct SweepPlan {
   /// Of all files that a sweep writes.
   static constexpr const char* schema = "fdroute-sweep/1";

@@ -21,7 +21,9 @@ std::string fixed(double value, int digits) {
   return text.data();
 }
 
-std::string percent(double share, int digits = 1) { return fixed(100.0 * share, digits) + " %"; }
+std::string percent(double share, int digits = 1) {
+  return fixed(100.0 * share, digits) + " %";
+}
 
 /// "0.984 ± 0.002"; a dash where nothing was measured.
 std::string with_error(const std::optional<Estimate>& estimate, int digits) {
@@ -37,8 +39,12 @@ std::optional<Estimate> estimate_from(const Json& json) {
   return estimate;
 }
 
-const Json& total_of(const SweepRow& row) { return row.result.at("evaluation").at("total"); }
-const Json& experts_of(const SweepRow& row) { return total_of(row).at("routing").at("experts"); }
+const Json& total_of(const SweepRow& row) {
+  return row.result.at("evaluation").at("total");
+}
+const Json& experts_of(const SweepRow& row) {
+  return total_of(row).at("routing").at("experts");
+}
 
 /// Whether an estimate is more than two standard errors below or above a value; neither, if it has
 /// no error.
@@ -49,7 +55,9 @@ bool above(const std::optional<Estimate>& e, double value) {
   return e && e->error && e->value - 2.0 * *e->error > value;
 }
 
-std::string code(const std::string& text) { return "`" + text + "`"; }
+std::string code(const std::string& text) {
+  return "`" + text + "`";
+}
 
 std::vector<const SweepRow*> adaptive_rows(const SweepResults& results) {
   std::vector<const SweepRow*> rows;
@@ -83,14 +91,16 @@ void write_inputs(std::ostream& out, const SweepResults& results) {
         << ".\n";
   }
   if (const Json& nulls = inputs.at("nulls"); !nulls.is_null())
-    out << "* Null distributions: fitted on the score " << code(nulls.at("score")) << ", each token's "
-        << nulls.at("trim") << " largest left out, " << nulls.at("tokens") << " tokens.\n";
+    out << "* Null distributions: fitted on the score " << code(nulls.at("score"))
+        << ", each token's " << nulls.at("trim") << " largest left out, " << nulls.at("tokens")
+        << " tokens.\n";
   out << "* Baseline: " << code(results.baseline().configuration.name) << ", "
       << code(results.baseline().result.at("policy")) << ".\n";
   if (inputs.at("new_tokens") > 0)
     out << "* Generation: " << inputs.at("prompts").size() << " prompts, greedy, at most "
         << inputs.at("new_tokens") << " new tokens each.\n";
-  out << "\nEvery policy is executed in every layer; counts come from the routings executed. `±` is "
+  out << "\nEvery policy is executed in every layer; counts come from the routings executed. `±` "
+         "is "
          "one standard error, from windows as clusters. `equal cost` is perplexity over fixed "
          "top-k's at the same measured mean experts, top-k interpolated between integer k in log "
          "perplexity: below 1 beats top-k. `dealt` is the perplexity when the policy's own counts "
@@ -136,8 +146,8 @@ void write_matrix(std::ostream& out, const SweepResults& results) {
     for (const std::string& family : families) {
       out << "| " << code(family) << " |";
       for (const double target : targets) {
-        const auto row = std::find_if(
-            results.rows.begin(), results.rows.end(), [&](const SweepRow& candidate) {
+        const auto row =
+            std::find_if(results.rows.begin(), results.rows.end(), [&](const SweepRow& candidate) {
               return candidate.configuration.family == family &&
                      candidate.configuration.target == target;
             });
@@ -222,16 +232,15 @@ void write_null_control(std::ostream& out, const SweepResults& results) {
          "The same policies on rows of noise, every score drawn independently from the null "
          "distribution: how far a varying count is noise. `any` is the share of rows on which the "
          "test rejects anything; for BH on independent p-values it is alpha.\n\n"
-         "| configuration | noise: any | noise: experts, mean ± sd | measured: mean ± sd | sd, noise "
-         "/ measured |\n|---|---:|---:|---:|---:|\n";
+         "| configuration | noise: any | noise: experts, mean ± sd | measured: mean ± sd |\n"
+         "|---|---:|---:|---:|\n";
   for (const SweepRow* row : rows) {
     const Json& noise = row->result.at("null_control");
-    const double sd = experts_of(*row).at("std").get<double>();
     out << "| " << code(row->configuration.name) << " | "
         << percent(noise.at("rejecting").get<double>()) << " | "
         << fixed(noise.at("mean").get<double>(), 2) << " ± "
         << fixed(noise.at("std").get<double>(), 2) << " | " << fixed(row->mean_experts, 2) << " ± "
-        << fixed(sd, 2) << " | " << fixed(noise.at("std").get<double>() / sd, 2) << " |\n";
+        << fixed(experts_of(*row).at("std").get<double>(), 2) << " |\n";
   }
   out << "\n";
 }
@@ -268,13 +277,16 @@ PlotData plot_data(const SweepResults& results) {
   for (const SweepRow& row : results.rows) {
     if (row.configuration.target) targets.insert(*row.configuration.target);
     if (!row.adaptive) continue;
-    auto family = std::find_if(data.families.begin(), data.families.end(), [&](const auto& f) {
-      return f.name == row.configuration.family;
-    });
+    auto family = std::find_if(data.families.begin(), data.families.end(),
+                               [&](const auto& f) { return f.name == row.configuration.family; });
     if (family == data.families.end())
       family = data.families.insert(family, {row.configuration.family, {}});
-    family->points.push_back({row.mean_experts, row.perplexity,
-                              row.ratio ? std::optional(row.ratio->value) : std::nullopt});
+    PlotData::Point point{row.mean_experts, row.perplexity, {}, {}};
+    if (row.ratio) {
+      point.ratio = row.ratio->value;
+      point.ratio_error = row.ratio->error;
+    }
+    family->points.push_back(point);
   }
 
   // The lower panels have room for some two dozen lines.
@@ -330,7 +342,8 @@ std::string report(const SweepResults& results, bool pictures) {
       << "_timings.csv`, the one file whose numbers differ between runs.\n"
          "* All of it is one model on one text. Errors are of the text's sampling, not of the "
          "model's training.\n"
-         "* alpha is a parameter here, not a guarantee: a token's p-values depend on each other, and "
+         "* alpha is a parameter here, not a guarantee: a token's p-values depend on each other, "
+         "and "
          "the null distribution was fitted, not known.\n"
          "* Mean experts include context tokens; perplexity, agreement and KL are over predicted "
          "tokens.\n";

@@ -38,12 +38,10 @@ Json counts_json(const CountStatistics& counts) {
 Json routing_json(const RoutingStatistics& routing) {
   Json layers = Json::array();
   for (const LayerStatistics& layer : routing.layers) {
-    layers.push_back({{"experts", counts_json(layer.counts)},
-                      {"load",
-                       {{"share", layer.load.share},
-                        {"cv", layer.load.cv},
-                        {"gini", layer.load.gini}}},
-                      {"weight_mass", layer.weight_mass}});
+    layers.push_back(
+        {{"experts", counts_json(layer.counts)},
+         {"load", {{"share", layer.load.share}, {"cv", layer.load.cv}, {"gini", layer.load.gini}}},
+         {"weight_mass", layer.weight_mass}});
   }
   return {{"experts", counts_json(routing.counts)},
           {"load_cv", routing.load_cv},
@@ -103,6 +101,7 @@ SweepRow make_row(const Configuration& configuration, const Json& result, double
   row.mean_experts = mean_experts(evaluation);
   row.reduction = 1.0 - row.mean_experts / baseline_mean;
   row.adaptive = evaluation.at("total").at("routing").at("experts").at("std").get<double>() > 0.0;
+  if (!row.adaptive) return row;  // fixed top-k is what the others are compared with
   const LossWindows own = windows(evaluation);
   row.ratio = curve.ratio(own, row.mean_experts);
   if (const Json& dealt = row.result.at("dealt"); !dealt.is_null())
@@ -275,8 +274,8 @@ std::array<double, 3> quartiles(std::vector<double> values) {
 std::string timings_csv(const SweepResults& results, const SweepDirectory& directory) {
   std::string csv = "name";
   for (const char* const phase : {"prefill", "decode"}) {
-    for (const char* const column : {"_tokens_per_second", "_time_ratio_q1", "_time_ratio_median",
-                                     "_time_ratio_q3"})
+    for (const char* const column :
+         {"_tokens_per_second", "_time_ratio_q1", "_time_ratio_median", "_time_ratio_q3"})
       csv.append(",").append(phase).append(column);
   }
   csv += "\n";

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,20 +13,22 @@
 
 namespace olmoe {
 
-/// An evaluation as JSON. The names are those of docs/experiments.md; what was not measured is null.
+/// An evaluation as JSON. The names are those of docs/experiments.md; what was not measured is
+/// null.
 nlohmann::ordered_json to_json(const Evaluation& evaluation);
 
 /// One configuration of a finished sweep.
 struct SweepRow {
   Configuration configuration;
-  nlohmann::ordered_json result;  ///< as stored: policies, evaluation, dealt, null_control, generation
+  nlohmann::ordered_json
+      result;  ///< as stored: policies, evaluation, dealt, null_control, generation
 
   double perplexity = 0.0;
   double mean_experts = 0.0;
   double reduction = 0.0;  ///< 1 - mean experts / the baseline's
   bool adaptive = false;   ///< whether the number of experts varies at all
-  /// Perplexity over top-k's at the same mean experts, its error from the same windows; nothing
-  /// where top-k was not measured on both sides.
+  /// Of an adaptive policy: perplexity over top-k's at the same mean experts. Nothing where top-k
+  /// was not measured on both sides.
   std::optional<Estimate> ratio;
   std::optional<Estimate> dealt_ratio;  ///< the dealt counts' perplexity over the policy's own
 };

@@ -17,7 +17,8 @@ namespace olmoe {
 /// The byte-level BPE tokenizer of a Hugging Face tokenizer.json: added tokens, NFC, ByteLevel's
 /// split into words and bytes, merges by rank. encode and decode give what HF tokenizers give.
 ///
-/// The Unicode version is utf8proc's. Another one can differ where characters are new to either.
+/// They can differ for characters that are younger than Unicode 9.0, by which HF tokenizers 0.23
+/// normalize; they classify by 16.0, and utf8proc 2.8 does both by 15.0.
 class Tokenizer {
  public:
   /// Throws Error, naming the file and the place in it, if the file cannot be read, contradicts

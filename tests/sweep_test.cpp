@@ -241,10 +241,11 @@ TEST_CASE("The gnuplot script holds all data") {
   const olmoe::PlotData data{.title = "a_b",
                              .top_k = {{1, 30.0}, {2, 20.0}},
                              .native_k = 2,
-                             .families = {{"bh", {{1.5, 24.0, 0.98}, {1.2, 28.0, {}}}}},
+                             .families = {{"bh", {{1.5, 24.0, 0.98, 0.01}, {1.2, 28.0, {}, {}}}}},
                              .rows = {{"bh_1", {1.0, 2.0}, {0.0, 0.25, 0.75}}}};
   const std::string script = olmoe::gnuplot_script(data, "stem");
-  CHECK(script.find("1.2 28 NaN\n1.5 24 0.98\n") != std::string::npos);  // in order of the mean
+  CHECK(script.find("1.2 28 NaN NaN\n1.5 24 0.98 0.01\n") !=
+        std::string::npos);  // in order of the mean
   CHECK(script.find("1 30\n2 20\n") != std::string::npos);
   CHECK(script.find("2 0 0.75") != std::string::npos);
   CHECK(script.find("a\\\\_b") != std::string::npos);  // no subscript

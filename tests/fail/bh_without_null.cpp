@@ -1,5 +1,8 @@
 // A rule that reads p-values needs a null distribution.
-#include <fdroute/fdroute.hpp>
+#include "fdroute/null/normal.hpp"
+#include "fdroute/router.hpp"
+#include "fdroute/score/zscore.hpp"
+#include "fdroute/selection/benjamini_hochberg.hpp"
 
 int main() {
 #ifdef FDROUTE_FAIL

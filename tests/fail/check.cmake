@@ -6,7 +6,8 @@
 # the regular expression EXPECTED. The good form shows that nothing else in the file is at fault.
 # GOOD_FLAGS are given to the good form alone.
 
-set(command ${COMPILER} -std=c++20 -fsyntax-only ${FLAGS})
+# In English, without typographic quotes.
+set(command ${CMAKE_COMMAND} -E env LC_ALL=C ${COMPILER} -std=c++20 -fsyntax-only ${FLAGS})
 
 execute_process(
   COMMAND ${command} ${GOOD_FLAGS} ${SOURCE}

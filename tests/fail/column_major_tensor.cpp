@@ -1,6 +1,7 @@
 // A token's logits lie side by side only in a row-major tensor.
-#include <fdroute/eigen.hpp>
-#include <fdroute/fdroute.hpp>
+#include "fdroute/eigen.hpp"
+#include "fdroute/router.hpp"
+#include "fdroute/selection/topk.hpp"
 
 int main() {
 #ifdef FDROUTE_FAIL

@@ -1,5 +1,6 @@
 // An execution unites and returns the statuses of the tokens.
-#include <fdroute/fdroute.hpp>
+#include "fdroute/router.hpp"
+#include "fdroute/selection/topk.hpp"
 
 struct MyExecution {
 #ifdef FDROUTE_FAIL

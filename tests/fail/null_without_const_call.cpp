@@ -1,5 +1,7 @@
 // A null distribution is called from several threads at once: its call operator is const.
-#include <fdroute/fdroute.hpp>
+#include "fdroute/router.hpp"
+#include "fdroute/score/zscore.hpp"
+#include "fdroute/selection/benjamini_hochberg.hpp"
 
 struct MyNull {
 #ifdef FDROUTE_FAIL

@@ -1,6 +1,5 @@
 // Both forms are this file: the good one is compiled with OpenMP.
-#include <fdroute/fdroute.hpp>
-#include <fdroute/openmp.hpp>
+#include "fdroute/openmp.hpp"
 
 #if defined(FDROUTE_FAIL) == defined(_OPENMP)
 static_assert(false, "the test compiles the wrong form");

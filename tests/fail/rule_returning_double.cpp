@@ -1,5 +1,7 @@
 // A rule returns a count, not a threshold.
-#include <fdroute/fdroute.hpp>
+#include "fdroute/null/normal.hpp"
+#include "fdroute/router.hpp"
+#include "fdroute/score/zscore.hpp"
 
 struct MyRule {
 #ifdef FDROUTE_FAIL

@@ -1,5 +1,7 @@
 // route() is noexcept, so what it calls must be.
-#include <fdroute/fdroute.hpp>
+#include "fdroute/null/normal.hpp"
+#include "fdroute/router.hpp"
+#include "fdroute/score/zscore.hpp"
 
 struct MyRule {
 #ifdef FDROUTE_FAIL

@@ -1,5 +1,7 @@
 // A score has a name, by which nulls that were fitted on it are told from others.
-#include <fdroute/fdroute.hpp>
+#include "fdroute/null/normal.hpp"
+#include "fdroute/router.hpp"
+#include "fdroute/selection/benjamini_hochberg.hpp"
 
 struct MyScore {
 #ifndef FDROUTE_FAIL

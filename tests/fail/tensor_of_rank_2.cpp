@@ -1,6 +1,7 @@
 // A tensor of logits is (batch, sequence, experts); for (tokens, experts) there are matrices.
-#include <fdroute/eigen.hpp>
-#include <fdroute/fdroute.hpp>
+#include "fdroute/eigen.hpp"
+#include "fdroute/router.hpp"
+#include "fdroute/selection/topk.hpp"
 
 int main() {
 #ifdef FDROUTE_FAIL

@@ -1,5 +1,6 @@
 // Routing weights are written to the caller's memory, not returned.
-#include <fdroute/fdroute.hpp>
+#include "fdroute/router.hpp"
+#include "fdroute/selection/topk.hpp"
 
 struct MyWeights {
 #ifdef FDROUTE_FAIL
