@@ -28,7 +28,6 @@ class Input {
     if (path == "-") return;
     file_.open(path, std::ios::binary);
     if (!file_) fail();
-    stream_ = &file_;
   }
 
   const std::string& name() const { return name_; }
@@ -36,26 +35,27 @@ class Input {
   std::string read_all() {
     std::string content;
     std::array<char, 1 << 16> block;
-    while (stream_->read(block.data(), block.size()) || stream_->gcount() > 0)
-      content.append(block.data(), static_cast<std::size_t>(stream_->gcount()));
-    if (stream_->bad()) fail();
+    while (stream().read(block.data(), block.size()) || stream().gcount() > 0)
+      content.append(block.data(), static_cast<std::size_t>(stream().gcount()));
+    if (stream().bad()) fail();
     return content;
   }
 
   bool read_line(std::string& line) {
-    if (std::getline(*stream_, line)) return true;
-    if (stream_->bad()) fail();
+    if (std::getline(stream(), line)) return true;
+    if (stream().bad()) fail();
     return false;
   }
 
  private:
+  std::istream& stream() { return file_.is_open() ? file_ : std::cin; }
+
   [[noreturn]] void fail() const {
     throw Error(name_ + ": " + std::generic_category().message(errno));
   }
 
   std::string name_;
   std::ifstream file_;
-  std::istream* stream_ = &std::cin;
 };
 
 void print(std::span<const std::int32_t> ids) {
@@ -71,11 +71,8 @@ void print(std::span<const std::int32_t> ids) {
 std::vector<std::int32_t> parse_ids(std::string_view list) {
   constexpr std::string_view space = " \t\r\n";
   constexpr std::string_view separators = ", \t\r\n";
-  const auto trim = [&] {
-    list.remove_prefix(std::min(list.find_first_not_of(space), list.size()));
-    list.remove_suffix(list.size() - (list.find_last_not_of(space) + 1));
-  };
-  trim();
+  list.remove_prefix(std::min(list.find_first_not_of(space), list.size()));
+  list.remove_suffix(list.size() - (list.find_last_not_of(space) + 1));
   if (list.starts_with('[') && list.ends_with(']')) list = list.substr(1, list.size() - 2);
   std::vector<std::int32_t> ids;
   while (true) {

@@ -58,13 +58,14 @@ void check_preconditions(const AnyPolicy& router) {
   test::Padded out(2, 3);
   test::Padded narrow(2, 2);
   test::Guarded<float> weights(8);
-  const auto route = [&](int experts, auto to) {
-    return last_words([&] { router.route(fd::LogitsView(logits.data(), 2, experts), to); });
+  const auto route = [&](int experts, auto to, int tokens = 2) {
+    return last_words([&] { router.route(fd::LogitsView(logits.data(), tokens, experts), to); });
   };
   CHECK(route(4, out.view()) == "did not abort: ");
   CHECK(route(5, out.view()) == wrong_experts);
   CHECK(route(3, out.view()) == wrong_experts);
   CHECK(route(4, narrow.view()) == small_capacity);
+  CHECK(route(4, narrow.view(), 0) == small_capacity);  // a promise broken even without a token
   CHECK(route(4, fd::DenseView{weights.data(), 4}) == "did not abort: ");
   CHECK(route(5, fd::DenseView{weights.data(), 4}) == wrong_experts);
 }
