@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <fdroute/parse.hpp>
+
 #include <cmath>
 #include <filesystem>
 #include <fstream>
