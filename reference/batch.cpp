@@ -35,8 +35,12 @@ BatchResult run_batch(const Model& model, const TokenBatch& batch,
   for (std::int64_t s = 0; s < batch.sequences; ++s) {
     KvCache cache;
     ForwardTrace trace;
-    append(result.logits,
-           model.forward(batch.sequence(s), cache, routers, Model::LogitsOf::every_token, &trace));
+    try {
+      append(result.logits, model.forward(batch.sequence(s), cache, routers,
+                                          Model::LogitsOf::every_token, &trace));
+    } catch (const Error& error) {
+      throw Error(batch.origin + ": " + error.what());
+    }
     if (s == 0) {
       result.trace = std::move(trace);
       continue;

@@ -254,8 +254,8 @@ TEST_CASE("bad model directories exit 1 and name the file") {
     const Copy copy;
     copy.edit_config([](json& c) { c["intermediate_size"] = 32; });
     check_error(copy.verify(), 1,
-                {"model.safetensors", "model.layers.0.mlp.experts.0.gate_proj.weight", "[24, 32]",
-                 "[32, 32]"});
+                {"model.safetensors", "model.layers.0.mlp.experts.0.gate_proj.weight", "[24,32]",
+                 "[32,32]"});
   }
 }
 
@@ -275,7 +275,7 @@ TEST_CASE("bad ids, prompts and nulls exit 1 and name the file") {
   ids("[]", {"no tokens"});
   ids("[[1, 2], [3]]", {"differ in length"});
   ids("{\"ids\": [1]}", {"an array of token ids"});
-  ids("[1, 2", {"not JSON"});
+  ids("[1, 2", {"bad JSON"});
   std::string sequence = "[1";
   for (int i = 0; i < 64; ++i) sequence += ",1";
   ids(sequence + "]", {"65 tokens exceeds max_position_embeddings, 64"});
@@ -300,5 +300,6 @@ TEST_CASE("bad ids, prompts and nulls exit 1 and name the file") {
                             olmoe::NamedTensor::of("layer.0.log_sf", {2}, log_sf)},
                            {{"score", "log_softmax"}});
   const std::string few = (directory.path() / "few.safetensors").string();
-  check_error(generate(nano, {"--route", "bh", "--nulls", few}), 1, {few, "for 1 layers, the model has 4"});
+  check_error(generate(nano, {"--route", "bh", "--nulls", few}), 1,
+              {few, "for 1 layers, the model has 4"});
 }

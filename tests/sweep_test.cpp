@@ -1,8 +1,7 @@
 #include <doctest/doctest.h>
 
-#include <fdroute/parse.hpp>
-
 #include <cmath>
+#include <fdroute/parse.hpp>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
