@@ -56,7 +56,9 @@ TEST_CASE("NormalNull is the upper tail, to full relative accuracy") {
       {5.5, 1.8989562465887721e-08}, {8, 6.2209605742717849e-16},
       {10, 7.6198530241605269e-24},  {20, 2.7536241186062337e-89},
       {30, 4.9067139271481872e-198}, {37, 5.7255712225245771e-300}};
-  for (const auto& [x, p] : values) {
+  for (const auto& value : values) {
+    const double x = value.first;
+    const double p = value.second;
     CAPTURE(x);
     CHECK(close(fd::NormalNull{}(x), p, 1e-12));
     CHECK(close(fd::NormalNull{3.0, 0.25}(3.0 + 0.25 * x), p, 1e-12));

@@ -222,6 +222,14 @@ struct Uncorrected {
   }
 };
 
+/// A count that depends on the number of experts alone, and may be 0.
+struct Tenth {
+  int count(int experts) const noexcept { return experts / 10; }
+  int operator()(std::span<const double> p) const noexcept {
+    return count(static_cast<int>(p.size()));
+  }
+};
+
 /// Keeps what it was given.
 struct Witness {
   std::vector<std::vector<double>>* seen;
@@ -235,6 +243,7 @@ struct Witness {
 
 static_assert(fd::Rule<HolmStepDown> && !fd::StepUpRule<HolmStepDown>);
 static_assert(fd::Rule<PlainBenjaminiHochberg> && !fd::StepUpRule<PlainBenjaminiHochberg>);
+static_assert(fd::FixedCountRule<Tenth>);
 static_assert(fd::StepUpRule<BenjaminiYekutieli> && fd::StepUpRule<Uncorrected>);
 
 }  // namespace
@@ -299,7 +308,8 @@ TEST_CASE("a step-up rule that would reject p = 1 is refused") {
 
 TEST_CASE("a rule sees all p-values in ascending order, and bounds act on its count alone") {
   test::Random random(14);
-  const fd::NormalNull null{0.1, 1.3};
+  // Its p-values stay below 1: only NaN and masked experts have 1.
+  const auto null = [](double score) noexcept { return 0.8 * fd::NormalNull{0.1, 1.3}(score); };
   for (const int experts : {1, 2, 9, 64}) {
     const test::Batch batch = test::batch_of_every_kind(experts, 2, random);
     std::vector<std::vector<double>> expected;
@@ -362,6 +372,23 @@ TEST_CASE("TopK takes the k largest logits") {
             CHECK(test::difference(token, out, t, row) == "");
           }
         }
+      }
+    }
+  }
+}
+
+TEST_CASE("a fixed count of one's own, down to no expert") {
+  test::Random random(18);
+  for (const int experts : {5, 30}) {
+    const test::Batch batch = test::batch_of_every_kind(experts, 2, random);
+    const fd::Router router(experts, Tenth{}, fd::SoftmaxWeights{}, fd::ExpertBounds{0});
+    CHECK(router.capacity() == experts / 10);
+    for (const auto padding : {fd::Padding::minus_one, fd::Padding::repeat_valid}) {
+      test::Padded out(batch.tokens(), 4, padding);
+      router.route(batch.view(), out.view());
+      for (std::ptrdiff_t t = 0; t < batch.tokens(); ++t) {
+        const std::vector<float> row = batch.row(t);
+        CHECK(test::difference(oracle::route(row, experts / 10, {0}), out, t, row) == "");
       }
     }
   }
