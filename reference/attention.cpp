@@ -80,9 +80,10 @@ void attend(const Config& config, const AttentionWeights& weights, const RotaryE
     const std::size_t kv_offset = head / (heads / kv_heads) * head_dim;
     const float* query = queries.data() + t * hidden + head * head_dim;
     std::vector<float> scores(first + t + 1);
-    for (std::size_t j = 0; j < scores.size(); ++j)
+    for (std::size_t j = 0; j < scores.size(); ++j) {
       scores[j] = scale * dot(query, cache.keys.data() + j * kv_width + kv_offset,
                               static_cast<std::int64_t>(head_dim));
+    }
     softmax(scores);
     float* sum = mixed.data() + t * hidden + head * head_dim;
     for (std::size_t j = 0; j < scores.size(); ++j) {

@@ -16,9 +16,10 @@ void append(std::vector<T>& to, const std::vector<T>& from) {
 }  // namespace
 
 TokenBatch token_batch(const Tensor& tensor) {
-  if (tensor.shape.size() != 2)
+  if (tensor.shape.size() != 2) {
     throw Error(tensor.origin + " has shape " + to_string(tensor.shape) +
                 "; (sequences, length) is expected");
+  }
   TokenBatch batch{
       .origin = tensor.origin, .ids = {}, .sequences = tensor.shape[0], .length = tensor.shape[1]};
   for (const std::int64_t id : tensor.to_int64()) {

@@ -68,9 +68,10 @@ void run_inspect(const std::string& directory) {
     if (tensor_name.find(".mlp.experts.") != std::string::npos) experts.add(tensor);
   }
   std::printf("weight files         %zu\n", checkpoint.files().size());
-  for (const auto& [dtype, totals] : by_dtype)
+  for (const auto& [dtype, totals] : by_dtype) {
     std::printf("%-20s %zu tensors, %" PRIu64 " parameters, %s\n", dtype.c_str(), totals.tensors,
                 totals.parameters, human_bytes(static_cast<double>(totals.bytes)).c_str());
+  }
 
   // A token multiplies with every weight but those of the experts not chosen and, unless it is the
   // output projection too, the embedding table.

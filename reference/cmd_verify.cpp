@@ -108,10 +108,11 @@ class Comparison {
   }
 
   static void check_size(const Tensor& tensor, std::size_t actual) {
-    if (tensor.count() != actual)
+    if (tensor.count() != actual) {
       throw Error(tensor.origin + " has shape " + to_string(tensor.shape) + ", " +
                   std::to_string(tensor.count()) + " elements; the model computes " +
                   std::to_string(actual));
+    }
   }
 
   const SafetensorsFile& capture_;
@@ -172,9 +173,10 @@ void verify_policy(const Model& model, const SafetensorsFile& capture, const std
                                   .stop_at_eos = false};
   ExpertCounter counter;
   for (const ExecutedRouting& routing : result.trace.routing) counter.add(routing.counts);
-  for (std::int64_t s = 0; s < batch.sequences; ++s)
+  for (std::int64_t s = 0; s < batch.sequences; ++s) {
     generate(model, routers, batch.sequence(s), options,
              [&](std::int32_t id) { generated.push_back(id); });
+  }
   comparison.equal(prefix + "greedy_ids", generated);
   std::printf("%-26s %40.3f\n", "mean experts per token", counter.mean());
 }

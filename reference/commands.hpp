@@ -82,6 +82,6 @@ struct CalibrateOptions {
 };
 void run_calibrate(const CalibrateOptions& options);
 
-void run_inspect(const std::string& model);
+void run_inspect(const std::string& directory);
 
 }  // namespace olmoe

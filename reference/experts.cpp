@@ -57,9 +57,10 @@ void mix_experts(const Config& config, const MoeWeights& weights, const RoutingS
     run_expert(weights.experts[e], config.hidden_act, std::span(gathered).subspan(begin, size),
                std::span(results).subspan(begin, size));
   }
-  for (std::size_t t = 0; t < tokens; ++t)
+  for (std::size_t t = 0; t < tokens; ++t) {
     fdroute::combine(plan, static_cast<std::ptrdiff_t>(t), results.data(),
                      out.subspan(t * hidden, hidden));
+  }
 }
 
 }  // namespace olmoe

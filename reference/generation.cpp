@@ -49,19 +49,22 @@ GenerationStatistics generate(const Model& model, std::span<const fdroute::AnyRo
                               std::span<const std::int32_t> prompt,
                               const GenerationOptions& options,
                               const std::function<void(std::int32_t)>& on_token) {
-  if (options.max_new_tokens < 1)
+  if (options.max_new_tokens < 1) {
     throw std::invalid_argument("generate: max_new_tokens must be at least 1, got " +
                                 std::to_string(options.max_new_tokens));
-  if (!(options.temperature >= 0.0 && std::isfinite(options.temperature)))
+  }
+  if (!(options.temperature >= 0.0 && std::isfinite(options.temperature))) {
     throw std::invalid_argument("generate: temperature must be finite and at least 0, got " +
                                 std::to_string(options.temperature));
+  }
   const Config& config = model.config();
   const std::int64_t length = static_cast<std::int64_t>(prompt.size()) + options.max_new_tokens;
-  if (length > config.max_position_embeddings)
+  if (length > config.max_position_embeddings) {
     throw Error("a prompt of " + std::to_string(prompt.size()) + " tokens and " +
                 std::to_string(options.max_new_tokens) +
                 " new ones exceed max_position_embeddings, " +
                 std::to_string(config.max_position_embeddings));
+  }
 
   GenerationStatistics statistics;
   statistics.prompt_tokens = static_cast<std::int64_t>(prompt.size());

@@ -99,20 +99,23 @@ std::vector<float> Model::forward(std::span<const std::int32_t> ids, KvCache& ca
   const auto hidden = static_cast<std::size_t>(config_.hidden_size);
   const std::size_t tokens = ids.size();
   if (tokens == 0) throw Error("the prompt has no tokens");
-  if (cache.positions + static_cast<std::int64_t>(tokens) > config_.max_position_embeddings)
+  if (cache.positions + static_cast<std::int64_t>(tokens) > config_.max_position_embeddings) {
     throw Error("a sequence of " +
                 std::to_string(cache.positions + static_cast<std::int64_t>(tokens)) +
                 " tokens exceeds max_position_embeddings, " +
                 std::to_string(config_.max_position_embeddings));
-  if (source.layers() != config_.num_hidden_layers)
+  }
+  if (source.layers() != config_.num_hidden_layers) {
     throw Error("a routing of " + std::to_string(source.layers()) + " layers given for " +
                 std::to_string(layers_.size()) + " layers");
+  }
 
   std::vector<float> x(tokens * hidden);
   for (std::size_t t = 0; t < tokens; ++t) {
-    if (ids[t] < 0 || ids[t] >= config_.vocab_size)
+    if (ids[t] < 0 || ids[t] >= config_.vocab_size) {
       throw Error("token id " + std::to_string(ids[t]) + " is outside the vocabulary of " +
                   std::to_string(config_.vocab_size));
+    }
     copy_row(embeddings_, ids[t], std::span(x).subspan(t * hidden, hidden));
   }
 

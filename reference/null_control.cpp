@@ -57,7 +57,7 @@ Sums count_on(const std::vector<float>& rows, CanonicalPolicy policy, int expert
   std::vector<std::int32_t> counts(static_cast<std::size_t>(n_rows));
   router.route(
       fdroute::LogitsView<float>(rows.data(), n_rows, experts),
-      fdroute::RoutingView(chosen.data(), weights.data(), counts.data(), router.capacity()));
+      fdroute::RoutingView<>{chosen.data(), weights.data(), counts.data(), router.capacity()});
   Sums sums;
   for (const std::int32_t count : counts) {
     const double bounded = std::max(count, min_k);

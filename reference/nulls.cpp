@@ -12,9 +12,10 @@
 namespace olmoe {
 namespace {
 
-std::string text_or(const SafetensorsFile& file, const std::string& key, std::string otherwise) {
+std::string text_or(const SafetensorsFile& file, const std::string& key,
+                    const std::string& otherwise) {
   const auto found = file.metadata().find(key);
-  return found == file.metadata().end() ? std::move(otherwise) : found->second;
+  return found == file.metadata().end() ? otherwise : found->second;
 }
 
 template <class Integer>
@@ -52,9 +53,10 @@ std::vector<fdroute::TabulatedNull> load_nulls(const std::filesystem::path& path
   const std::string y = cdf_form ? "cdf" : "log_sf";
   int tables = 0;
   while (file.contains("layer." + std::to_string(tables) + "." + x)) ++tables;
-  if (tables != layers)
+  if (tables != layers) {
     throw Error(path.string() + ": holds tables layer.*." + x + " for " + std::to_string(tables) +
                 " layers, the model has " + std::to_string(layers));
+  }
 
   std::vector<fdroute::TabulatedNull> nulls;
   for (int l = 0; l < layers; ++l) {

@@ -95,9 +95,10 @@ void linear(const Matrix& w, std::span<const float> bias, std::span<const float>
           continue;
         }
         std::transform(from, from + w.cols, row.begin(), [](auto v) { return to_float(v); });
-        for (std::int64_t t = 0; t < tokens; ++t)
+        for (std::int64_t t = 0; t < tokens; ++t) {
           y[static_cast<std::size_t>(t * w.rows + r)] =
               dot(row.data(), x.data() + t * w.cols, w.cols) + b;
+        }
       }
     }
   });

@@ -57,12 +57,12 @@ std::string Progress::time_left() const {
 }
 
 void Progress::draw(const std::string& doing) {
-  constexpr int width = 30;
+  constexpr std::size_t width = 30;
   const double share = total_weight_ > 0.0 ? std::min(finished_weight_ / total_weight_, 1.0) : 1.0;
-  const int full = static_cast<int>(share * width);
-  std::fprintf(stream_, "\r\033[K[%s%s] %zu/%zu, %s, %s", std::string(full, '#').c_str(),
-               std::string(width - full, '.').c_str(), finished_, items_, time_left().c_str(),
-               doing.c_str());
+  const auto full = static_cast<std::size_t>(share * static_cast<double>(width));
+  const std::string bar = std::string(full, '#') + std::string(width - full, '.');
+  std::fprintf(stream_, "\r\033[K[%s] %zu/%zu, %s, %s", bar.c_str(), finished_, items_,
+               time_left().c_str(), doing.c_str());
   std::fflush(stream_);
 }
 

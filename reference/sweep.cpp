@@ -342,9 +342,8 @@ Json Sweep::measure(const Configuration& configuration, const Routers& routers, 
   result["generation"] = nullptr;
   const auto weights = common_weights(routers);
   if (evaluation.total.routing.counts.std > 0.0 && weights) {
-    result["dealt"] =
-        to_json(evaluate_counts(model_, deal_counts(std::move(record.counts), dealing_seed),
-                                *weights, texts_, options, &baseline_));
+    result["dealt"] = to_json(evaluate_counts(
+        model_, deal_counts(std::move(record.counts), dealing_seed), *weights, texts_, options));
   }
   if (const auto noise = null_control(routers))
     result["null_control"] = {

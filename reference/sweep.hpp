@@ -17,7 +17,7 @@ struct SweepOptions {
   std::vector<std::string> calibration_texts;
   std::filesystem::path prompts;   ///< empty: default_prompts()
   std::filesystem::path nulls;     ///< empty: MODEL/nulls.safetensors if a policy needs them
-  std::int64_t max_tokens = 2048;  ///< predicted per text, its first ones; 0: all
+  std::int64_t max_tokens = 1536;  ///< predicted per text, its first ones; 0: all
   std::int64_t window = 0;         ///< 0: default_window(), at most 512
   std::int64_t stride = 0;         ///< 0: the window, which then do not overlap
   int new_tokens = 20;             ///< per prompt; 0: generate nothing

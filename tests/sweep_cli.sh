@@ -69,7 +69,7 @@ sweep+=(--grid grid.txt)
 "${sweep[@]}" --out whole >/dev/null 2>&1
 "${sweep[@]}" --out again >/dev/null 2>&1
 same whole again
-finished() { find killed/configs -name '*.json' 2>/dev/null | wc -l; }
+finished() { { find killed/configs -name "*.json" 2>/dev/null || true; } | wc -l; }
 resume=()
 for round in 1 2; do
   before=$(finished)

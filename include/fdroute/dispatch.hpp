@@ -30,9 +30,10 @@ class DispatchPlan {
     token_offsets_.assign(n_tokens + 1, 0);
     for_each(routing, n_tokens, [&](std::size_t token, std::size_t place) {
       const Id id = routing.experts[place];
-      if (id < 0 || id >= experts)
+      if (id < 0 || id >= experts) {
         throw std::invalid_argument("DispatchPlan: expert id " + std::to_string(id) +
                                     " is outside [0, " + std::to_string(experts) + ")");
+      }
       ++offsets_[static_cast<std::size_t>(id) + 1];
       ++token_offsets_[token + 1];
     });

@@ -41,9 +41,10 @@ struct TensorRouting {
 namespace detail {
 
 inline void check_experts(std::ptrdiff_t extent, int experts) {
-  if (extent != experts)
+  if (extent != experts) {
     throw std::invalid_argument("route: the logits have " + std::to_string(extent) +
                                 " experts, the router " + std::to_string(experts));
+  }
 }
 
 // Routes into a result whose arrays have their sizes already; row-major arrays of any rank look

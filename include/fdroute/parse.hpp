@@ -57,9 +57,10 @@ class PolicyParser {
   AnyRouter with_null(R rule) {
     const ExpertBounds bounds = read_bounds();
     const bool normal = choice("null", {"tabulated", "normal"}, "tabulated") == "normal";
-    if (!normal && table_ == nullptr)
+    if (!normal && table_ == nullptr) {
       throw std::invalid_argument("policy '" + std::string(arguments_.text()) +
                                   "' needs a null distribution: give a fitted one, or null=normal");
+    }
     const AnyScore score =
         read_score(normal ? ZScore::name : std::string_view(table_->fitted_on()));
     const AnyNull null =

@@ -158,10 +158,11 @@ class Router {
   static constexpr std::size_t at(int i) noexcept { return static_cast<std::size_t>(i); }
 
   void validate() const {
-    if (experts_ < 1 || experts_ > max_experts)
+    if (experts_ < 1 || experts_ > max_experts) {
       throw std::invalid_argument("Router: the number of experts must lie in [1, " +
                                   std::to_string(max_experts) + "], got " +
                                   std::to_string(experts_));
+    }
     // A policy has a validate() only if it has something to check.
     if constexpr (requires { rule_.validate(experts_); }) rule_.validate(experts_);
     if constexpr (requires { null_.validate(); }) null_.validate();
@@ -169,15 +170,17 @@ class Router {
     bounds_.validate(experts_);
     if constexpr (StepUpRule<R>) {
       // p = 1 would be rejected, and with it masked experts and NaN.
-      if (const double largest = rule_.critical_value(experts_, experts_); !(largest < 1.0))
+      if (const double largest = rule_.critical_value(experts_, experts_); !(largest < 1.0)) {
         throw std::invalid_argument("Router: critical values must lie below 1, got " +
                                     detail::to_text(largest));
+      }
     }
     if constexpr (FittedNull<N>) {
-      if (std::string_view(null_.fitted_on()) != S::name)
+      if (std::string_view(null_.fitted_on()) != S::name) {
         throw NullMismatch("Router: the null distribution was fitted on score '" +
                            std::string(null_.fitted_on()) + "', the router uses '" +
                            std::string(S::name) + "'");
+      }
     }
   }
 

@@ -53,10 +53,11 @@ class PolicyArguments {
     const char* const end = begin + argument->value.size();
     Number value{};
     const auto [stop, error] = std::from_chars(begin, end, value);
-    if (error != std::errc{} || stop != end)
+    if (error != std::errc{} || stop != end) {
       fail(value_position(*argument), std::string(key) + " takes " +
                                           (std::is_integral_v<Number> ? "an integer" : "a number") +
                                           ", got '" + std::string(argument->value) + "'");
+    }
     return value;
   }
 
@@ -74,9 +75,10 @@ class PolicyArguments {
   /// Throws unless every argument given has been asked for.
   void finish() const {
     for (const Argument& argument : arguments_) {
-      if (!argument.used)
+      if (!argument.used) {
         fail(argument.position, "unknown key '" + std::string(argument.key) + "'; " +
                                     std::string(name_) + " accepts " + join(asked_));
+      }
     }
   }
 

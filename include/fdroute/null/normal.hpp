@@ -28,9 +28,10 @@ struct NormalNull {
     constexpr double largest = std::numeric_limits<double>::max();
     if (!(std::abs(mean) <= largest))
       throw std::invalid_argument("NormalNull: mean must be finite, got " + detail::to_text(mean));
-    if (!(sd > 0.0 && sd <= largest))
+    if (!(sd > 0.0 && sd <= largest)) {
       throw std::invalid_argument("NormalNull: sd must be positive and finite, got " +
                                   detail::to_text(sd));
+    }
   }
 };
 

@@ -47,12 +47,14 @@ class TabulatedNull {
                        std::move(provenance)};
     null.check(
         "log_sf", [](double before, double value) { return value <= before; }, "must not increase");
-    if (null.value_.front() > 0.0)
+    if (null.value_.front() > 0.0) {
       throw std::invalid_argument("TabulatedNull: log_sf must be <= 0, got " +
                                   detail::to_text(null.value_.front()));
-    if (null.value_.back() == null.value_[null.value_.size() - 2])
+    }
+    if (null.value_.back() == null.value_[null.value_.size() - 2]) {
       throw std::invalid_argument(
           "TabulatedNull: the last two log_sf are equal; their slope defines the tail");
+    }
     return null;
   }
 
@@ -61,10 +63,11 @@ class TabulatedNull {
     TabulatedNull null{std::move(score), std::move(cdf), Form::cdf, std::move(provenance)};
     null.check(
         "cdf", [](double before, double value) { return value >= before; }, "must not decrease");
-    if (null.value_.front() < 0.0 || null.value_.back() > 1.0)
+    if (null.value_.front() < 0.0 || null.value_.back() > 1.0) {
       throw std::invalid_argument("TabulatedNull: cdf must lie in [0, 1], got " +
                                   detail::to_text(null.value_.front()) + " .. " +
                                   detail::to_text(null.value_.back()));
+    }
     return null;
   }
 
@@ -100,20 +103,23 @@ class TabulatedNull {
       return std::string(array) + "[" + std::to_string(i) + "] = " + detail::to_text(value);
     };
     if (provenance_.score.empty()) fail("provenance.score must name the score of the fit");
-    if (score_.size() != value_.size())
+    if (score_.size() != value_.size()) {
       fail("score has " + std::to_string(score_.size()) + " points, " + name + " has " +
            std::to_string(value_.size()));
+    }
     if (score_.size() < 2) fail("at least two grid points are needed");
     for (std::size_t i = 0; i < score_.size(); ++i) {
       if (!std::isfinite(score_[i])) fail(at("score", i, score_[i]) + " is not finite");
       if (!std::isfinite(value_[i])) fail(at(name, i, value_[i]) + " is not finite");
       if (i == 0) continue;
-      if (!(score_[i] > score_[i - 1]))
+      if (!(score_[i] > score_[i - 1])) {
         fail(at("score", i, score_[i]) + " after " + detail::to_text(score_[i - 1]) +
              ": scores must ascend strictly");
-      if (!in_order(value_[i - 1], value_[i]))
+      }
+      if (!in_order(value_[i - 1], value_[i])) {
         fail(at(name, i, value_[i]) + " after " + detail::to_text(value_[i - 1]) + ": " + name +
              " " + demand);
+      }
     }
   }
 

@@ -34,9 +34,10 @@ struct BenjaminiHochberg {
   }
 
   void validate(int) const {
-    if (!(alpha > 0.0 && alpha < 1.0))
+    if (!(alpha > 0.0 && alpha < 1.0)) {
       throw std::invalid_argument("BenjaminiHochberg: alpha must lie in (0, 1), got " +
                                   detail::to_text(alpha));
+    }
   }
 };
 

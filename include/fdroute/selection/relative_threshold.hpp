@@ -25,9 +25,10 @@ struct RelativeThreshold {
   }
 
   void validate(int) const {
-    if (!(t > 0.0 && t <= 1.0))
+    if (!(t > 0.0 && t <= 1.0)) {
       throw std::invalid_argument("RelativeThreshold: t must lie in (0, 1], got " +
                                   detail::to_text(t));
+    }
   }
 };
 

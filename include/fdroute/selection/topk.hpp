@@ -23,9 +23,10 @@ struct TopK {
   }
 
   void validate(int experts) const {
-    if (k < 1 || k > experts)
+    if (k < 1 || k > experts) {
       throw std::invalid_argument("TopK: k must lie in [1, " + std::to_string(experts) +
                                   "], the number of experts, got " + std::to_string(k));
+    }
   }
 };
 

@@ -42,9 +42,10 @@ struct SoftmaxWeights {
   }
 
   void validate(int) const {
-    if (!(temperature > 0.0 && temperature <= std::numeric_limits<double>::max()))
+    if (!(temperature > 0.0 && temperature <= std::numeric_limits<double>::max())) {
       throw std::invalid_argument("SoftmaxWeights: temperature must be positive and finite, got " +
                                   detail::to_text(temperature));
+    }
   }
 };
 
