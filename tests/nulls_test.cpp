@@ -102,6 +102,29 @@ TEST_CASE("nulls do not increase from one float to the next") {
   }
 }
 
+TEST_CASE("tables do not increase into a grid point, though the double before it rounds onto it") {
+  test::Random random(33);
+  int steps = 0;
+  for (int repeat = 0; repeat < 2000; ++repeat) {
+    std::vector<double> x{random.uniform()};
+    std::vector<double> log_p{-random.uniform()};
+    std::vector<double> c{0.3 * random.uniform()};
+    for (int i = 1; i < 4; ++i) {
+      x.push_back(x.back() + 0.01 + random.uniform());
+      log_p.push_back(log_p.back() - 3.0 * random.uniform() - 1e-6);
+      c.push_back(c.back() + 0.2 * random.uniform());
+    }
+    const Table by_log = Table::from_log_survival(x, log_p, fitted_on("logit"));
+    const Table by_cdf = Table::from_cdf(x, c, fitted_on("logit"));
+    for (std::size_t i = 1; i < x.size(); ++i, ++steps) {
+      const double before = std::nextafter(x[i], 0.0);
+      CHECK(by_log(before) >= by_log(x[i]));
+      CHECK(by_cdf(before) >= by_cdf(x[i]));
+    }
+  }
+  CHECK(steps == 6000);
+}
+
 TEST_CASE("tables interpolate as they are defined to") {
   const Table by_log = log_table();
   const Table by_cdf = cdf_table();

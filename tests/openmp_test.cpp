@@ -83,6 +83,22 @@ TEST_CASE("executions run every index once and unite the statuses") {
   for (const int threads : {1, 2, 3, 8}) check_execution(fd::OpenMP{threads});
 }
 
+TEST_CASE("no status is lost when two threads yield theirs at the same moment") {
+  int lost = 0;
+  for (int repeat = 0; repeat < 500; ++repeat) {
+    std::atomic<int> arrived{0};
+    const TokenStatus status = fd::OpenMP{2}.for_each(2, [&](std::ptrdiff_t i) noexcept {
+      ++arrived;
+      // Not for ever: there may be one thread after all.
+      for (int spin = 0; spin < 20'000 && arrived < 2; ++spin) {
+      }
+      return i == 0 ? TokenStatus::has_nan : TokenStatus::no_finite_logit;
+    });
+    lost += static_cast<int>(status != (TokenStatus::has_nan | TokenStatus::no_finite_logit));
+  }
+  CHECK(lost == 0);
+}
+
 TEST_CASE("a routing is the same, bit for bit, on any number of threads") {
   test::Random random(101);
   for (const int experts : {5, 64}) {

@@ -44,9 +44,7 @@ inline Map log_softmax_map(const Row& logits) {
   const long double largest = *std::max_element(values.begin(), values.end());
   long double sum = 0;
   for (long double x : values) sum += std::exp(x - largest);
-  const long double shift = largest + std::log(sum);
-  const long double limit = std::numeric_limits<float>::max();
-  return {static_cast<float>(std::min(shift, limit)), 1.0F};
+  return {static_cast<float>(largest + std::log(sum)), 1.0F};
 }
 
 /// score_j = (logit_j - mean) / sd over the finite logits, sd the root of the mean squared

@@ -98,7 +98,7 @@ TEST_CASE("scores leave out what is not finite") {
 }
 
 TEST_CASE("scores at the ends of float's range") {
-  // log 1024 above the largest float would round to infinity if the largest float were smaller.
+  // log 1024 above the largest float rounds to it.
   CHECK(map_of(fd::LogSoftmax{}, std::vector<float>(1024, Limits::max())).shift == Limits::max());
   CHECK(map_of(fd::LogSoftmax{}, {Limits::lowest()}).shift == Limits::lowest());
   // A spread of 2.6e38, the reciprocal of which is subnormal, still counts as a spread.

@@ -43,8 +43,8 @@ top_p:p=0.5,max_k=16
 relative:t=0.2
 native                  # the baseline: adds nothing
 GRID
-sweep=("$olmoe" sweep --model "$model" --text prose.txt --text code.txt --prompts prompts.json
-  --window 64 --new-tokens 3 --threads 1)
+base=("$olmoe" sweep --model "$model" --prompts prompts.json --new-tokens 3 --threads 1)
+sweep=("${base[@]}" --text prose.txt --text code.txt --window 64)
 
 # bh21: every row, the baseline with exactly the model's own number of experts.
 "${sweep[@]}" --out bh21 >bh21.out 2>bh21.err
@@ -113,18 +113,21 @@ fails 1 'are not shards of one sweep' "$olmoe" merge --out bad shard1 bh21
 
 # Errors, before any work starts.
 fails 1 'holds a sweep' "${sweep[@]}" --out whole
-fails 1 'inputs.window' "${sweep[@]}" --out whole --resume --window 32
-echo 'bh:alpha=0.05,max_q=3' >bad.txt
-fails 1 "bad.txt, line 1: policy 'bh:alpha=0.05,max_q=3', position 15" "${sweep[@]}" --out bad \
-  --grid bad.txt
-printf 'topk:k=3\n# again\ntopk:k=3,min_k=1\n' >bad.txt
-fails 1 'bad.txt, line 3: is the policy of line 1' "${sweep[@]}" --out bad --grid bad.txt
-fails 1 "none.txt" "${sweep[@]}" --out bad --grid none.txt
-: >empty.txt
-fails 1 'empty.txt' "${sweep[@]}" --out bad --text empty.txt
-fails 1 'prose.txt' "${sweep[@]}" --out bad --window 1000
+fails 1 'inputs.window' "${base[@]}" --text prose.txt --text code.txt --grid grid.txt --window 32 \
+  --out whole --resume
 fails 1 'plain_file' bash -c ': >plain_file; exec "$@" --out plain_file/out' _ "${sweep[@]}"
 fails 2 '--shard' "${sweep[@]}" --out bad --shard 3/2
 fails 2 '--shard' "${sweep[@]}" --out bad --shard 1of2
+: >empty.txt
+fails 1 'empty.txt' "${base[@]}" --out bad --text empty.txt
+fails 1 'prose.txt' "${base[@]}" --out bad --text prose.txt --window 1000
+base+=(--text prose.txt --window 64)
+echo 'bh:alpha=0.05,max_q=3' >bad.txt
+fails 1 "bad.txt, line 1: policy 'bh:alpha=0.05,max_q=3', position 15" "${base[@]}" --out bad \
+  --grid bad.txt
+printf 'topk:k=3\n# again\ntopk:k=3,min_k=1\n' >bad.txt
+fails 1 'bad.txt, line 3: is the policy of line 1' "${base[@]}" --out bad --grid bad.txt
+fails 1 'none.txt' "${base[@]}" --out bad --grid none.txt
+fails 1 "$model" "${base[@]}" --out bad --nulls "$model/model.safetensors"
 [ ! -e bad ] || fail "an error left a directory"
 echo "sweep_cli: all as promised"
