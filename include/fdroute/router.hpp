@@ -39,15 +39,14 @@ struct NullMismatch : std::invalid_argument {
 ///     logits (equal logits: lower index first) --weights--> routing
 ///
 /// Built once per MoE layer and null distribution, then immutable: any number of threads may route
-/// with one. Construction validates every part and throws std::invalid_argument, or
-/// NullMismatch, which is one. Routing is
-/// noexcept, allocates nothing, and a token's result depends on that token's logits alone.
+/// with one. Construction validates every part and throws std::invalid_argument, or NullMismatch,
+/// which is one. Routing is noexcept, allocates nothing, and a token's result depends on that
+/// token's logits alone.
 ///
 /// * NaN logits count among the p-values (as 1) and rank below all numbers; -inf, a masked expert,
 ///   also has p-value 1; +inf ranks above all numbers.
-/// * A row without any finite logit gets experts 0..min_k-1 with weight 0 and a status bit,
-/// whatever
-///   the rule.
+/// * A row without any finite logit gets experts 0..min_k-1 with weight 0 and a status bit, by
+///   any rule.
 /// * A step-up rule is evaluated on critical scores computed at construction
 ///   (detail/critical_scores.hpp), with the same result as its definition on sorted p-values.
 template <class R, class S = Logit, class N = NoNull, class W = SoftmaxWeights>

@@ -1,5 +1,5 @@
-// Of an inline function that several translation units hold, the linker keeps one: which would hide a
-// difference between them. Under another name it keeps this one's, too.
+// Of an inline function that several translation units hold, the linker keeps one: which would hide
+// a difference between them. Under another name it keeps this one's, too.
 #define fdroute fdroute_alone
 
 #include "fdroute/openmp.hpp"

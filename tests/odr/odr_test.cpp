@@ -33,6 +33,10 @@ TEST_CASE("translation units with other flags can be linked, and route alike") {
     MESSAGE("linked, but this machine cannot run AVX2");
     return;
   }
-  SUBCASE("linked together") { check_alike(routes_avx2(logits, experts), plain); }
-  SUBCASE("with code of its own") { check_alike(routes_avx2_alone(logits, experts), plain); }
+  SUBCASE("linked together") {
+    check_alike(routes_avx2(logits, experts), plain);
+  }
+  SUBCASE("with code of its own") {
+    check_alike(routes_avx2_alone(logits, experts), plain);
+  }
 }
