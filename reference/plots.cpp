@@ -82,10 +82,17 @@ std::string cells_block(const std::string& name, const PlotData& data, const Val
   return text + "EOD\n";
 }
 
+/// Policies of a grid file have long names; the beginning has to do.
+std::string shortened(const std::string& name) {
+  constexpr std::size_t longest = 28;
+  return name.size() <= longest ? name : name.substr(0, longest - 1) + "…";
+}
+
 std::string row_tics(const PlotData& data) {
   std::string text = "(";
   for (std::size_t row = 0; row < data.rows.size(); ++row)
-    text += (row == 0 ? "" : ", ") + quoted(data.rows[row].name) + " " + std::to_string(row);
+    text +=
+        (row == 0 ? "" : ", ") + quoted(shortened(data.rows[row].name)) + " " + std::to_string(row);
   return text + ")";
 }
 
@@ -174,8 +181,8 @@ std::string gnuplot_script(const PlotData& data, const std::string& stem) {
   s += "set xrange [" + number(std::max(experts.low, 0.0)) + ":" + number(experts.high) + "]\n";
   s += "set yrange [" + number(perplexity.low * 0.985) + ":" + number(perplexity.high * 1.015) +
        "]\n";
-  s += "set key at screen 0.53, screen 0.955 center top horizontal maxcols " +
-       std::to_string(key_columns) + " samplen 2.5 width 1 font ',12'\n";
+  s += "set key at screen 0.53, screen 0.955 center top vertical Left reverse maxrows " +
+       std::to_string(key_rows) + " samplen 2.5 width 1 font ',12'\n";
   s += "plot $topk using 1:2 with linespoints lc rgb 'black' lw 1.6 pt 2 ps 0.9 title "
        "'fixed top-k'";
   if (data.native_k)
