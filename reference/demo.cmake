@@ -6,8 +6,8 @@ function(run title)
   execute_process(COMMAND ${OLMOE} ${ARGN} COMMAND_ERROR_IS_FATAL ANY)
 endfunction()
 
-set(prompt "In the beginning was the")
-set(generate generate --model ${MODEL} --prompt ${prompt} --max-new-tokens 60)
+set(prompt "And the LORD said unto Moses,")
+set(generate generate --model ${MODEL} --prompt ${prompt} --max-new-tokens 40)
 
 run("The same logits, routings and text as Hugging Face transformers?"
   verify --model ${MODEL} --capture ${MODEL}/capture.safetensors)
