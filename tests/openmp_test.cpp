@@ -85,7 +85,7 @@ TEST_CASE("executions run every index once and unite the statuses") {
 
 TEST_CASE("no status is lost when two threads yield theirs at the same moment") {
   int lost = 0;
-  for (int repeat = 0; repeat < 500; ++repeat) {
+  for (int repeat = 0; repeat < 300; ++repeat) {
     std::atomic<int> arrived{0};
     const TokenStatus status = fd::OpenMP{2}.for_each(2, [&](std::ptrdiff_t i) noexcept {
       ++arrived;
