@@ -61,6 +61,8 @@ TEST_CASE("a policy string makes the router that it describes") {
                     fd::Router(16, fd::TopP{0.7}, weights, bounds)));
   CHECK(route_alike(parse("relative:t=0.25,min_k=2,max_k=5"),
                     fd::Router(16, fd::RelativeThreshold{0.25}, weights, bounds)));
+  CHECK(route_alike(parse("threshold:t=0.125,min_k=2,max_k=5"),
+                    fd::Router(16, fd::AbsoluteThreshold{0.125}, weights, bounds)));
   const fd::BenjaminiHochberg rule{0.3};
   CHECK(route_alike(parse("bh:alpha=0.3,min_k=2,max_k=5"),
                     fd::Router(16, rule, fd::LogSoftmax{}, null, weights, bounds)));
@@ -82,6 +84,8 @@ TEST_CASE("what a policy leaves out takes its documented value") {
   CHECK(canonical("topk") == "topk:k=8,min_k=1,max_k=16,temperature=1,renormalize=false");
   CHECK(canonical("top_p") == "top_p:p=0.9,min_k=1,max_k=16,temperature=1,renormalize=false");
   CHECK(canonical("relative") == "relative:t=0.1,min_k=1,max_k=16,temperature=1,renormalize=false");
+  CHECK(canonical("threshold") ==
+        "threshold:t=0.05,min_k=1,max_k=16,temperature=1,renormalize=false");
   CHECK(canonical("bh") ==
         "bh:alpha=0.05,min_k=1,max_k=16,null=tabulated,score=log_softmax,temperature=1,"
         "renormalize=false");
@@ -110,6 +114,8 @@ TEST_CASE("a written-out policy reads back as itself") {
                                           "top_p:p=0.1,min_k=0",
                                           "relative:t=1e-3",
                                           "relative:t=1",
+                                          "threshold",
+                                          "threshold:t=1e-3,min_k=0",
                                           "bh",
                                           "bh:alpha=0.1",
                                           "bh:alpha=0.30000000000000004",
@@ -142,7 +148,7 @@ TEST_CASE("a written-out policy reads back as itself") {
 }
 
 TEST_CASE("a malformed policy: where, and what is accepted there") {
-  const std::string policies = "; accepted are topk, top_p, relative, bh";
+  const std::string policies = "; accepted are topk, top_p, relative, threshold, bh";
   CHECK(rejection("") == "policy '', position 1: unknown policy ''" + policies);
   CHECK(rejection("top-k") == "policy 'top-k', position 1: unknown policy 'top-k'" + policies);
   CHECK(rejection("BH") == "policy 'BH', position 1: unknown policy 'BH'" + policies);
@@ -224,6 +230,8 @@ TEST_CASE("a policy's value out of range: the policy's own message") {
   CHECK(rejection("top_p:p=1.5") == "policy 'top_p:p=1.5': TopP: p must lie in (0, 1], got 1.5");
   CHECK(rejection("relative:t=0") ==
         "policy 'relative:t=0': RelativeThreshold: t must lie in (0, 1], got 0");
+  CHECK(rejection("threshold:t=2") ==
+        "policy 'threshold:t=2': AbsoluteThreshold: t must lie in (0, 1], got 2");
   CHECK(rejection("bh:alpha=1") ==
         "policy 'bh:alpha=1': BenjaminiHochberg: alpha must lie in (0, 1), got 1");
   CHECK(rejection("bh:alpha=nan") ==

@@ -18,6 +18,7 @@
 #include "fdroute/null/normal.hpp"
 #include "fdroute/router.hpp"
 #include "fdroute/score/zscore.hpp"
+#include "fdroute/selection/absolute_threshold.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
 #include "fdroute/selection/relative_threshold.hpp"
 #include "fdroute/selection/top_p.hpp"
@@ -405,23 +406,29 @@ std::vector<double> probabilities(const std::vector<float>& row) {
 
 }  // namespace
 
-TEST_CASE("TopP and RelativeThreshold count probabilities") {
+TEST_CASE("TopP, RelativeThreshold and AbsoluteThreshold count probabilities") {
   test::Random random(17);
   std::set<int> nucleus_counts;
   std::set<int> relative_counts;
+  std::set<int> absolute_counts;
   for (const int experts : {1, 2, 8, 64, 129}) {
     const test::Batch batch = test::batch_of_every_kind(experts, 6, random);
     for (const double level : {0.0571, 0.3137, 0.7019, 0.9173, 0.9931}) {
       const fd::Router nucleus(experts, fd::TopP{level}, fd::SoftmaxWeights{}, fd::ExpertBounds{0});
       const fd::Router relative(experts, fd::RelativeThreshold{level}, fd::SoftmaxWeights{},
                                 fd::ExpertBounds{0});
+      const double t = level / 10;
+      const fd::Router absolute(experts, fd::AbsoluteThreshold{t}, fd::SoftmaxWeights{},
+                                fd::ExpertBounds{0});
       CHECK(nucleus.capacity() == experts);
       const auto by_nucleus = test::routed(nucleus, batch.view());
       const auto by_ratio = test::routed(relative, batch.view());
-      for (std::ptrdiff_t t = 0; t < batch.tokens(); ++t) {
-        const std::vector<float> row = batch.row(t);
+      const auto by_share = test::routed(absolute, batch.view());
+      for (std::ptrdiff_t token = 0; token < batch.tokens(); ++token) {
+        const std::vector<float> row = batch.row(token);
         int nucleus_count = 0;
         int relative_count = 0;
+        int absolute_count = 0;
         if (routable(row)) {
           const std::vector<double> p = probabilities(row);
           double sum = 0.0;
@@ -429,28 +436,38 @@ TEST_CASE("TopP and RelativeThreshold count probabilities") {
             // Nearer than this, the order of the roundings would decide.
             REQUIRE(std::abs((sum += probability) - level) > 1e-13);
             REQUIRE(std::abs(probability / p[0] - level) > 1e-13);
+            REQUIRE(std::abs(probability - t) > 1e-13);
           }
           nucleus_count = oracle::top_p(p, level);
           relative_count = oracle::relative_threshold(p, level);
+          absolute_count = oracle::absolute_threshold(p, t);
         }
-        CHECK(test::difference(oracle::route(row, nucleus_count, {0}), by_nucleus, t, row) == "");
-        CHECK(test::difference(oracle::route(row, relative_count, {0}), by_ratio, t, row) == "");
+        CHECK(test::difference(oracle::route(row, nucleus_count, {0}), by_nucleus, token, row) ==
+              "");
+        CHECK(test::difference(oracle::route(row, relative_count, {0}), by_ratio, token, row) ==
+              "");
+        CHECK(test::difference(oracle::route(row, absolute_count, {0}), by_share, token, row) ==
+              "");
         nucleus_counts.insert(nucleus_count);
         relative_counts.insert(relative_count);
+        absolute_counts.insert(absolute_count);
       }
     }
   }
   CHECK(nucleus_counts.size() > 30);
   CHECK(relative_counts.size() > 10);
+  CHECK(absolute_counts.size() > 10);
 }
 
-TEST_CASE("TopP and RelativeThreshold where the level is met exactly") {
+TEST_CASE("TopP, RelativeThreshold and AbsoluteThreshold where the level is met exactly") {
   const std::vector<float> equal(8, 1.25F);
   for (int k = 1; k <= 8; ++k) {
     CHECK(fd::TopP{k / 8.0}(equal) == k);
     CHECK(fd::TopP{std::nextafter(k / 8.0, 0.0)}(equal) == k);
     if (k < 8) CHECK(fd::TopP{std::nextafter(k / 8.0, 1.0)}(equal) == k + 1);
   }
+  CHECK(fd::AbsoluteThreshold{0.125}(equal) == 8);
+  CHECK(fd::AbsoluteThreshold{std::nextafter(0.125, 1.0)}(equal) == 0);
   CHECK(fd::RelativeThreshold{1.0}(equal) == 8);
   const std::vector<float> descending{3.0F, 2.0F, -1.0F, -test::infinity, test::nan};
   CHECK(fd::RelativeThreshold{1.0}(descending) == 1);
@@ -464,4 +481,6 @@ TEST_CASE("TopP and RelativeThreshold where the level is met exactly") {
   CHECK(fd::TopP{0.51}(two_infinite) == 2);
   CHECK(fd::RelativeThreshold{1.0}(two_infinite) == 2);
   CHECK(fd::RelativeThreshold{0.01}(two_infinite) == 2);
+  CHECK(fd::AbsoluteThreshold{0.5}(two_infinite) == 2);
+  CHECK(fd::AbsoluteThreshold{0.51}(two_infinite) == 0);
 }

@@ -17,6 +17,7 @@
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/logit.hpp"
 #include "fdroute/score/zscore.hpp"
+#include "fdroute/selection/absolute_threshold.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
 #include "fdroute/selection/relative_threshold.hpp"
 #include "fdroute/selection/top_p.hpp"

@@ -15,6 +15,7 @@
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/logit.hpp"
 #include "fdroute/score/zscore.hpp"
+#include "fdroute/selection/absolute_threshold.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
 #include "fdroute/selection/relative_threshold.hpp"
 #include "fdroute/selection/top_p.hpp"
@@ -36,9 +37,10 @@ class PolicyParser {
     if (name == "topk") return without_null(TopK{number("k", 8)});
     if (name == "top_p") return without_null(TopP{number("p", 0.9)});
     if (name == "relative") return without_null(RelativeThreshold{number("t", 0.1)});
+    if (name == "threshold") return without_null(AbsoluteThreshold{number("t", 0.05)});
     if (name == "bh") return with_null(BenjaminiHochberg{number("alpha", 0.05)});
-    arguments_.fail(
-        0, "unknown policy '" + std::string(name) + "'; accepted are topk, top_p, relative, bh");
+    arguments_.fail(0, "unknown policy '" + std::string(name) +
+                           "'; accepted are topk, top_p, relative, threshold, bh");
   }
 
  private:
@@ -147,6 +149,7 @@ inline AnyRouter parse_router(std::string_view policy, int experts, const Tabula
 ///     topk       k=8
 ///     top_p      p=0.9
 ///     relative   t=0.1
+///     threshold  t=0.05
 ///     bh         alpha=0.05  null=tabulated|normal  score=logit|log_softmax|zscore
 ///                mean=0  sd=1   (with null=normal)
 ///     all        min_k=1  max_k=experts  temperature  renormalize=true|false
