@@ -5,6 +5,8 @@
 #include <span>
 #include <string_view>
 
+#include "fdroute/ranking/by_logit.hpp"
+
 namespace fdroute::inline v0 {
 
 /// A type logits may be stored in: anything that converts to float, implicitly or explicitly.
@@ -43,9 +45,18 @@ concept NullDistribution = std::copyable<N> && requires(const N& null, double sc
   noexcept->std::same_as<double>;
 };
 
+/// A null distribution for every expert: its survival function p = P(S >= score) under the
+/// `expert`'s own null, in double, non-increasing in the score, in [0, 1]. Experts then rank by
+/// p-value.
+template <class N>
+concept ExpertNull = std::copyable<N> && requires(const N& null, double score, int expert) {
+  { null(score, expert) }
+  noexcept->std::same_as<double>;
+};
+
 /// A null distribution that knows which score it was fitted on. A Router refuses any other.
 template <class N>
-concept FittedNull = NullDistribution<N> && requires(const N& null) {
+concept FittedNull = (NullDistribution<N> || ExpertNull<N>)&&requires(const N& null) {
   { null.fitted_on() } -> std::convertible_to<std::string_view>;
 };
 
@@ -85,9 +96,20 @@ concept StepUpRule = Rule<R> && requires(const R& rule, int k, int experts) {
   noexcept->std::same_as<double>;
 };
 
+/// A ranking: fills `keys`, shape (experts), with what the token's experts are ranked by, from its
+/// logits, shape (experts). Larger keys rank first, equal keys by `ties`, NaN last; an expert of
+/// key -inf is masked. The score and the rule see the keys in place of the logits.
+template <class K>
+concept Ranking = std::copyable<K> &&
+    requires(const K& ranking, std::span<const float> logits, std::span<float> keys) {
+  { ranking.ties } -> std::convertible_to<TieOrder>;
+  { ranking(logits, keys) }
+  noexcept->std::same_as<void>;
+};
+
 /// Routing weights: fills `weights[i]` for the selected `experts[i]` from the token's logits, shape
-/// (experts). Logits may be anything but all non-finite; selected ids are in descending logit
-/// order.
+/// (experts). Logits may be anything but all non-finite; selected ids are in the order of the
+/// ranking.
 template <class W>
 concept RoutingWeights = std::copyable<W> &&
     requires(const W& policy, std::span<const float> logits, std::span<const std::int32_t> experts,

@@ -13,6 +13,7 @@
 #include "fdroute/null/normal.hpp"
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/parse.hpp"
+#include "fdroute/ranking/by_logit.hpp"
 #include "fdroute/router.hpp"
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/logit.hpp"
