@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "fdroute/arch.hpp"
 #include "fdroute/router.hpp"
 
 namespace fdroute::inline v0 {
@@ -19,10 +20,11 @@ namespace fdroute::inline v0 {
 /// tokens. Expert ids are std::int32_t or std::int64_t. Copies share the immutable router.
 class AnyRouter {
  public:
-  /// `policy` is the string that parse_router() would make this router from.
-  template <class R, class S, class N, class W, class K>
-  AnyRouter(Router<R, S, N, W, K> router, std::string policy)
-      : model_(std::make_shared<const Model<Router<R, S, N, W, K>>>(std::move(router))),
+  /// `policy` is the string that parse_router() would make this router from. Arch is the vector
+  /// instruction set that it will route with, by default the translation unit's own.
+  template <class Arch = DefaultArch, class R, class S, class N, class W, class K>
+  AnyRouter(Router<R, S, N, W, K> router, std::string policy, Arch = {})
+      : model_(std::make_shared<const Model<Arch, Router<R, S, N, W, K>>>(std::move(router))),
         policy_(std::move(policy)),
         experts_(model_->experts()),
         capacity_(model_->capacity()) {}
@@ -33,7 +35,7 @@ class AnyRouter {
   /// The policy with every setting written out; parse_router() reads it back.
   const std::string& policy() const noexcept { return policy_; }
 
-  /// See Router::route. Out is a RoutingView or a DenseView.
+  /// See Router::route.
   template <class T, class Out>
   TokenStatus route(LogitsView<T> logits, Out out) const noexcept {
     return route(serial, logits, out);
@@ -74,23 +76,27 @@ class AnyRouter {
     virtual TokenStatus route(LogitsView<float>, RoutingView<std::int32_t>) const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, RoutingView<std::int64_t>) const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, DenseView) const noexcept = 0;
+    virtual TokenStatus route(LogitsView<float>, MaskView) const noexcept = 0;
   };
 
-  template <class AnyPolicy>
+  template <class Arch, class AnyPolicy>
   struct Model final : Interface {
     explicit Model(AnyPolicy policy) : router(std::move(policy)) {}
     int experts() const noexcept override { return router.experts(); }
     int capacity() const noexcept override { return router.capacity(); }
     TokenStatus route(LogitsView<float> logits,
                       RoutingView<std::int32_t> out) const noexcept override {
-      return router.route(logits, out);
+      return router.template route<Arch>(logits, out);
     }
     TokenStatus route(LogitsView<float> logits,
                       RoutingView<std::int64_t> out) const noexcept override {
-      return router.route(logits, out);
+      return router.template route<Arch>(logits, out);
     }
     TokenStatus route(LogitsView<float> logits, DenseView out) const noexcept override {
-      return router.route(logits, out);
+      return router.template route<Arch>(logits, out);
+    }
+    TokenStatus route(LogitsView<float> logits, MaskView out) const noexcept override {
+      return router.template route<Arch>(logits, out);
     }
     AnyPolicy router;
   };

@@ -8,6 +8,7 @@
 #include <string>
 #include <unsupported/Eigen/CXX11/Tensor>
 
+#include "fdroute/arch.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/views.hpp"
 
@@ -49,11 +50,15 @@ inline void check_experts(std::ptrdiff_t extent, int experts) {
 
 // Routes into a result whose arrays have their sizes already; row-major arrays of any rank look
 // alike.
-template <Execution E, class AnyPolicy, class T, class Result>
+template <class Arch, Execution E, class AnyPolicy, class T, class Result>
 void route_into(E execution, const AnyPolicy& router, LogitsView<T> logits, Result& out) {
   const RoutingView padded{out.experts.data(), out.weights.data(), out.counts.data(),
                            router.capacity()};
-  out.status = router.route(execution, logits, padded);
+  if constexpr (requires { router.template route<Arch>(execution, logits, padded); }) {
+    out.status = router.template route<Arch>(execution, logits, padded);
+  } else {  // an AnyRouter: it has its own Arch
+    out.status = router.route(execution, logits, padded);
+  }
   for (std::ptrdiff_t token = 0; token < logits.tokens; ++token) {
     float* dense = out.dense.data() + token * logits.experts;
     const RoutingView row = padded.from(token);
@@ -65,7 +70,7 @@ void route_into(E execution, const AnyPolicy& router, LogitsView<T> logits, Resu
 
 /// Routes a matrix expression (tokens, experts). A row-major matrix, map or block with contiguous
 /// rows is read in place; any other expression, a column-major matrix included, is evaluated first.
-template <Execution E, class AnyPolicy, class Derived>
+template <class Arch = DefaultArch, Execution E, class AnyPolicy, class Derived>
 Routing route(E execution, const AnyPolicy& router, const Eigen::MatrixBase<Derived>& logits) {
   using Scalar = typename Derived::Scalar;
   const Eigen::Ref<const RowMajorMatrix<Scalar>, 0, Eigen::OuterStride<>> rows(logits.derived());
@@ -76,18 +81,18 @@ Routing route(E execution, const AnyPolicy& router, const Eigen::MatrixBase<Deri
   out.weights.resize(rows.rows(), router.capacity());
   out.counts.resize(rows.rows());
   const LogitsView<Scalar> view(rows.data(), rows.rows(), router.experts(), rows.outerStride());
-  detail::route_into(execution, router, view, out);
+  detail::route_into<Arch>(execution, router, view, out);
   return out;
 }
 
-template <class AnyPolicy, class Derived>
+template <class Arch = DefaultArch, class AnyPolicy, class Derived>
 Routing route(const AnyPolicy& router, const Eigen::MatrixBase<Derived>& logits) {
-  return route(serial, router, logits);
+  return route<Arch>(serial, router, logits);
 }
 
 /// Routes a tensor, or a map of one, of shape (batch, sequence, experts). It must be row-major,
 /// since a token's logits must lie side by side.
-template <Execution E, class AnyPolicy, class Derived>
+template <class Arch = DefaultArch, Execution E, class AnyPolicy, class Derived>
 TensorRouting route(E execution, const AnyPolicy& router,
                     const Eigen::TensorBase<Derived, Eigen::ReadOnlyAccessors>& logits) {
   static_assert(Derived::NumDimensions == 3, "fdroute::route: a tensor of logits has rank 3");
@@ -105,14 +110,14 @@ TensorRouting route(E execution, const AnyPolicy& router,
   out.counts.resize(batch, sequence);
   const LogitsView<typename Derived::Scalar> view(tensor.data(), batch * sequence,
                                                   router.experts());
-  detail::route_into(execution, router, view, out);
+  detail::route_into<Arch>(execution, router, view, out);
   return out;
 }
 
-template <class AnyPolicy, class Derived>
+template <class Arch = DefaultArch, class AnyPolicy, class Derived>
 TensorRouting route(const AnyPolicy& router,
                     const Eigen::TensorBase<Derived, Eigen::ReadOnlyAccessors>& logits) {
-  return route(serial, router, logits);
+  return route<Arch>(serial, router, logits);
 }
 
 }  // namespace fdroute::inline v0

@@ -4,6 +4,7 @@
 /// needs OpenMP. Everything lives in namespace fdroute.
 
 #include "fdroute/any_router.hpp"
+#include "fdroute/arch.hpp"
 #include "fdroute/bounds.hpp"
 #include "fdroute/concepts.hpp"
 #include "fdroute/config.hpp"

@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "fdroute/any_router.hpp"
+#include "fdroute/arch.hpp"
 #include "fdroute/detail/policy_arguments.hpp"
 #include "fdroute/detail/text.hpp"
 #include "fdroute/null/normal.hpp"
@@ -25,7 +26,9 @@ namespace fdroute::inline v0 {
 
 namespace detail {
 
-// Reads one policy. What it reads it also writes to `canonical_`, so the two cannot drift apart.
+// Reads one policy for a router on Arch. What it reads it also writes to `canonical_`, so the two
+// cannot drift apart.
+template <class Arch>
 class PolicyParser {
  public:
   PolicyParser(std::string_view text, int experts, const TabulatedNull* table,
@@ -119,7 +122,7 @@ class PolicyParser {
 
   template <class AnyPolicy>
   AnyRouter finish(AnyPolicy router) const {
-    return {std::move(router), std::string(arguments_.name()) + canonical_};
+    return {std::move(router), std::string(arguments_.name()) + canonical_, Arch{}};
   }
 
   PolicyArguments arguments_;
@@ -129,10 +132,11 @@ class PolicyParser {
   std::string canonical_;
 };
 
-inline AnyRouter parse_router(std::string_view policy, int experts, const TabulatedNull* table,
-                              SoftmaxWeights weights) {
+template <class Arch>
+AnyRouter parse_router(std::string_view policy, int experts, const TabulatedNull* table,
+                       SoftmaxWeights weights) {
   try {
-    return PolicyParser(policy, experts, table, weights).parse();
+    return PolicyParser<Arch>(policy, experts, table, weights).parse();
   } catch (const NullMismatch&) {
     throw;
   } catch (const std::invalid_argument& error) {
@@ -161,14 +165,16 @@ inline AnyRouter parse_router(std::string_view policy, int experts, const Tabula
 /// Throws std::invalid_argument. A malformed string is quoted with the position of the fault and
 /// what is accepted there, a value out of range with the policy's own message. A null fitted on
 /// another score is a NullMismatch.
-inline AnyRouter parse_router(std::string_view policy, int experts, SoftmaxWeights weights = {}) {
-  return detail::parse_router(policy, experts, nullptr, weights);
+template <class Arch = DefaultArch>
+AnyRouter parse_router(std::string_view policy, int experts, SoftmaxWeights weights = {}) {
+  return detail::parse_router<Arch>(policy, experts, nullptr, weights);
 }
 
 /// The same with a fitted null distribution at hand, used unless the string says null=normal.
-inline AnyRouter parse_router(std::string_view policy, int experts, const TabulatedNull& null,
-                              SoftmaxWeights weights = {}) {
-  return detail::parse_router(policy, experts, &null, weights);
+template <class Arch = DefaultArch>
+AnyRouter parse_router(std::string_view policy, int experts, const TabulatedNull& null,
+                       SoftmaxWeights weights = {}) {
+  return detail::parse_router<Arch>(policy, experts, &null, weights);
 }
 
 }  // namespace fdroute::inline v0

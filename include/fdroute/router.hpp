@@ -1,25 +1,22 @@
 #pragma once
 
-#include <algorithm>
-#include <array>
-#include <cmath>
 #include <concepts>
 #include <cstddef>
-#include <cstdint>
-#include <limits>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "fdroute/arch.hpp"
 #include "fdroute/bounds.hpp"
 #include "fdroute/concepts.hpp"
 #include "fdroute/config.hpp"
 #include "fdroute/detail/critical_scores.hpp"
-#include "fdroute/detail/order.hpp"
+#include "fdroute/detail/general_row.hpp"
+#include "fdroute/detail/policies.hpp"
 #include "fdroute/detail/text.hpp"
+#include "fdroute/detail/vector_row.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/null/none.hpp"
 #include "fdroute/ranking/by_logit.hpp"
@@ -72,15 +69,11 @@ class Router {
   /// A router over rows of `experts` logits, 1 <= experts <= max_experts.
   Router(int experts, R rule, S score, N null, W weights = {}, ExpertBounds bounds = {},
          K ranking = {})
-      : rule_(std::move(rule)),
-        score_(std::move(score)),
-        null_(std::move(null)),
-        weights_(std::move(weights)),
-        ranking_(std::move(ranking)),
-        bounds_(bounds),
-        experts_(experts) {
+      : parts_{std::move(rule),    std::move(score), std::move(null), std::move(weights),
+               std::move(ranking), bounds,           experts} {
     validate();
-    if constexpr (has_critical_scores) critical_ = detail::critical_scores(rule_, null_, experts_);
+    if constexpr (Parts::has_critical_scores)
+      parts_.critical = detail::critical_scores(parts_.rule, parts_.null, experts);
   }
 
   /// The same for a rule that looks at no p-value.
@@ -89,225 +82,93 @@ class Router {
       : Router(experts, std::move(rule), S{}, N{}, std::move(weights), bounds, std::move(ranking)) {
   }
 
-  int experts() const noexcept { return experts_; }
+  int experts() const noexcept { return parts_.experts; }
 
   /// The largest number of experts a token can get: the width of a padded row.
   int capacity() const noexcept {
-    if constexpr (FixedCountRule<R>) return std::min(bounds_(rule_.count(experts_)), experts_);
-    return std::min(bounds_.max_k, experts_);
+    if constexpr (FixedCountRule<R>) return parts_.bounded(parts_.rule.count(experts()));
+    return std::min(parts_.bounds.max_k, experts());
   }
 
-  const R& rule() const noexcept { return rule_; }
-  const S& score() const noexcept { return score_; }
-  const N& null() const noexcept { return null_; }
-  const W& weights() const noexcept { return weights_; }
-  const K& ranking() const noexcept { return ranking_; }
-  const ExpertBounds& bounds() const noexcept { return bounds_; }
+  const R& rule() const noexcept { return parts_.rule; }
+  const S& score() const noexcept { return parts_.score; }
+  const N& null() const noexcept { return parts_.null; }
+  const W& weights() const noexcept { return parts_.weights; }
+  const K& ranking() const noexcept { return parts_.ranking; }
+  const ExpertBounds& bounds() const noexcept { return parts_.bounds; }
 
-  /// Routes all tokens, in padded form. Returns the union of the tokens' statuses.
+  /// Routes all tokens, in the form that the view `out` stands for: a RoutingView, a DenseView or a
+  /// MaskView. Returns the union of the tokens' statuses.
   ///
-  /// Aborts with a message if logits.experts differs from experts() or out.capacity is below
-  /// capacity(); so does the dense form below.
-  template <class T, class Id>
-  TokenStatus route(LogitsView<T> logits, RoutingView<Id> out) const noexcept {
-    return route(serial, logits, out);
+  /// Arch is the vector instruction set, by default the translation unit's own; the result does not
+  /// depend on it. Aborts with a message if logits.experts differs from experts(), or a
+  /// RoutingView's capacity is below capacity().
+  template <class Arch = DefaultArch, class T, class View>
+  TokenStatus route(LogitsView<T> logits, View out) const noexcept {
+    return route<Arch>(serial, logits, out);
   }
 
-  template <Execution E, class T, class Id>
-  TokenStatus route(E execution, LogitsView<T> logits, RoutingView<Id> out) const noexcept {
-    detail::expects(logits.experts == experts_, "logits.experts == router.experts()");
-    detail::expects(out.capacity >= capacity(), "out.capacity >= router.capacity()");
+  template <class Arch = DefaultArch, Execution E, class T, class View>
+  TokenStatus route(E execution, LogitsView<T> logits, View out) const noexcept {
+    detail::expects(logits.experts == experts(), "logits.experts == router.experts()");
+    if constexpr (requires { out.capacity; })
+      detail::expects(out.capacity >= capacity(), "out.capacity >= router.capacity()");
     return execution.for_each(logits.tokens, [&](std::ptrdiff_t token) {
-      Row row;
-      load(logits.row(token), row);
-      select(row);
-      write_padded(row, token, out);
-      return row.status;
-    });
-  }
-
-  /// Routes all tokens, in dense form: a weight for every expert, 0 where it is not selected.
-  template <class T>
-  TokenStatus route(LogitsView<T> logits, DenseView out) const noexcept {
-    return route(serial, logits, out);
-  }
-
-  template <Execution E, class T>
-  TokenStatus route(E execution, LogitsView<T> logits, DenseView out) const noexcept {
-    detail::expects(logits.experts == experts_, "logits.experts == router.experts()");
-    return execution.for_each(logits.tokens, [&](std::ptrdiff_t token) {
-      Row row;
-      load(logits.row(token), row);
-      select(row);
-      float* weights = out.weights + token * out.stride;
-      std::fill_n(weights, experts_, 0.0F);
-      for (int i = 0; i < row.count; ++i) weights[row.experts[at(i)]] = row.weights[at(i)];
-      if (out.counts != nullptr) out.counts[token] = row.count;
-      if (out.status != nullptr) out.status[token] = row.status;
-      return row.status;
+      using Kernels = detail::VectorRow<Arch, Parts>;
+      if constexpr (Kernels::available) {
+        Kernels kernels(parts_);
+        if (kernels.route(logits.row(token), out.from(token))) return TokenStatus::ok;
+      }
+      return route_generally(logits.row(token), out.from(token));
     });
   }
 
  private:
-  static constexpr bool has_critical_scores = StepUpRule<R> && NullDistribution<N>;
-
-  template <class T>
-  using PerExpert = std::array<T, max_experts>;
-
-  // One token's working memory; left uninitialised, since only the first experts_ places are used.
-  struct Row {
-    PerExpert<float> logits;
-    PerExpert<float> keys;
-    PerExpert<std::uint64_t> scratch;
-    PerExpert<std::int32_t> experts;
-    PerExpert<float> weights;
-    int count;
-    bool any_finite;
-    TokenStatus status;
-  };
-
-  static constexpr std::size_t at(int i) noexcept { return static_cast<std::size_t>(i); }
+  using Parts = detail::Policies<R, S, N, W, K>;
 
   void validate() const {
-    if (experts_ < 1 || experts_ > max_experts) {
+    if (parts_.experts < 1 || parts_.experts > max_experts) {
       throw std::invalid_argument("Router: the number of experts must lie in [1, " +
                                   std::to_string(max_experts) + "], got " +
-                                  std::to_string(experts_));
+                                  std::to_string(parts_.experts));
     }
     // A policy has a validate() only if it has something to check.
-    if constexpr (requires { rule_.validate(experts_); }) rule_.validate(experts_);
-    if constexpr (requires { null_.validate(); }) null_.validate();
-    if constexpr (requires { null_.validate(experts_); }) null_.validate(experts_);
-    if constexpr (requires { ranking_.validate(experts_); }) ranking_.validate(experts_);
-    if constexpr (requires { weights_.validate(experts_); }) weights_.validate(experts_);
-    bounds_.validate(experts_);
+    if constexpr (requires { parts_.rule.validate(parts_.experts); })
+      parts_.rule.validate(parts_.experts);
+    if constexpr (requires { parts_.null.validate(); }) parts_.null.validate();
+    if constexpr (requires { parts_.null.validate(parts_.experts); })
+      parts_.null.validate(parts_.experts);
+    if constexpr (requires { parts_.ranking.validate(parts_.experts); })
+      parts_.ranking.validate(parts_.experts);
+    if constexpr (requires { parts_.weights.validate(parts_.experts); })
+      parts_.weights.validate(parts_.experts);
+    parts_.bounds.validate(parts_.experts);
     if constexpr (StepUpRule<R>) {
       // p = 1 would be rejected, and with it masked experts and NaN.
-      if (const double largest = rule_.critical_value(experts_, experts_); !(largest < 1.0)) {
+      if (const double largest = parts_.rule.critical_value(parts_.experts, parts_.experts);
+          !(largest < 1.0)) {
         throw std::invalid_argument("Router: critical values must lie below 1, got " +
                                     detail::to_text(largest));
       }
     }
     if constexpr (FittedNull<N>) {
-      if (std::string_view(null_.fitted_on()) != S::name) {
+      if (std::string_view(parts_.null.fitted_on()) != S::name) {
         throw NullMismatch("Router: the null distribution was fitted on score '" +
-                           std::string(null_.fitted_on()) + "', the router uses '" +
+                           std::string(parts_.null.fitted_on()) + "', the router uses '" +
                            std::string(S::name) + "'");
       }
     }
   }
 
-  template <class T>
-  void load(const T* logits, Row& row) const noexcept {
-    bool any_nan = false;
-    for (int j = 0; j < experts_; ++j) {
-      const auto x = static_cast<float>(logits[j]);
-      row.logits[at(j)] = x;
-      any_nan |= std::isnan(x);
-    }
-    ranking_(span_of(row.logits), std::span<float>(row.keys.data(), at(experts_)));
-    row.any_finite = false;
-    for (int j = 0; j < experts_; ++j) row.any_finite |= std::isfinite(row.keys[at(j)]);
-    row.status = any_nan ? TokenStatus::has_nan : TokenStatus::ok;
+  // Out of line: it is rare where there are kernels, and its row takes much of the stack.
+  template <class T, class View>
+  [[gnu::noinline]] TokenStatus route_generally(const T* logits, View out) const noexcept {
+    detail::GeneralRow<Parts> row(parts_);
+    row.select(logits);
+    return row.write(out);
   }
 
-  template <class T>
-  std::span<const T> span_of(const PerExpert<T>& values) const noexcept {
-    return {values.data(), at(experts_)};
-  }
-
-  void select(Row& row) const noexcept {
-    if (!row.any_finite) {
-      row.status = row.status | TokenStatus::no_finite_logit;
-      row.count = bounds_.min_k;
-      for (int i = 0; i <= row.count && i < experts_; ++i) row.experts[at(i)] = i;
-      std::fill_n(row.weights.begin(), row.count, 0.0F);
-      return;
-    }
-    const std::span<const float> keys = span_of(row.keys);
-    if constexpr (ExpertNull<N>) {
-      rank(row, experts_);
-      row.count = bounded(count_from_expert_nulls(row));
-    } else if constexpr (FixedCountRule<R>) {
-      row.count = bounded(rule_.count(experts_));
-      rank(row, std::max(row.count, 1));
-    } else if constexpr (has_critical_scores) {
-      row.count = bounded(detail::step_up_count(keys, score_(keys), critical_));
-      rank(row, std::max(row.count, 1));
-    } else {
-      rank(row, experts_);
-      row.count = bounded(count_from_ranking(row));
-    }
-    weights_(span_of(row.logits), std::span<const std::int32_t>(row.experts.data(), at(row.count)),
-             std::span<float>(row.weights.data(), at(row.count)));
-  }
-
-  void rank(Row& row, int n) const noexcept {
-    detail::rank_largest(span_of(row.keys), ranking_.ties, {row.scratch.data(), at(experts_)},
-                         {row.experts.data(), at(n)});
-  }
-
-  int bounded(int count) const noexcept { return std::min(bounds_(count), experts_); }
-
-  // The general path: the rule sees all keys, or all p-values, in selection order.
-  int count_from_ranking(const Row& row) const noexcept {
-    PerExpert<float> sorted;
-    for (int i = 0; i < experts_; ++i) sorted[at(i)] = row.keys[at(row.experts[at(i)])];
-    if constexpr (LogitRule<R>) {
-      return rule_(span_of(sorted));
-    } else {
-      const ScoreMap score = score_(span_of(row.keys));
-      PerExpert<double> p;
-      for (int i = 0; i < experts_; ++i)
-        p[at(i)] = p_value(score(sorted[at(i)]), [&](double s) { return null_(s); });
-      return rule_(span_of(p));
-    }
-  }
-
-  // With a null distribution per expert, the p-values decide the selection order too.
-  int count_from_expert_nulls(Row& row) const noexcept {
-    const ScoreMap score = score_(span_of(row.keys));
-    PerExpert<double> p_of_expert;
-    for (int j = 0; j < experts_; ++j) {
-      p_of_expert[at(j)] = p_value(score(row.keys[at(j)]), [&](double s) { return null_(s, j); });
-    }
-    detail::rank_by_p(span_of(p_of_expert), {row.experts.data(), at(experts_)});
-    PerExpert<double> p;
-    for (int i = 0; i < experts_; ++i) p[at(i)] = p_of_expert[at(row.experts[at(i)])];
-    return rule_(span_of(p));
-  }
-
-  template <class Survival>
-  static double p_value(float score, const Survival& survival) noexcept {
-    // NaN and -inf, a masked expert, are the least surprising of all.
-    if (!(score > -std::numeric_limits<float>::infinity())) return 1.0;
-    return survival(static_cast<double>(score));
-  }
-
-  template <class Id>
-  static void write_padded(const Row& row, std::ptrdiff_t token, RoutingView<Id> out) noexcept {
-    Id* experts = out.experts + token * out.capacity;
-    float* weights = out.weights + token * out.capacity;
-    // select() ranks at least one expert, so there is a valid id even for an empty selection.
-    const Id padding = out.padding == Padding::minus_one ? Id(-1) : static_cast<Id>(row.experts[0]);
-    for (int i = 0; i < row.count; ++i) {
-      experts[i] = static_cast<Id>(row.experts[at(i)]);
-      weights[i] = row.weights[at(i)];
-    }
-    std::fill(experts + row.count, experts + out.capacity, padding);
-    std::fill(weights + row.count, weights + out.capacity, 0.0F);
-    out.counts[token] = row.count;
-    if (out.status != nullptr) out.status[token] = row.status;
-  }
-
-  R rule_;
-  S score_;
-  N null_;
-  W weights_;
-  K ranking_;
-  ExpertBounds bounds_;
-  int experts_;
-  std::vector<float> critical_;  // step-up rules only: t_1 .. t_m
+  Parts parts_;
 };
 
 template <class R>

@@ -1,12 +1,10 @@
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <limits>
 #include <span>
 #include <string_view>
 
 #include "fdroute/concepts.hpp"
+#include "fdroute/detail/padded_row.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -14,21 +12,18 @@ namespace fdroute::inline v0 {
 ///
 ///     score_j = logit_j - log sum_i exp(logit_i)
 ///
-/// The sum runs over the finite logits, in index order and in double, and the logarithm is rounded
-/// to float once: so the cut does not move with the machine, the batch or the number of threads.
+/// over the finite logits. The logarithm is the same bits on every machine, from one order of
+/// float and double operations (detail/exp_sum.hpp), and within 2.5e-7 of the true value before it
+/// is rounded to float.
 struct LogSoftmax {
   static constexpr std::string_view name = "log_softmax";
 
   ScoreMap operator()(std::span<const float> logits) const noexcept {
-    float largest = -std::numeric_limits<float>::infinity();
-    for (const float x : logits) {
-      if (std::isfinite(x)) largest = std::max(largest, x);
-    }
-    double sum = 0.0;
-    for (const float x : logits) {
-      if (std::isfinite(x)) sum += std::exp(static_cast<double>(x) - static_cast<double>(largest));
-    }
-    return {static_cast<float>(static_cast<double>(largest) + std::log(sum)), 1.0F};
+    detail::PaddedRow<ScalarArch> row;
+    detail::load_finite(logits, row);
+    detail::LaneArray exps;
+    const double sum = detail::exp_sum<ScalarArch>(row.x.data(), row.padded, row.largest, exps.data());
+    return detail::log_softmax_map(row.largest, sum);
   }
 };
 

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "fdroute/bounds.hpp"
+#include "fdroute/concepts.hpp"
+
+namespace fdroute::inline v0::detail {
+
+/// What a router is made of.
+template <class R, class S, class N, class W, class K>
+struct Policies {
+  /// The rule is evaluated on critical scores, not on p-values.
+  static constexpr bool has_critical_scores = StepUpRule<R> && NullDistribution<N>;
+
+  R rule;
+  S score;
+  N null;
+  W weights;
+  K ranking;
+  ExpertBounds bounds;
+  int experts;
+  std::vector<float> critical{};  // t_1 .. t_m, if has_critical_scores
+
+  int bounded(int count) const noexcept { return std::min(bounds(count), experts); }
+};
+
+}  // namespace fdroute::inline v0::detail
