@@ -46,5 +46,10 @@ TEST_CASE("translation units with other flags can be linked, and route alike") {
     }
     check_alike(routes_avx2(rows.logits, rows.experts), plain);
     check_alike(routes_avx2_alone(rows.logits, rows.experts), plain);
+    if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq")) {
+      MESSAGE("linked, but this machine cannot run AVX-512");
+      continue;
+    }
+    check_alike(routes_avx512(rows.logits, rows.experts), plain);
   }
 }

@@ -19,7 +19,10 @@ Routes routes_plain(const std::vector<float>& logits, int experts);
 /// Compiled for AVX2 and FMA, with OpenMP.
 Routes routes_avx2(const std::vector<float>& logits, int experts);
 
-/// The same, and sharing no function of the library with the others.
+/// Compiled for AVX-512.
+Routes routes_avx512(const std::vector<float>& logits, int experts);
+
+/// Compiled as routes_avx2, and sharing no function of the library with the others.
 Routes routes_avx2_alone(const std::vector<float>& logits, int experts);
 
 /// Tag makes each translation unit's instance a function of its own; what it calls in fdroute, they

@@ -86,7 +86,7 @@ FDROUTE_INLINE double exp_sum(const float* x, int padded, float largest, float* 
   return sum(total);
 }
 
-/// log(x) in double for x in [1, 2^20], within 2^-45 relative to max(log x, 2^-7).
+/// log(x) in double for x in [1, 2^20], within 2^-44 relative to the larger of log x and 2^-7.
 ///
 /// x = 2^n m, m in [sqrt(1/2), sqrt(2)); log m = 2 artanh f, f = (m - 1) / (m + 1), by its series.
 /// Our own, since the C library's may differ by machine.

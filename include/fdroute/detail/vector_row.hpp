@@ -213,8 +213,11 @@ class VectorRow {
   void write_dense(float* weights) noexcept {
     exponentiate();
     const int experts = policies_.experts;
-    const Lane threshold(count_ > 0 ? policies_.critical[at(count_ - 1)]
-                                    : std::numeric_limits<float>::infinity());
+    if (count_ == 0) {
+      std::fill_n(weights, experts, 0.0F);
+      return;
+    }
+    const Lane threshold(policies_.critical[at(count_ - 1)]);
     const auto kept_at = [&](int i) {
       return choose(Lane::load(scores_->data() + i) >= threshold, Lane::load(exps_.data() + i),
                     Lane(0.0F));

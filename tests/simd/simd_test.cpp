@@ -1,0 +1,184 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "../oracle.hpp"
+#include "../support.hpp"
+#include "routes.hpp"
+
+namespace fd = fdroute;
+using test::index;
+
+namespace {
+
+/// ByLogit by another name: no kernel knows it.
+struct SlowRanking {
+  fd::TieOrder ties = fd::TieOrder::lowest_index;
+  void operator()(std::span<const float> logits, std::span<float> keys) const noexcept {
+    std::copy(logits.begin(), logits.end(), keys.begin());
+  }
+};
+
+/// What this machine can run.
+std::vector<Compiled> vector_archs() {
+  std::vector<Compiled> archs;
+  for (const Compiled& arch : {compiled_for_sse2(), compiled_for_avx2(), compiled_for_avx512()}) {
+    if (arch.runs_here()) {
+      archs.push_back(arch);
+    } else {
+      MESSAGE("compiled for ", arch.name, ", which this machine cannot run");
+    }
+  }
+  return archs;
+}
+
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
+
+/// The name of the first form in which two routings differ by a bit, or "".
+std::string difference(const Routes& a, const Routes& b) {
+  if (!same_bits(a.counts, b.counts)) return "counts";
+  if (!same_bits(a.experts, b.experts)) return "experts";
+  if (!same_bits(a.weights, b.weights)) return "weights";
+  if (!same_bits(a.status, b.status)) return "status";
+  if (!same_bits(a.dense, b.dense)) return "dense";
+  if (!same_bits(a.masks, b.masks)) return "masks";
+  return "";
+}
+
+/// The same, weights up to 4 ulp.
+std::string difference_from_definition(const Routes& definition, Routes routes) {
+  const auto close = [](std::vector<float>& a, const std::vector<float>& b) {
+    if (a.size() != b.size()) return false;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      if (oracle::ulps_between(a[i], b[i]) > 4) return false;
+    }
+    a = b;
+    return true;
+  };
+  if (!close(routes.weights, definition.weights)) return "weights";
+  if (!close(routes.dense, definition.dense)) return "dense";
+  return difference(definition, routes);
+}
+
+std::string text_of(const Case& c) {
+  return "policy " + std::to_string(static_cast<int>(c.policy)) + ", experts " +
+         std::to_string(c.experts) + ", k " + std::to_string(c.k) + ", alpha " +
+         std::to_string(c.alpha) + ", min_k " + std::to_string(c.bounds.min_k) + ", max_k " +
+         std::to_string(c.bounds.max_k);
+}
+
+std::vector<int> every_width() {
+  std::vector<int> widths(130);
+  std::iota(widths.begin(), widths.end(), 1);
+  for (const int experts : {255, 256, 257, 1023, 1024}) widths.push_back(experts);
+  return widths;
+}
+
+/// Draws a policy for `experts` experts.
+Case random_case(Case::Policy policy, int experts, test::Random& random) {
+  constexpr std::array alphas{0.01, 0.3, 0.7, 0.99};
+  Case c;
+  c.policy = policy;
+  c.experts = experts;
+  c.k = 1 + random.below(random.below(2) == 0 ? std::min(experts, 17) : experts);
+  c.alpha = alphas[index(random.below(4))];
+  c.weights = {random.below(4) == 0 ? 0.7 : 1.0, random.below(2) == 0};
+  c.stored = random.below(4) == 0 ? Case::Stored::as_double : Case::Stored::as_float;
+  const int min_k = random.below(3) == 0 ? random.below(std::min(experts, 20) + 1) : 0;
+  c.bounds = {min_k,
+              random.below(2) == 0 ? std::max(1, min_k + random.below(9)) : fd::ExpertBounds::all};
+  return c;
+}
+
+}  // namespace
+
+TEST_CASE("every Arch routes with the same bits, and as the definition says") {
+  const std::vector<Compiled> archs = vector_archs();
+  const Compiled scalar = compiled_for_scalar();
+  test::Random random(141);
+  std::int64_t selected = 0;
+  for (const int experts : every_width()) {
+    for (const auto policy : {Case::Policy::topk, Case::Policy::bh_logit,
+                              Case::Policy::bh_log_softmax, Case::Policy::bh_zscore}) {
+      for (int repeat = 0; repeat < 4; ++repeat) {
+        Case c = random_case(policy, experts, random);
+        c.logits = test::batch_of_every_kind(experts, experts > 130 ? 1 : 2, random).logits;
+        const Routes expected = scalar.route(c);
+        const Routes definition = route_on<fd::ScalarArch, SlowRanking>(c);
+        CHECK_MESSAGE(difference_from_definition(definition, expected) == "", text_of(c));
+        for (const Compiled& arch : archs)
+          CHECK_MESSAGE(difference(arch.route(c), expected) == "", arch.name, ": ", text_of(c));
+        selected = std::accumulate(expected.counts.begin(), expected.counts.end(), selected);
+      }
+    }
+  }
+  CHECK(selected > 100'000);
+}
+
+TEST_CASE("exps, their sum and the scores are the same bits on every Arch, and near the truth") {
+  const std::vector<Compiled> archs = vector_archs();
+  const Compiled scalar = compiled_for_scalar();
+  test::Random random(142);
+  double worst = 0.0;            // ulp of a normal exp
+  double worst_subnormal = 0.0;  // smallest floats of a subnormal one
+  double worst_sum = 0.0;        // relative to the sum of the exps as they are
+  double worst_log = 0.0;
+  for (int repeat = 0; repeat < 6000; ++repeat) {
+    const int experts = repeat % 50 == 0 ? 1024 : 1 + random.below(200);
+    const double centre = std::array{0.0, 1.0, 30.0, 990.0, 3e5, -3e38}[index(random.below(6))];
+    const double spread = std::array{1e-3, 1.0, 8.0, 40.0, 108.0, 3e38}[index(random.below(6))];
+    std::vector<float> row;
+    for (int j = 0; j < experts; ++j) {
+      row.push_back(random.below(30) == 0
+                        ? -test::infinity
+                        : static_cast<float>(centre + spread * (random.uniform() - 0.5)));
+    }
+    row[index(random.below(experts))] = static_cast<float>(centre + 0.5 * spread);
+    const RowKernels actual = scalar.kernels(row);
+    for (const Compiled& arch : archs) {
+      const RowKernels other = arch.kernels(row);
+      CHECK(same_bits(other.exps, actual.exps));
+      CHECK(std::bit_cast<std::uint64_t>(other.sum) == std::bit_cast<std::uint64_t>(actual.sum));
+      CHECK(other.log_softmax.shift == actual.log_softmax.shift);
+      CHECK(other.zscore.shift == actual.zscore.shift);
+      CHECK(other.zscore.scale == actual.zscore.scale);
+    }
+    // The public scores are the scalar ones.
+    CHECK(fd::LogSoftmax{}(row).shift == actual.log_softmax.shift);
+    CHECK(fd::ZScore{}(row).scale == actual.zscore.scale);
+
+    const double largest = *std::max_element(row.begin(), row.end());
+    double sum = 0.0;
+    for (std::size_t j = 0; j < row.size(); ++j) {
+      const double exact = std::exp(double{row[j]} - largest);
+      const double error = std::abs(double{actual.exps[j]} - exact);
+      sum += double{actual.exps[j]};
+      if (exact >= 0x1p-126) {
+        worst = std::max(worst, error / std::ldexp(1.0, std::ilogb(exact) - 23));
+      } else {
+        worst_subnormal = std::max(worst_subnormal, error / 0x1p-149);
+      }
+      if (double{row[j]} == largest) CHECK(actual.exps[j] == 1.0F);
+    }
+    worst_sum = std::max(worst_sum, std::abs(actual.sum - sum) / sum);
+    const double log = fd::detail::log_of_sum(actual.sum);
+    worst_log = std::max(worst_log, std::abs(log - std::log(actual.sum)) / std::max(log, 0x1p-7));
+  }
+  MESSAGE("exp: ", worst, " ulp, subnormal: ", worst_subnormal, ", sum: ", worst_sum,
+          ", log: ", worst_log);
+  CHECK(worst <= 1.2);
+  CHECK(worst_subnormal <= 1.0);
+  CHECK(worst_sum <= 0x1p-23);
+  CHECK(worst_log <= 0x1p-44);
+}
