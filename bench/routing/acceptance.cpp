@@ -1,0 +1,157 @@
+// One table of routing times as ratios to a softmax: all cases run in turns, A B C ... A B C ..., so
+// that whatever disturbs the machine disturbs them alike. A ratio is the median over the turns.
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "fdroute/openmp.hpp"
+#include "logits.hpp"
+#include "twins.hpp"
+
+#if !defined(NDEBUG) || !defined(__OPTIMIZE__)
+#error "a timing without optimisation or with asserts says nothing: build with CMAKE_BUILD_TYPE=Release"
+#endif
+
+namespace {
+
+namespace fd = fdroute;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::ptrdiff_t tokens = 8192;
+
+struct Case {
+  std::string name;
+  std::function<void()> pass;  // over all tokens
+  std::string target{};        // what the ratio should not exceed
+  std::vector<double> ns{};    // per token, by turn
+};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+double lowest(const std::vector<double>& values) {
+  return *std::min_element(values.begin(), values.end());
+}
+
+void take_turns(std::vector<Case>& cases, double seconds) {
+  for (Case& c : cases) c.pass();
+  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
+  do {
+    for (Case& c : cases) {
+      const auto start = Clock::now();
+      c.pass();
+      const std::chrono::duration<double, std::nano> elapsed = Clock::now() - start;
+      c.ns.push_back(elapsed.count() / static_cast<double>(tokens));
+    }
+  } while (Clock::now() < end || cases[0].ns.size() < 5);
+}
+
+void print(const std::vector<Case>& cases) {
+  std::printf("| %-52s | %10s | %10s | %8s |\n", "", "ns/token", "x softmax", "target");
+  std::printf("|%s|---:|---:|---:|\n", std::string(54, '-').c_str());
+  for (const Case& c : cases) {
+    std::vector<double> ratios;
+    for (std::size_t i = 0; i < c.ns.size(); ++i) ratios.push_back(c.ns[i] / cases[0].ns[i]);
+    std::printf("| %-52s | %10.1f | %10.2f | %8s |\n", c.name.c_str(), lowest(c.ns),
+                median(ratios), c.target.c_str());
+  }
+}
+
+/// The caller's side of every view.
+struct Output {
+  explicit Output(int experts)
+      : ids(tokens * 1024), weights(tokens * 1024), counts(tokens), masks(tokens * 16),
+        width(experts) {}
+
+  fd::RoutingView<> padded(int capacity) {
+    return {ids.data(), weights.data(), counts.data(), capacity};
+  }
+  fd::DenseView dense() { return {weights.data(), width, counts.data()}; }
+  fd::MaskView mask() {
+    return {masks.data(), fd::MaskView::words_per_token(width), counts.data()};
+  }
+
+  std::vector<std::int32_t> ids;
+  std::vector<float> weights;
+  std::vector<std::int32_t> counts;
+  std::vector<std::uint64_t> masks;
+  int width;
+};
+
+template <class Score>
+auto bh_router(const std::vector<float>& logits, int experts, Score score, int max_k) {
+  return fd::Router(experts, fd::BenjaminiHochberg{0.05}, score,
+                    bench::trimmed_null(logits, experts, score), fd::SoftmaxWeights{},
+                    fd::ExpertBounds{1, max_k});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const double seconds = argc > 1 ? std::atof(argv[1]) : 10.0;
+  const int experts = 64;
+  const std::vector<float> data = bench::router_logits(tokens, experts, 1);
+  const fd::LogitsView<float> logits(data.data(), tokens, experts);
+  Output out(1024);
+  out.width = experts;
+
+  const auto each_token = [&](auto&& body) {
+    return [&, body] {
+      for (std::ptrdiff_t t = 0; t < tokens; ++t) body(t);
+    };
+  };
+  const auto logit = bh_router(data, experts, fd::Logit{}, fd::ExpertBounds::all);
+  const auto log_softmax = bh_router(data, experts, fd::LogSoftmax{}, fd::ExpertBounds::all);
+  const auto zscore = bh_router(data, experts, fd::ZScore{}, fd::ExpertBounds::all);
+  const auto logit8 = bh_router(data, experts, fd::Logit{}, 8);
+  const auto log_softmax8 = bh_router(data, experts, fd::LogSoftmax{}, 8);
+  const fd::Router topk(experts, fd::TopK{8});
+
+  std::vector<Case> cases;
+  cases.push_back({"softmax (the floor)", each_token([&](std::ptrdiff_t t) {
+                     bench::softmax_row<fd::DefaultArch>(logits.row(t), experts,
+                                                         out.weights.data() + t * experts);
+                   })});
+  cases.push_back({"BH, logit: mask", [&] { logit.route(logits, out.mask()); }, "0.7"});
+  cases.push_back({"BH, logit: dense", [&] { logit.route(logits, out.dense()); }, "1.5"});
+  cases.push_back({"BH, log_softmax: dense", [&] { log_softmax.route(logits, out.dense()); }, "1.8"});
+  cases.push_back({"BH, zscore: dense", [&] { zscore.route(logits, out.dense()); }, "1.8"});
+  cases.push_back({"BH, logit: padded 8", [&] { logit8.route(logits, out.padded(8)); }, "3"});
+  cases.push_back({"BH, log_softmax: padded 8", [&] { log_softmax8.route(logits, out.padded(8)); }, "3"});
+  cases.push_back({"top-k 8: padded", [&] { topk.route(logits, out.padded(8)); }, "3"});
+  cases.push_back({"one token a call: BH, logit: padded 8", each_token([&](std::ptrdiff_t t) {
+                     logit8.route(logits.slice(t, 1), out.padded(8));
+                   }), "80 ns"});
+  cases.push_back({"one token a call: BH, log_softmax: padded 8", each_token([&](std::ptrdiff_t t) {
+                     log_softmax8.route(logits.slice(t, 1), out.padded(8));
+                   }), "80 ns"});
+  cases.push_back({"plain loops: std::sort BH by erfc, softmax", each_token([&](std::ptrdiff_t t) {
+                     out.counts[static_cast<std::size_t>(t)] =
+                         bench::sorted_bh(logits.row(t), experts, 0.05, -2.8, 0.85, 8,
+                                          out.ids.data(), out.weights.data());
+                   })});
+  cases.push_back({"plain loops: softmax, partial_sort of pairs, top 8",
+                   each_token([&](std::ptrdiff_t t) {
+                     bench::partial_sort_topk(logits.row(t), experts, 8, out.ids.data(),
+                                              out.weights.data());
+                   })});
+  cases.push_back({"plain loops: softmax, argmax passes, top 8", each_token([&](std::ptrdiff_t t) {
+                     bench::argmax_topk(logits.row(t), experts, 8, out.ids.data(),
+                                        out.weights.data());
+                   })});
+  take_turns(cases, seconds);
+  log_softmax.route(logits, out.mask());
+  std::printf("%d experts, %td tokens a call, float, 1 thread; BH selects %.1f on average\n\n", experts,
+              tokens,
+              std::accumulate(out.counts.begin(), out.counts.end(), 0.0) /
+                  static_cast<double>(tokens));
+  print(cases);
+}

@@ -1,0 +1,104 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+#include <vector>
+
+#include "fdroute/detail/padded_row.hpp"
+
+/// What routing is measured against: the softmax that any router pays, and other people's ways to
+/// select, in plain loops. One token a call, logits of `experts` experts.
+namespace bench {
+
+/// The floor: softmax of one row, by the library's own kernels.
+template <class Arch>
+void softmax_row(const float* logits, int experts, float* weights) noexcept {
+  using Lane = fdroute::detail::Floats<Arch>;
+  fdroute::detail::PaddedRow<Arch> row;
+  row.load(logits, experts);
+  fdroute::detail::LaneArray exps;
+  const double sum =
+      fdroute::detail::exp_sum<Arch>(row.x.data(), row.padded, row.largest, exps.data());
+  const Lane factor(static_cast<float>(1.0 / sum));
+  int i = 0;
+  for (; i + 16 <= experts; i += 16)
+    (Lane::load(exps.data() + i) * factor).store_anywhere(weights + i);
+  for (const float last = static_cast<float>(1.0 / sum); i < experts; ++i)
+    weights[i] = exps[static_cast<std::size_t>(i)] * last;
+}
+
+/// The same with the C library's exp, as one would write it.
+inline void plain_softmax(const float* logits, int experts, float* weights) noexcept {
+  const float largest = *std::max_element(logits, logits + experts);
+  float sum = 0.0F;
+  for (int j = 0; j < experts; ++j) {
+    weights[j] = std::exp(logits[j] - largest);
+    sum += weights[j];
+  }
+  for (int j = 0; j < experts; ++j) weights[j] /= sum;
+}
+
+/// Top k by std::partial_sort of (probability, id) pairs.
+inline void partial_sort_topk(const float* logits, int experts, int k, std::int32_t* ids,
+                              float* weights) {
+  std::array<float, fdroute::max_experts> p;
+  plain_softmax(logits, experts, p.data());
+  std::array<std::pair<float, std::int32_t>, fdroute::max_experts> pairs;
+  for (std::int32_t j = 0; j < experts; ++j)
+    pairs[static_cast<std::size_t>(j)] = {p[static_cast<std::size_t>(j)], j};
+  std::partial_sort(pairs.begin(), pairs.begin() + k, pairs.begin() + experts,
+                    [](const auto& a, const auto& b) { return a.first > b.first; });
+  for (int i = 0; i < k; ++i) {
+    weights[i] = pairs[static_cast<std::size_t>(i)].first;
+    ids[i] = pairs[static_cast<std::size_t>(i)].second;
+  }
+}
+
+/// Top k by k passes of argmax.
+inline void argmax_topk(const float* logits, int experts, int k, std::int32_t* ids,
+                        float* weights) {
+  std::array<float, fdroute::max_experts> p;
+  plain_softmax(logits, experts, p.data());
+  for (int i = 0; i < k; ++i) {
+    const auto best = std::max_element(p.begin(), p.begin() + experts);
+    weights[i] = *best;
+    ids[i] = static_cast<std::int32_t>(best - p.begin());
+    *best = -1.0F;
+  }
+}
+
+/// Benjamini-Hochberg as it is usually written: a p-value by erfc for every expert, std::sort by
+/// index, the step-up search, softmax weights of the selected.
+inline int sorted_bh(const float* logits, int experts, double alpha, double mean, double sd,
+                     int max_k, std::int32_t* ids, float* weights) {
+  std::array<double, fdroute::max_experts> p;
+  std::array<std::int32_t, fdroute::max_experts> order;
+  for (int j = 0; j < experts; ++j) {
+    const double z = (static_cast<double>(logits[j]) - mean) / sd;
+    p[static_cast<std::size_t>(j)] = 0.5 * std::erfc(z * 0.70710678118654752);
+  }
+  const auto end = order.begin() + experts;
+  std::iota(order.begin(), end, 0);
+  std::sort(order.begin(), end, [&](std::int32_t a, std::int32_t b) {
+    return p[static_cast<std::size_t>(a)] < p[static_cast<std::size_t>(b)];
+  });
+  int count = 0;
+  for (int k = experts; k > 0 && count == 0; --k) {
+    const auto at = static_cast<std::size_t>(order[static_cast<std::size_t>(k - 1)]);
+    if (p[at] <= alpha * k / experts) count = k;
+  }
+  count = std::clamp(count, 1, max_k);
+  std::array<float, fdroute::max_experts> softmax;
+  plain_softmax(logits, experts, softmax.data());
+  for (int i = 0; i < count; ++i) {
+    ids[i] = order[static_cast<std::size_t>(i)];
+    weights[i] = softmax[static_cast<std::size_t>(ids[i])];
+  }
+  return count;
+}
+
+}  // namespace bench
