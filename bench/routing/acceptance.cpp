@@ -1,5 +1,5 @@
-// One table of routing times as ratios to a softmax: all cases run in turns, A B C ... A B C ..., so
-// that whatever disturbs the machine disturbs them alike. A ratio is the median over the turns.
+// One table of routing times as ratios to a softmax: all cases run in turns, A B C ... A B C ...,
+// so that whatever disturbs the machine disturbs them alike. A ratio is the median over the turns.
 
 #include <algorithm>
 #include <chrono>
@@ -15,7 +15,8 @@
 #include "twins.hpp"
 
 #if !defined(NDEBUG) || !defined(__OPTIMIZE__)
-#error "a timing without optimisation or with asserts says nothing: build with CMAKE_BUILD_TYPE=Release"
+#error \
+    "a timing without optimisation or with asserts says nothing: build with CMAKE_BUILD_TYPE=Release"
 #endif
 
 namespace {
@@ -60,15 +61,18 @@ void print(const std::vector<Case>& cases) {
   for (const Case& c : cases) {
     std::vector<double> ratios;
     for (std::size_t i = 0; i < c.ns.size(); ++i) ratios.push_back(c.ns[i] / cases[0].ns[i]);
-    std::printf("| %-52s | %10.1f | %10.2f | %8s |\n", c.name.c_str(), lowest(c.ns),
-                median(ratios), c.target.c_str());
+    std::printf("| %-52s | %10.1f | %10.2f | %8s |\n", c.name.c_str(), lowest(c.ns), median(ratios),
+                c.target.c_str());
   }
 }
 
 /// The caller's side of every view.
 struct Output {
   explicit Output(int experts)
-      : ids(tokens * 1024), weights(tokens * 1024), counts(tokens), masks(tokens * 16),
+      : ids(tokens * 1024),
+        weights(tokens * 1024),
+        counts(tokens),
+        masks(tokens * 16),
         width(experts) {}
 
   fd::RoutingView<> padded(int capacity) {
@@ -122,36 +126,39 @@ int main(int argc, char** argv) {
                    })});
   cases.push_back({"BH, logit: mask", [&] { logit.route(logits, out.mask()); }, "0.7"});
   cases.push_back({"BH, logit: dense", [&] { logit.route(logits, out.dense()); }, "1.5"});
-  cases.push_back({"BH, log_softmax: dense", [&] { log_softmax.route(logits, out.dense()); }, "1.8"});
+  cases.push_back(
+      {"BH, log_softmax: dense", [&] { log_softmax.route(logits, out.dense()); }, "1.8"});
   cases.push_back({"BH, zscore: dense", [&] { zscore.route(logits, out.dense()); }, "1.8"});
   cases.push_back({"BH, logit: padded 8", [&] { logit8.route(logits, out.padded(8)); }, "3"});
-  cases.push_back({"BH, log_softmax: padded 8", [&] { log_softmax8.route(logits, out.padded(8)); }, "3"});
+  cases.push_back(
+      {"BH, log_softmax: padded 8", [&] { log_softmax8.route(logits, out.padded(8)); }, "3"});
   cases.push_back({"top-k 8: padded", [&] { topk.route(logits, out.padded(8)); }, "3"});
   cases.push_back({"one token a call: BH, logit: padded 8", each_token([&](std::ptrdiff_t t) {
                      logit8.route(logits.slice(t, 1), out.padded(8));
-                   }), "80 ns"});
+                   }),
+                   "80 ns"});
   cases.push_back({"one token a call: BH, log_softmax: padded 8", each_token([&](std::ptrdiff_t t) {
                      log_softmax8.route(logits.slice(t, 1), out.padded(8));
-                   }), "80 ns"});
+                   }),
+                   "80 ns"});
   cases.push_back({"plain loops: std::sort BH by erfc, softmax", each_token([&](std::ptrdiff_t t) {
                      out.counts[static_cast<std::size_t>(t)] =
                          bench::sorted_bh(logits.row(t), experts, 0.05, -2.8, 0.85, 8,
                                           out.ids.data(), out.weights.data());
                    })});
-  cases.push_back({"plain loops: softmax, partial_sort of pairs, top 8",
-                   each_token([&](std::ptrdiff_t t) {
-                     bench::partial_sort_topk(logits.row(t), experts, 8, out.ids.data(),
-                                              out.weights.data());
-                   })});
+  cases.push_back(
+      {"plain loops: softmax, partial_sort of pairs, top 8", each_token([&](std::ptrdiff_t t) {
+         bench::partial_sort_topk(logits.row(t), experts, 8, out.ids.data(), out.weights.data());
+       })});
   cases.push_back({"plain loops: softmax, argmax passes, top 8", each_token([&](std::ptrdiff_t t) {
                      bench::argmax_topk(logits.row(t), experts, 8, out.ids.data(),
                                         out.weights.data());
                    })});
   take_turns(cases, seconds);
   log_softmax.route(logits, out.mask());
-  std::printf("%d experts, %td tokens a call, float, 1 thread; BH selects %.1f on average\n\n", experts,
-              tokens,
-              std::accumulate(out.counts.begin(), out.counts.end(), 0.0) /
-                  static_cast<double>(tokens));
+  std::printf(
+      "%d experts, %td tokens a call, float, 1 thread; BH selects %.1f on average\n\n", experts,
+      tokens,
+      std::accumulate(out.counts.begin(), out.counts.end(), 0.0) / static_cast<double>(tokens));
   print(cases);
 }

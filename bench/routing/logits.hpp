@@ -17,8 +17,8 @@ namespace bench {
 ///
 ///     -2.85 + 0.75 (normal + boost),   boost exponential of mean 0.7 with probability 0.2, else 0
 ///
-/// which has the mean, deviation, skewness and order statistics of the bundled OLMoE's layers 1 to 3
-/// (reference/model/capture.safetensors: mean -2.8, deviation 0.88, skewness 0.42, largest of 64
+/// which has the mean, deviation, skewness and order statistics of the bundled OLMoE's layers 1 to
+/// 3 (reference/model/capture.safetensors: mean -2.8, deviation 0.88, skewness 0.42, largest of 64
 /// experts 2.8 deviations above the mean, 8th largest 1.2).
 inline std::vector<float> router_logits(std::ptrdiff_t tokens, int experts, unsigned seed) {
   std::mt19937 random(seed);

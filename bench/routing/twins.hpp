@@ -18,17 +18,20 @@ namespace bench {
 template <class Arch>
 void softmax_row(const float* logits, int experts, float* weights) noexcept {
   using Lane = fdroute::detail::Floats<Arch>;
+  fdroute::detail::LaneArray x;
   fdroute::detail::PaddedRow<Arch> row;
+  row.x = x.data();
   row.load(logits, experts);
   fdroute::detail::LaneArray exps;
-  const double sum =
-      fdroute::detail::exp_sum<Arch>(row.x.data(), row.padded, row.largest, exps.data());
+  const double sum = fdroute::detail::exp_sum<Arch>(row.x, row.padded, row.largest, exps.data());
   const Lane factor(static_cast<float>(1.0 / sum));
   int i = 0;
   for (; i + 16 <= experts; i += 16)
     (Lane::load(exps.data() + i) * factor).store_anywhere(weights + i);
-  for (const float last = static_cast<float>(1.0 / sum); i < experts; ++i)
-    weights[i] = exps[static_cast<std::size_t>(i)] * last;
+  if (i < experts) {
+    (Lane::load(exps.data() + i) * factor).store(exps.data() + i);
+    std::copy_n(exps.data() + i, experts - i, weights + i);
+  }
 }
 
 /// The same with the C library's exp, as one would write it.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <stdexcept>
@@ -16,7 +17,7 @@
 #include "fdroute/detail/general_row.hpp"
 #include "fdroute/detail/policies.hpp"
 #include "fdroute/detail/text.hpp"
-#include "fdroute/detail/vector_row.hpp"
+#include "fdroute/detail/vector_block.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/null/none.hpp"
 #include "fdroute/ranking/by_logit.hpp"
@@ -113,14 +114,20 @@ class Router {
     detail::expects(logits.experts == experts(), "logits.experts == router.experts()");
     if constexpr (requires { out.capacity; })
       detail::expects(out.capacity >= capacity(), "out.capacity >= router.capacity()");
-    return execution.for_each(logits.tokens, [&](std::ptrdiff_t token) {
-      using Kernels = detail::VectorRow<Arch, Parts>;
-      if constexpr (Kernels::available) {
-        Kernels kernels(parts_);
-        if (kernels.route(logits.row(token), out.from(token))) return TokenStatus::ok;
-      }
-      return route_generally(logits.row(token), out.from(token));
-    });
+    const auto generally = [this](const T* row, View to) { return route_generally(row, to); };
+    using Kernels = detail::VectorBlock<Arch, Parts>;
+    if constexpr (Kernels::available) {
+      const std::ptrdiff_t block = Kernels::tokens(experts());
+      return execution.for_each((logits.tokens + block - 1) / block, [&](std::ptrdiff_t i) {
+        const std::ptrdiff_t first = i * block;
+        const auto rows = logits.slice(first, std::min(block, logits.tokens - first));
+        return Kernels(parts_).route(rows, out.from(first), generally);
+      });
+    } else {
+      return execution.for_each(logits.tokens, [&](std::ptrdiff_t token) {
+        return generally(logits.row(token), out.from(token));
+      });
+    }
   }
 
  private:

@@ -115,10 +115,12 @@ template <class Arch>
 RowKernels kernels_on(const std::vector<float>& row) {
   namespace detail = fdroute::detail;
   RowKernels result;
+  detail::LaneArray x;
   detail::PaddedRow<Arch> padded;
+  padded.x = x.data();
   padded.load(row.data(), static_cast<int>(row.size()));
   detail::LaneArray exps;
-  result.sum = detail::exp_sum<Arch>(padded.x.data(), padded.padded, padded.largest, exps.data());
+  result.sum = detail::exp_sum<Arch>(padded.x, padded.padded, padded.largest, exps.data());
   result.exps.assign(exps.begin(), exps.begin() + static_cast<std::ptrdiff_t>(row.size()));
   result.log_softmax = detail::log_softmax_map(padded.largest, result.sum);
   result.zscore = detail::zscore_map(padded);

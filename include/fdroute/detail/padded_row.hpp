@@ -16,12 +16,16 @@ namespace fdroute::inline v0::detail {
 /// Scratch memory for one number per expert, to be read 16 at a time.
 struct alignas(64) LaneArray : std::array<float, max_experts> {};
 
+constexpr int padded_to_64(int experts) noexcept {
+  return (experts + 63) & -64;
+}
+
 /// A row of logits in float, -inf after its end up to a multiple of 64. The kernels below are for
 /// *ordinary* rows: neither NaN nor +inf, and some logit finite. -inf, a masked expert, is
 /// ordinary.
 template <class Arch>
 struct PaddedRow {
-  LaneArray x;
+  float* x;  // aligned to 64 bytes, padded_to_64(experts) long
   int experts;
   int padded;  // to a multiple of 16: what the kernels read
   float largest;
@@ -39,25 +43,22 @@ struct PaddedRow {
     const auto take = [&](const Lane& lane) {
       below_infinity &= (infinity > lane).bits();
       maximum = larger(maximum, lane);
-      lane.store(x.data() + i);
+      lane.store(x + i);
     };
     for (; i + 16 <= n; i += 16) take(load_floats(logits + i));
     if (i < n) {
-      const auto to = x.begin() + i;
+      float* to = x + i;
       std::fill(to, to + 16, -std::numeric_limits<float>::infinity());
       std::transform(logits + i, logits + n, to, [](const T& v) { return static_cast<float>(v); });
-      take(Lane::load(x.data() + i));
+      take(Lane::load(x + i));
       i += 16;
     }
-    for (; (i & 63) != 0; i += 16)
-      Lane(-std::numeric_limits<float>::infinity()).store(x.data() + i);
+    for (; (i & 63) != 0; i += 16) Lane(-std::numeric_limits<float>::infinity()).store(x + i);
     largest = detail::largest(maximum);
     return below_infinity == 0xFFFF && largest > -std::numeric_limits<float>::infinity();
   }
 
-  std::span<const float> logits() const noexcept {
-    return {x.data(), static_cast<std::size_t>(experts)};
-  }
+  std::span<const float> logits() const noexcept { return {x, static_cast<std::size_t>(experts)}; }
 
  private:
   template <class T>
@@ -96,7 +97,7 @@ ScoreMap zscore_map(const PaddedRow<Arch>& row) noexcept {
   Doubles<Arch> squares(0.0);
   int n = 0;
   for (int i = 0; i < row.padded; i += 16) {
-    const Lane x = Lane::load(row.x.data() + i);
+    const Lane x = Lane::load(row.x + i);
     const auto finite = x > masked;
     n += std::popcount(finite.bits());
     const Doubles<Arch> difference = widen(choose(finite, x, largest)) - origin;
@@ -111,14 +112,24 @@ ScoreMap zscore_map(const PaddedRow<Arch>& row) noexcept {
           static_cast<float>(std::min(inverse_sd, limit))};
 }
 
-/// Loads the finite logits of any row, the others as masked ones: what a score reads. At least one
-/// is finite.
-inline void load_finite(std::span<const float> logits, PaddedRow<ScalarArch>& row) noexcept {
-  LaneArray finite;
-  std::transform(logits.begin(), logits.end(), finite.begin(), [](float x) {
-    return std::isfinite(x) ? x : -std::numeric_limits<float>::infinity();
-  });
-  row.load(finite.data(), static_cast<int>(logits.size()));
-}
+/// Any row with its finite logits, the others as masked ones: what a score reads. At least one is
+/// finite.
+class FiniteRow {
+ public:
+  explicit FiniteRow(std::span<const float> logits) noexcept {
+    LaneArray finite;
+    std::transform(logits.begin(), logits.end(), finite.begin(), [](float x) {
+      return std::isfinite(x) ? x : -std::numeric_limits<float>::infinity();
+    });
+    row_.x = x_.data();
+    row_.load(finite.data(), static_cast<int>(logits.size()));
+  }
+
+  const PaddedRow<ScalarArch>& operator*() const noexcept { return row_; }
+
+ private:
+  LaneArray x_;
+  PaddedRow<ScalarArch> row_;
+};
 
 }  // namespace fdroute::inline v0::detail

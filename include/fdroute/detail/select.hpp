@@ -18,12 +18,11 @@ using ExpertSet = std::array<std::uint64_t, max_experts / 64>;
 /// The experts with values >= threshold, and their number. `x` is -inf after its end, up to a
 /// multiple of 64; a threshold of -inf is not allowed.
 template <class Arch>
-FDROUTE_INLINE int at_least(const LaneArray& x, int experts, float threshold,
-                            ExpertSet& set) noexcept {
+FDROUTE_INLINE int at_least(const float* x, int experts, float threshold, ExpertSet& set) noexcept {
   const Floats<Arch> t(threshold);
   int count = 0;
   for (int i = 0; i < experts; i += 64) {
-    const float* word = x.data() + i;
+    const float* word = x + i;
     std::uint64_t bits = 0;
     unrolled<4>([&](std::size_t part) {
       const auto passes = Floats<Arch>::load(word + 16 * part) >= t;
@@ -37,7 +36,7 @@ FDROUTE_INLINE int at_least(const LaneArray& x, int experts, float threshold,
 
 /// The step-up count of a row of scores, as step_up_count(), and the experts that it selects.
 template <class Arch>
-FDROUTE_INLINE int step_up(const LaneArray& scores, int experts, const float* critical,
+FDROUTE_INLINE int step_up(const float* scores, int experts, const float* critical,
                            ExpertSet& set) noexcept {
   int k = experts;
   while (true) {
@@ -52,8 +51,8 @@ FDROUTE_INLINE int step_up(const LaneArray& scores, int experts, const float* cr
 template <class Arch>
 FDROUTE_INLINE float reached_by(const PaddedRow<Arch>& row, int k) noexcept {
   using Lane = Floats<Arch>;
-  Lane lanes = Lane::load(row.x.data());
-  for (int i = 16; i < row.padded; i += 16) lanes = larger(lanes, Lane::load(row.x.data() + i));
+  Lane lanes = Lane::load(row.x);
+  for (int i = 16; i < row.padded; i += 16) lanes = larger(lanes, Lane::load(row.x + i));
   alignas(64) float lane[16];
   lanes.store(lane);
   // reached_j = the number of lanes >= lane j; the answer is the largest lane with reached_j >= k.
@@ -83,30 +82,29 @@ FDROUTE_INLINE void list(const ExpertSet& set, const PaddedRow<Arch>& row,
   for (int i = 0; i < row.padded; i += 16) {
     const auto bits =
         static_cast<std::uint32_t>(set[static_cast<std::size_t>(i) / 64] >> (i % 64)) & 0xFFFFU;
-    compress(bits, i, row.x.data() + i, out.ids.data() + out.count, out.logits.data() + out.count,
-             Arch{});
+    compress(bits, i, row.x + i, out.ids.data() + out.count, out.logits.data() + out.count, Arch{});
     out.count += std::popcount(bits);
   }
 }
 
-/// Calls take(rank, id) for every candidate that ranks below `n` among them: larger logits first,
-/// equal ones in the order of their ids. A rank is counted, not sorted for: of the other
-/// candidates, those that are larger, or as large and earlier.
-template <class Arch, class Take>
-FDROUTE_INLINE void rank(Candidates& candidates, int n, const Take& take) noexcept {
+/// Writes the candidates' ids in order of rank: larger logits first, equal ones in the order of
+/// their ids. A rank is not sorted for but counted: it is the number of candidates that are larger,
+/// or as large and earlier.
+template <class Arch>
+FDROUTE_INLINE void rank(Candidates& candidates, std::int32_t* ranked) noexcept {
   using Lane = Floats<Arch>;
   const int count = candidates.count;
+  const float* logits = candidates.logits.data();
   Lane(-std::numeric_limits<float>::infinity()).store_anywhere(candidates.logits.data() + count);
   for (int i = 0; i < count; ++i) {
-    const Lane logit(candidates.logits[static_cast<std::size_t>(i)]);
+    const Lane logit(logits[i]);
     int rank = 0;
     for (int g = 0; g < count; g += 16) {
-      const Lane others = Lane::load(candidates.logits.data() + g);
+      const Lane others = Lane::load(logits + g);
       const std::uint32_t earlier = i - g >= 16 ? 0xFFFFU : i > g ? (1U << (i - g)) - 1U : 0U;
-      const std::uint32_t before = (others > logit).bits() | ((others >= logit).bits() & earlier);
-      rank += std::popcount(before);
+      rank += std::popcount((others > logit).bits() | ((others >= logit).bits() & earlier));
     }
-    if (rank < n) take(rank, candidates.ids[static_cast<std::size_t>(i)]);
+    ranked[rank] = candidates.ids[static_cast<std::size_t>(i)];
   }
 }
 

@@ -19,11 +19,11 @@ struct LogSoftmax {
   static constexpr std::string_view name = "log_softmax";
 
   ScoreMap operator()(std::span<const float> logits) const noexcept {
-    detail::PaddedRow<ScalarArch> row;
-    detail::load_finite(logits, row);
+    const detail::FiniteRow finite(logits);
     detail::LaneArray exps;
-    const double sum = detail::exp_sum<ScalarArch>(row.x.data(), row.padded, row.largest, exps.data());
-    return detail::log_softmax_map(row.largest, sum);
+    const double sum =
+        detail::exp_sum<ScalarArch>((*finite).x, (*finite).padded, (*finite).largest, exps.data());
+    return detail::log_softmax_map((*finite).largest, sum);
   }
 };
 

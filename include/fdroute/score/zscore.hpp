@@ -19,9 +19,8 @@ struct ZScore {
   static constexpr std::string_view name = "zscore";
 
   ScoreMap operator()(std::span<const float> logits) const noexcept {
-    detail::PaddedRow<ScalarArch> row;
-    detail::load_finite(logits, row);
-    return detail::zscore_map(row);
+    const detail::FiniteRow finite(logits);
+    return detail::zscore_map(*finite);
   }
 };
 
