@@ -38,11 +38,13 @@ FDROUTE_INLINE int at_least(const float* x, int experts, float threshold, Expert
 template <class Arch>
 FDROUTE_INLINE int step_up(const float* scores, int experts, const float* critical,
                            ExpertSet& set) noexcept {
+  // Two steps a turn: their number is unpredictable, that of the turns less so.
   int k = experts;
   while (true) {
-    const int passing = at_least<Arch>(scores, experts, critical[k - 1], set);
-    if (passing == k || passing == 0) return passing;
-    k = passing;
+    const int once = at_least<Arch>(scores, experts, critical[k - 1], set);
+    if (once == 0) return 0;
+    k = at_least<Arch>(scores, experts, critical[once - 1], set);
+    if (k == once || k == 0) return k;
   }
 }
 
