@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include "fdroute/detail/text.hpp"
 #include "fdroute/null/normal.hpp"
 #include "fdroute/null/tabulated.hpp"
+#include "fdroute/presets.hpp"
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/logit.hpp"
 #include "fdroute/score/zscore.hpp"
@@ -29,8 +31,12 @@ namespace detail {
 class PolicyParser {
  public:
   PolicyParser(std::string_view text, int experts, const TabulatedNull* table,
-               SoftmaxWeights weights)
-      : arguments_(text), experts_(experts), table_(table), weights_(weights) {}
+               SoftmaxWeights weights, std::span<const float> selection_bias)
+      : arguments_(text),
+        experts_(experts),
+        table_(table),
+        weights_(weights),
+        selection_bias_(selection_bias) {}
 
   AnyRouter parse() {
     const std::string_view name = arguments_.name();
@@ -39,13 +45,59 @@ class PolicyParser {
     if (name == "relative") return without_null(RelativeThreshold{number("t", 0.1)});
     if (name == "threshold") return without_null(AbsoluteThreshold{number("t", 0.05)});
     if (name == "bh") return with_null(BenjaminiHochberg{number("alpha", 0.05)});
+    if (name == "olmoe") return preset(presets::olmoe({experts_, top_k(8), norm(false)}));
+    if (name == "mixtral") return preset(presets::mixtral({experts_, top_k(2)}));
+    if (name == "qwen3-moe") return preset(presets::qwen3_moe({experts_, top_k(8), norm(true)}));
+    if (name == "gpt-oss") return preset(presets::gpt_oss({experts_, top_k(4)}));
+    if (name == "llama4") return preset(presets::llama4({experts_, top_k(1)}));
+    if (name == "deepseek-v2") return deepseek_v2();
+    if (name == "deepseek-v3") return deepseek_v3(8, 4);
+    if (name == "glm4-moe") return deepseek_v3(1, 1);
     arguments_.fail(0, "unknown policy '" + std::string(name) +
-                           "'; accepted are topk, top_p, relative, threshold, bh");
+                           "'; accepted are topk, top_p, relative, threshold, bh, olmoe, mixtral, "
+                           "qwen3-moe, gpt-oss, llama4, deepseek-v2, deepseek-v3, glm4-moe");
   }
 
  private:
   using AnyScore = std::variant<Logit, LogSoftmax, ZScore>;
   using AnyNull = std::variant<TabulatedNull, NormalNull>;
+
+  // The presets take their settings under the names of the models' config.json.
+  template <class AnyPolicy>
+  AnyRouter preset(AnyPolicy router) const {
+    arguments_.finish();
+    return finish(std::move(router));
+  }
+
+  AnyRouter deepseek_v2() {
+    const int k = top_k(6);
+    const int n_group = number("n_group", 8);
+    const int topk_group = number("topk_group", 3);
+    return preset(presets::deepseek_v2(
+        {experts_, k, n_group, topk_group, number("routed_scaling_factor", 16.0F)}));
+  }
+
+  AnyRouter deepseek_v3(int default_groups, int default_kept) {
+    if (selection_bias_.empty()) {
+      throw std::invalid_argument("policy '" + std::string(arguments_.text()) +
+                                  "' ranks by a selection bias: give one value per expert");
+    }
+    const int k = top_k(8);
+    const int n_group = number("n_group", default_groups);
+    const int topk_group = number("topk_group", default_kept);
+    const bool renormalize = norm(true);
+    return preset(presets::deepseek_v3(
+        {experts_, k, n_group, topk_group, renormalize, number("routed_scaling_factor", 2.5F)},
+        selection_bias_));
+  }
+
+  int top_k(int otherwise) { return number("num_experts_per_tok", otherwise); }
+
+  bool norm(bool otherwise) { return flag("norm_topk_prob", otherwise); }
+
+  bool flag(std::string_view key, bool otherwise) {
+    return choice(key, {"false", "true"}, otherwise ? "true" : "false") == "true";
+  }
 
   template <NullFreeRule R>
   AnyRouter without_null(R rule) {
@@ -83,9 +135,7 @@ class PolicyParser {
 
   SoftmaxWeights read_weights() {
     const double temperature = number("temperature", weights_.temperature);
-    const bool renormalize =
-        choice("renormalize", {"false", "true"}, weights_.renormalize ? "true" : "false") == "true";
-    return {temperature, renormalize};
+    return {temperature, flag("renormalize", weights_.renormalize)};
   }
 
   AnyScore read_score(std::string_view otherwise) {
@@ -126,13 +176,14 @@ class PolicyParser {
   int experts_;
   const TabulatedNull* table_;
   SoftmaxWeights weights_;
+  std::span<const float> selection_bias_;
   std::string canonical_;
 };
 
 inline AnyRouter parse_router(std::string_view policy, int experts, const TabulatedNull* table,
-                              SoftmaxWeights weights) {
+                              SoftmaxWeights weights, std::span<const float> selection_bias = {}) {
   try {
-    return PolicyParser(policy, experts, table, weights).parse();
+    return PolicyParser(policy, experts, table, weights, selection_bias).parse();
   } catch (const NullMismatch&) {
     throw;
   } catch (const std::invalid_argument& error) {
@@ -154,6 +205,19 @@ inline AnyRouter parse_router(std::string_view policy, int experts, const Tabula
 ///                mean=0  sd=1   (with null=normal)
 ///     all        min_k=1  max_k=experts  temperature  renormalize=true|false
 ///
+/// and the routers of published models (fdroute/presets.hpp), which take none of the settings of
+/// `all`, but those of their config.json; the numbers are the checkpoint's that presets.hpp names:
+///
+///     olmoe        num_experts_per_tok=8  norm_topk_prob=false
+///     mixtral      num_experts_per_tok=2
+///     qwen3-moe    num_experts_per_tok=8  norm_topk_prob=true
+///     gpt-oss      num_experts_per_tok=4
+///     llama4       num_experts_per_tok=1
+///     deepseek-v2  num_experts_per_tok=6  n_group=8  topk_group=3  routed_scaling_factor=16
+///     deepseek-v3  num_experts_per_tok=8  n_group=8  topk_group=4  norm_topk_prob=true
+///                  routed_scaling_factor=2.5  (needs a selection bias)
+///     glm4-moe     as deepseek-v3, with n_group=1  topk_group=1
+///
 /// What the string leaves out takes the value shown; temperature and renormalize take those of
 /// `weights`, a model's own convention. A score left out is the one that the null was fitted on, or
 /// zscore with null=normal. Without a table, a policy that needs one must say null=normal.
@@ -169,6 +233,12 @@ inline AnyRouter parse_router(std::string_view policy, int experts, SoftmaxWeigh
 inline AnyRouter parse_router(std::string_view policy, int experts, const TabulatedNull& null,
                               SoftmaxWeights weights = {}) {
   return detail::parse_router(policy, experts, &null, weights);
+}
+
+/// The same for the presets that rank by a selection bias of every expert, shape (experts).
+inline AnyRouter parse_router(std::string_view policy, int experts,
+                              std::span<const float> selection_bias) {
+  return detail::parse_router(policy, experts, nullptr, SoftmaxWeights{}, selection_bias);
 }
 
 }  // namespace fdroute::inline v0

@@ -3,9 +3,10 @@
     python3 capture_routers.py --out DIR [--models olmoe,mixtral,...]
 
 Each block is built with hidden size = number of experts and the identity as its router's weight, so that the hidden
-states that go in *are* the router logits, bit for bit (`F.linear(x, I)` adds exact zeros; a bias within the router,
-gpt-oss's, is subtracted from what goes in and is part of the logits). The experts' forward is replaced by a recorder: what it is called with are the expert ids and exactly the weights by which the block multiplies.
-Llama 4 multiplies the experts' inputs instead; there the router's dense scores are recorded.
+states that go in *are* the router logits, bit for bit: `F.linear(x, I)` adds exact zeros. (A bias within the router,
+gpt-oss's, is subtracted from what goes in; the logits recorded are those after it.) The experts' forward is replaced by
+a recorder: what it is called with are the expert ids and exactly the weights by which the block multiplies. Llama 4
+multiplies the experts' inputs instead; there the router's dense scores are recorded.
 
 One text file per model, DIR/<model>.txt. A line is a word and what belongs to it; floats are C hexadecimal literals:
 
@@ -18,7 +19,8 @@ One text file per model, DIR/<model>.txt. A line is a word and what belongs to i
     weights w_1 .. w_k
     loss v                              load_balancing_loss_func over the case's rows that are not tied
 
-Logits are multiples of 2^-10 and random, so untied rows have no equal keys but by accident; an accident is an error.
+Logits are multiples of 2^-10. Tied rows are copies of untied ones in which the weakest selected expert has an equal
+that was not selected; without groups and biases also rows of multiples of 1/2, and a constant row.
 A model that fails is reported in one line, the others are still written, and the exit status is 1.
 """
 
@@ -149,16 +151,22 @@ def grid(values: torch.Tensor) -> torch.Tensor:
 
 
 def rows_without_ties(block: Block, generator: torch.Generator) -> torch.Tensor:
-    shape = (ROWS, block.experts)
-    normal = lambda: torch.randn(shape, generator=generator)
-    strong = normal()
-    strong[torch.arange(ROWS), torch.randint(block.experts, (ROWS,), generator=generator)] += 9
-    logits = grid(torch.cat([normal(), 3 * normal() - 2, strong]))
-    keys = block.keys(logits).sort(-1, descending=True).values
-    # Only a tie at the cut leaves anything open; two equal values elsewhere do no harm.
-    if not block.has_bias and (keys[:, block.top_k - 1] == keys[:, block.top_k]).any():
-        raise ArithmeticError("an untied row is tied: take another seed")
-    return logits
+    """ROWS rows of each of three kinds: moderate, spread and low, one strong expert."""
+    kinds = []
+    for kind in range(3):
+        logits = torch.randn((4 * ROWS, block.experts), generator=generator)
+        if kind == 1:
+            logits = 3 * logits - 2
+        if kind == 2:
+            logits[torch.arange(4 * ROWS), torch.randint(block.experts, (4 * ROWS,), generator=generator)] += 9
+        logits = grid(logits)
+        # Only a tie at the cut leaves anything open; two equal values elsewhere do no harm.
+        keys = block.keys(logits).sort(-1, descending=True).values
+        logits = logits[keys[:, block.top_k - 1] > keys[:, block.top_k]]
+        if len(logits) < ROWS:
+            raise ArithmeticError(f"only {len(logits)} untied rows: take another seed")
+        kinds.append(logits[:ROWS])
+    return torch.cat(kinds)
 
 
 def rows_with_ties(block: Block, logits: torch.Tensor) -> torch.Tensor:
@@ -177,6 +185,7 @@ def rows_with_ties(block: Block, logits: torch.Tensor) -> torch.Tensor:
 
 
 def paired_bias(experts: int, offset: float, generator: torch.Generator) -> torch.Tensor:
+    """Equal for e and e ^ 1. An offset of -3 makes all keys negative: a group mask of 0 would then rank first."""
     return grid(0.2 * torch.randn(experts // 2, generator=generator)).repeat_interleave(2) + offset
 
 
@@ -203,9 +212,7 @@ def capture(package, block_names, config_name, cases, seed) -> str:
         if bias is None and numbers.get("n_group") in (None, 1):
             tied.append(torch.randn((ROWS, experts), generator=generator).mul(2).round().div(2))
             tied.append(torch.full((1, experts), -1.25))
-        # Below an all-negative bias a mask of 0 ranks above every expert that may be selected: all such rows are ties.
-        open_choice = bias_offset is not None and bias_offset < 0
-        for logits, is_tied in [(untied, open_choice), *[(t, True) for t in tied]]:
+        for logits, is_tied in [(untied, False), *[(t, True) for t in tied]]:
             ids, weights = block(logits)
             for row, e, w in zip(logits, ids, weights):
                 out += [f"row tied={int(is_tied)}", "logits " + floats(row),
