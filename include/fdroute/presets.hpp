@@ -123,20 +123,20 @@ namespace detail {
 
 template <class Config>
 void check_groups(const Config& config) {
-  const int reachable = config.n_group < 1
-                            ? config.n_routed_experts
-                            : config.n_routed_experts / config.n_group * config.topk_group;
+  if (config.n_group < 1) return;  // GroupLimited has its own words for that
+  const int reachable = config.n_routed_experts / config.n_group * config.topk_group;
   if (config.num_experts_per_tok > reachable) {
     throw std::invalid_argument(
         "num_experts_per_tok " + std::to_string(config.num_experts_per_tok) + " exceeds the " +
-        std::to_string(reachable) + " experts of " + std::to_string(config.topk_group) + " groups");
+        std::to_string(reachable) + " experts of topk_group " + std::to_string(config.topk_group));
   }
 }
 
 }  // namespace detail
 
 /// Softmax over all experts; the topk_group groups of largest maximum are kept, the others masked;
-/// top-k; times routed_scaling_factor, never divided by the sum.
+/// top-k; times routed_scaling_factor. transformers 5.17 does not read this model's
+/// norm_topk_prob: weights are never divided by their sum.
 inline auto deepseek_v2(const DeepseekV2Config& config) {
   detail::check_groups(config);
   const GroupLimited<ByLogit> ranking{
@@ -153,6 +153,10 @@ inline auto deepseek_v2(const DeepseekV2Config& config) {
 inline auto deepseek_v3(const DeepseekV3Config& config,
                         std::span<const float> e_score_correction_bias) {
   detail::check_groups(config);
+  if (e_score_correction_bias.empty()) {
+    throw std::invalid_argument("deepseek_v3: e_score_correction_bias has 0 values for " +
+                                std::to_string(config.n_routed_experts) + " experts");
+  }
   const GroupLimited<BySigmoid> ranking{
       .ranking = {.bias = {e_score_correction_bias.begin(), e_score_correction_bias.end()}},
       .groups = config.n_group,
