@@ -322,7 +322,7 @@ TEST_CASE("nulls files of both forms load, and unfit ones are refused") {
   CHECK(olmoe::load_nulls(path, 2)[0].fitted_on() == "logit");
 
   write({{"score", "zscore"}}, 1, "score", "log_sf", score, log_sf);
-  CHECK(message() == path.string() + ": holds tables layer.*.score for 1 layers, the model has 2");
+  CHECK(message() == path.string() + ": holds tables for 1 layers, the model has 2");
   write({}, 2, "score", "log_sf", score, log_sf);
   CHECK(message() ==
         path.string() + ": metadata does not say which 'score' the tables were fitted on");
