@@ -95,15 +95,15 @@ typedef enum fdroute_padding {
 /* Bits of a token's status. */
 enum { FDROUTE_HAS_NAN = 1, FDROUTE_NO_FINITE_LOGIT = 2 };
 
-/* Routes `tokens` rows of logits, `stride` elements of `dtype` apart, into rows of `capacity`
- * places: experts and weights, shape (tokens, capacity); counts, shape (tokens), the number of
- * places that a token uses. `token_status`, shape (tokens), may be a null pointer. Allocates
- * nothing; a token's routing depends on its own logits alone, so threads may share a batch. */
+/* Routes `tokens` rows of logits, `stride` elements of `dtype`, a fdroute_dtype, apart, into rows
+ * of `capacity` places, filled up by `padding`, a fdroute_padding: experts and weights, shape
+ * (tokens, capacity); counts, shape (tokens), the number of places that a token uses.
+ * `token_status`, shape (tokens), may be a null pointer. Allocates nothing; a token's routing
+ * depends on its own logits alone, so threads may share a batch. */
 FDROUTE_C_API fdroute_status fdroute_route(const fdroute_router* router, const void* logits,
-                                           fdroute_dtype dtype, int64_t tokens, int64_t stride,
-                                           int32_t capacity, fdroute_padding padding,
-                                           int32_t* experts, float* weights, int32_t* counts,
-                                           uint8_t* token_status);
+                                           int32_t dtype, int64_t tokens, int64_t stride,
+                                           int32_t capacity, int32_t padding, int32_t* experts,
+                                           float* weights, int32_t* counts, uint8_t* token_status);
 
 #ifdef __cplusplus
 }

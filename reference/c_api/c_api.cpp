@@ -117,10 +117,10 @@ const char* fdroute_router_policy(const fdroute_router* router) {
   return router->router.policy().c_str();
 }
 
-fdroute_status fdroute_route(const fdroute_router* router, const void* logits, fdroute_dtype dtype,
-                             int64_t tokens, int64_t stride, int32_t capacity,
-                             fdroute_padding padding, int32_t* experts, float* weights,
-                             int32_t* counts, uint8_t* token_status) {
+fdroute_status fdroute_route(const fdroute_router* router, const void* logits, int32_t dtype,
+                             int64_t tokens, int64_t stride, int32_t capacity, int32_t padding,
+                             int32_t* experts, float* weights, int32_t* counts,
+                             uint8_t* token_status) {
   return guarded([&] {
     const fd::AnyRouter& route_by = given(router, "router")->router;
     if (tokens < 0)
@@ -141,7 +141,7 @@ fdroute_status fdroute_route(const fdroute_router* router, const void* logits, f
                                   std::to_string(capacity));
     }
     if (padding != FDROUTE_MINUS_ONE && padding != FDROUTE_REPEAT_VALID)
-      throw std::invalid_argument("padding is no fdroute_padding");
+      throw std::invalid_argument("padding is no fdroute_padding: " + std::to_string(padding));
     const fd::RoutingView<std::int32_t> out{
         experts, weights, counts, capacity,
         padding == FDROUTE_REPEAT_VALID ? fd::Padding::repeat_valid : fd::Padding::minus_one,
@@ -155,6 +155,6 @@ fdroute_status fdroute_route(const fdroute_router* router, const void* logits, f
       case FDROUTE_BF16:
         return route<Logit<olmoe::BFloat16>>(route_by, logits, tokens, stride, out);
     }
-    throw std::invalid_argument("dtype is no fdroute_dtype");
+    throw std::invalid_argument("dtype is no fdroute_dtype: " + std::to_string(dtype));
   });
 }
