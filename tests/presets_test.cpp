@@ -256,7 +256,13 @@ TEST_CASE("a preset's string makes the same router") {
   CHECK(alike("glm4-moe:norm_topk_prob=false,routed_scaling_factor=1",
               presets::glm4_moe({16, 8, 1, 1, false, 1.0F}, bias)));
   CHECK(test::rejection_of([] { fd::parse_router("glm4-moe", 16); }) ==
-        "policy 'glm4-moe' ranks by a selection bias: give one value per expert");
+        "policy 'glm4-moe' needs a selection bias: give one value per expert, or "
+        "selection_bias=none");
+  const std::vector<float> zeros(16);
+  CHECK(alike("glm4-moe:selection_bias=none", presets::glm4_moe({.n_routed_experts = 16}, zeros)));
+  CHECK(fd::parse_router("glm4-moe:selection_bias=none", 16).policy() ==
+        "glm4-moe:num_experts_per_tok=8,n_group=1,topk_group=1,norm_topk_prob=true,"
+        "routed_scaling_factor=2.5,selection_bias=none");
   CHECK(test::rejection_of([&] { fd::parse_router("llama4:k=1", 16, bias); }) ==
         "policy 'llama4:k=1', position 8: unknown key 'k'; llama4 accepts num_experts_per_tok");
   CHECK(test::rejection_of([&] { fd::parse_router("deepseek-v2:n_group=4,topk_group=1", 16); }) ==

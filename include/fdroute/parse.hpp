@@ -1,12 +1,14 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "fdroute/any_router.hpp"
 #include "fdroute/detail/policy_arguments.hpp"
@@ -78,17 +80,20 @@ class PolicyParser {
   }
 
   AnyRouter deepseek_v3(int default_groups, int default_kept) {
-    if (selection_bias_.empty()) {
-      throw std::invalid_argument("policy '" + std::string(arguments_.text()) +
-                                  "' ranks by a selection bias: give one value per expert");
-    }
     const int k = top_k(8);
     const int n_group = number("n_group", default_groups);
     const int topk_group = number("topk_group", default_kept);
     const bool renormalize = norm(true);
-    return preset(presets::deepseek_v3(
-        {experts_, k, n_group, topk_group, renormalize, number("routed_scaling_factor", 2.5F)},
-        selection_bias_));
+    const float scale = number("routed_scaling_factor", 2.5F);
+    const bool none = choice("selection_bias", {"given", "none"}, "given") == "none";
+    if (!none && selection_bias_.empty()) {
+      throw std::invalid_argument(
+          "policy '" + std::string(arguments_.text()) +
+          "' needs a selection bias: give one value per expert, or selection_bias=none");
+    }
+    const std::vector<float> zeros(none ? static_cast<std::size_t>(std::max(experts_, 0)) : 0);
+    return preset(presets::deepseek_v3({experts_, k, n_group, topk_group, renormalize, scale},
+                                       none ? std::span<const float>(zeros) : selection_bias_));
   }
 
   int top_k(int otherwise) { return number("num_experts_per_tok", otherwise); }
@@ -215,7 +220,7 @@ inline AnyRouter parse_router(std::string_view policy, int experts, const Tabula
 ///     llama4       num_experts_per_tok=1
 ///     deepseek-v2  num_experts_per_tok=6  n_group=8  topk_group=3  routed_scaling_factor=16
 ///     deepseek-v3  num_experts_per_tok=8  n_group=8  topk_group=4  norm_topk_prob=true
-///                  routed_scaling_factor=2.5  (needs a selection bias)
+///                  routed_scaling_factor=2.5  selection_bias=given|none
 ///     glm4-moe     as deepseek-v3, with n_group=1  topk_group=1
 ///
 /// What the string leaves out takes the value shown; temperature and renormalize take those of

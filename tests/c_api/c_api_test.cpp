@@ -208,7 +208,8 @@ TEST_CASE("what is refused comes back as a status and the reason") {
   check(Router("topk", 0), FDROUTE_INVALID_ARGUMENT,
         "policy 'topk': Router: the number of experts must lie in [1, 1024], got 0");
   check(Router("deepseek-v3"), FDROUTE_INVALID_ARGUMENT,
-        "policy 'deepseek-v3' ranks by a selection bias: give one value per expert");
+        "policy 'deepseek-v3' needs a selection bias: give one value per expert, or "
+        "selection_bias=none");
   const std::array<float, 16> bias{};
   check(Router("topk", -1, nullptr, bias.data()), FDROUTE_INVALID_ARGUMENT,
         "policy 'topk': Router: the number of experts must lie in [1, 1024], got -1");
