@@ -15,7 +15,6 @@
 #include "support.hpp"
 
 namespace fd = fdroute;
-using test::index;
 
 namespace {
 // Counts down to the allocation that fails; negative: none does. The shared library allocates by

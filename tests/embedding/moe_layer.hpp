@@ -11,8 +11,8 @@ namespace engine {
 
 /// An expert is out = down * relu(up * x).
 struct MoeWeights {
-  int hidden;
-  int width;
+  std::ptrdiff_t hidden;
+  std::ptrdiff_t width;
   int experts;
   const float* router;  // (experts, hidden)
   const float* up;      // (experts, width, hidden)
