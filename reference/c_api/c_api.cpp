@@ -1,5 +1,5 @@
-// The C interface but for its nulls file: this translation unit needs no library but the standard
-// one, so that an engine may compile it, as C++20, into itself.
+// The C interface but for its nulls file: this translation unit needs fdroute's headers and nothing
+// to link, so that an engine may compile it, as C++20, into itself.
 
 #include "c_api.hpp"
 
