@@ -148,7 +148,9 @@ TEST_CASE("a written-out policy reads back as itself") {
 }
 
 TEST_CASE("a malformed policy: where, and what is accepted there") {
-  const std::string policies = "; accepted are topk, top_p, relative, threshold, bh";
+  const std::string policies =
+      "; accepted are topk, top_p, relative, threshold, bh, olmoe, mixtral, qwen3-moe, gpt-oss, "
+      "llama4, deepseek-v2, deepseek-v3, glm4-moe";
   CHECK(rejection("") == "policy '', position 1: unknown policy ''" + policies);
   CHECK(rejection("top-k") == "policy 'top-k', position 1: unknown policy 'top-k'" + policies);
   CHECK(rejection("BH") == "policy 'BH', position 1: unknown policy 'BH'" + policies);
