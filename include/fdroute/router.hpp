@@ -181,7 +181,7 @@ class Router {
     if constexpr (requires { ranking_.validate(experts_); }) ranking_.validate(experts_);
     if constexpr (requires { weights_.validate(experts_); }) weights_.validate(experts_);
     bounds_.validate(experts_);
-    if constexpr (StepUpRule<R>) {
+    if constexpr (CriticalValueRule<R>) {
       // p = 1 would be rejected, and with it masked experts and NaN.
       if (const double largest = rule_.critical_value(experts_, experts_); !(largest < 1.0)) {
         throw std::invalid_argument("Router: critical values must lie below 1, got " +
