@@ -169,11 +169,7 @@ class Router {
   static constexpr std::size_t at(int i) noexcept { return static_cast<std::size_t>(i); }
 
   void validate() const {
-    if (experts_ < 1 || experts_ > max_experts) {
-      throw std::invalid_argument("Router: the number of experts must lie in [1, " +
-                                  std::to_string(max_experts) + "], got " +
-                                  std::to_string(experts_));
-    }
+    detail::validate_experts(experts_);
     // A policy has a validate() only if it has something to check.
     if constexpr (requires { rule_.validate(experts_); }) rule_.validate(experts_);
     if constexpr (requires { null_.validate(); }) null_.validate();
