@@ -160,6 +160,11 @@ TEST_CASE("critical statistics are exact") {
     if (name == "bj") check(fd::BerkJones{search});
   }
   CHECK(compared == 97);
+  // What docs/rules.md says.
+  const auto at_64 = [](const auto& rule) { return fd::critical_statistic(rule, 64, 0.05); };
+  CHECK(std::abs(at_64(fd::HigherCriticism{}) - 4.718) < 0.0005);
+  CHECK(std::abs(at_64(fd::HigherCriticism{0.5, Deviation::of_rank}) - 2.205) < 0.0005);
+  CHECK(std::abs(at_64(fd::BerkJones{}) - 3.755) < 0.0005);
 }
 
 TEST_CASE("the smallest of m uniform p-values: the critical statistic in closed form") {

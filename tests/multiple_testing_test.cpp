@@ -266,6 +266,11 @@ TEST_CASE("every rule is its definition") {
       CHECK(fd::Hochberg{alpha}(p) == oracle::hochberg(p, alpha));
       CHECK(fd::Hommel{alpha}(p) == oracle::hommel(p, alpha));
       CHECK(fd::BenjaminiYekutieli{alpha}(p) == oracle::benjamini_yekutieli(p, alpha));
+      // Each rejects what the one before it does.
+      CHECK(fd::Bonferroni{alpha}(p) <= fd::Holm{alpha}(p));
+      CHECK(fd::Holm{alpha}(p) <= fd::Hochberg{alpha}(p));
+      CHECK(fd::Hochberg{alpha}(p) <= fd::Hommel{alpha}(p));
+      CHECK(fd::Hommel{alpha}(p) <= fd::BenjaminiHochberg{alpha}(p));
       CHECK(fd::TwoStageBKY{alpha}(p) == oracle::two_stage(p, alpha));
       CHECK(fd::LocalFdr{alpha}(p) == oracle::local_fdr(p, alpha));
       for (const double share : {0.1, 0.5, 0.9}) {
