@@ -49,7 +49,8 @@ TEST_CASE("ConformalNull is the definition and never increases") {
     for (int i = 0; i < n; ++i) sample.push_back(std::round(4.0 * random.normal()) / 4.0);
     const fd::ConformalNull null(sample, fitted_on("logit"));
     double before = 1.0;
-    for (double score = -4.0; score <= 4.0; score += 0.125) {
+    for (int step = -32; step <= 32; ++step) {
+      const double score = step / 8.0;
       const auto reached =
           std::count_if(sample.begin(), sample.end(), [&](double c) { return c >= score; });
       const double p = null(score);

@@ -147,10 +147,13 @@ TEST_CASE("critical statistics are exact") {
       std::getline(stream, field, ',');
       number = std::strtod(field.c_str(), nullptr);
     }
-    const auto [n, search, value, probability] = numbers;
+    const auto n = static_cast<int>(numbers[0]);
+    const double search = numbers[1];
+    const double value = numbers[2];
+    const double probability = numbers[3];
     const auto check = [&](const auto& rule) {
       if (probability == 0.0) return;  // the statistic cannot become as large
-      const double critical = fd::critical_statistic(rule, static_cast<int>(n), probability);
+      const double critical = fd::critical_statistic(rule, n, probability);
       // The probability has an absolute error of 1e-13.
       CHECK(critical == doctest::Approx(value).epsilon(1e-9 + 1e-12 / probability));
       ++compared;

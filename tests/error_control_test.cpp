@@ -83,9 +83,9 @@ Sample sample(int effects, double correlation, test::Random& random) {
 }
 
 struct Errors {
-  Mean false_share;    // false discovery rate
-  Mean any_false;      // family-wise error rate
-  Mean last_is_false;  // of the last rejection
+  Mean false_share;         // false discovery rate
+  Mean any_false;           // family-wise error rate
+  Mean last_is_false;       // of the last rejection
   double detections = 0.0;  // share of samples with a rejection
   double rejections = 0.0;  // mean number
 };

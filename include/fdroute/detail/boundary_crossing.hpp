@@ -18,7 +18,7 @@ namespace fdroute::inline v0::detail {
 /// convolution, and no term is negative.
 ///
 /// E. Khmaladze and E. Shinjikashvili, Calculation of noncrossing probabilities for Poisson
-/// processes and its corollaries, Adv. Appl. Probab. 33 (2001), section 2
+/// processes and its corollaries, Adv. Appl. Probab. 33 (2001)
 inline double boundary_crossing_probability(int n, std::span<const double> bounds) {
   std::vector<double> stays(bounds.size(), 0.0);
   std::vector<double> next(bounds.size());

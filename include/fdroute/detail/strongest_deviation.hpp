@@ -1,10 +1,26 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <span>
+#include <stdexcept>
+#include <string>
+
+#include "fdroute/detail/text.hpp"
 
 namespace fdroute::inline v0::detail {
+
+inline void validate_deviation_rule(const char* rule, double search, double critical) {
+  if (!(search > 0.0 && search < 1.0)) {
+    throw std::invalid_argument(std::string(rule) + ": search must lie in (0, 1), got " +
+                                to_text(search));
+  }
+  if (!(critical >= 0.0 && std::isfinite(critical))) {
+    throw std::invalid_argument(std::string(rule) + ": critical must be finite and >= 0, got " +
+                                to_text(critical));
+  }
+}
 
 /// The places 1 .. n - 1 that a statistic over sorted p-values searches: 1 <= i <= search n.
 constexpr int searched(double search, int n) noexcept {

@@ -24,9 +24,9 @@ namespace fdroute::inline v0 {
 /// The constructor takes the sample in any order and throws std::invalid_argument when it is empty,
 /// holds NaN, or provenance.score is empty. O(log n) a p-value.
 ///
-/// V. Vovk, A. Gammerman and G. Shafer, Algorithmic learning in a random world (2005), section 2.2,
+/// V. Vovk, A. Gammerman and G. Shafer, Algorithmic learning in a random world (2005),
 /// doi:10.1007/b106715. S. Bates et al., Testing for outliers with conformal p-values, Ann. Stat.
-/// 51 (2023), section 1, doi:10.1214/22-AOS2244
+/// 51 (2023), doi:10.1214/22-AOS2244
 class ConformalNull {
  public:
   ConformalNull(std::vector<double> calibration, NullProvenance provenance)

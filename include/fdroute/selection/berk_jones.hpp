@@ -2,10 +2,8 @@
 
 #include <cmath>
 #include <span>
-#include <stdexcept>
 
 #include "fdroute/detail/strongest_deviation.hpp"
-#include "fdroute/detail/text.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -48,16 +46,7 @@ struct BerkJones {
     return low;
   }
 
-  void validate(int) const {
-    if (!(search > 0.0 && search < 1.0)) {
-      throw std::invalid_argument("BerkJones: search must lie in (0, 1), got " +
-                                  detail::to_text(search));
-    }
-    if (!(critical >= 0.0 && std::isfinite(critical))) {
-      throw std::invalid_argument("BerkJones: critical must be finite and >= 0, got " +
-                                  detail::to_text(critical));
-    }
-  }
+  void validate(int) const { detail::validate_deviation_rule("BerkJones", search, critical); }
 };
 
 }  // namespace fdroute::inline v0

@@ -20,8 +20,8 @@ namespace fdroute::inline v0 {
 /// dependence of the p-values. With the default kappa, e = 1 / (2 sqrt(p)).
 ///
 /// R. Wang and A. Ramdas, False discovery rate control with e-values, J. R. Stat. Soc. B 84 (2022),
-/// section 4, doi:10.1111/rssb.12489. V. Vovk and R. Wang, E-values: calibration, combination and
-/// applications, Ann. Stat. 49 (2021), equation (1), doi:10.1214/20-AOS2020
+/// doi:10.1111/rssb.12489. V. Vovk and R. Wang, E-values: calibration, combination and
+/// applications, Ann. Stat. 49 (2021), doi:10.1214/20-AOS2020
 struct EBH {
   double alpha = 0.05;
   double kappa = 0.5;

@@ -3,10 +3,8 @@
 #include <cmath>
 #include <cstdint>
 #include <span>
-#include <stdexcept>
 
 #include "fdroute/detail/strongest_deviation.hpp"
-#include "fdroute/detail/text.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -23,7 +21,7 @@ namespace fdroute::inline v0 {
 /// finite and at least 0; a Router throws std::invalid_argument otherwise.
 ///
 /// of_p is the statistic HC* of D. Donoho and J. Jin, Higher criticism for detecting sparse
-/// heterogeneous mixtures, Ann. Stat. 32 (2004), section 1.2, doi:10.1214/009053604000000265. (HC+
+/// heterogeneous mixtures, Ann. Stat. 32 (2004), doi:10.1214/009053604000000265. (HC+
 /// there also leaves out p-values below 1/m: a router's strongest experts. It is not offered.)
 /// of_rank, and the cut at the argmax, are those of D. Donoho and J. Jin, Higher criticism
 /// thresholding, PNAS 105 (2008), doi:10.1073/pnas.0807471105
@@ -55,16 +53,7 @@ struct HigherCriticism {
     return 2.0 * (x * x) / (2.0 * x + q + std::sqrt(q * q + 4.0 * q * (x * (1.0 - x))));
   }
 
-  void validate(int) const {
-    if (!(search > 0.0 && search < 1.0)) {
-      throw std::invalid_argument("HigherCriticism: search must lie in (0, 1), got " +
-                                  detail::to_text(search));
-    }
-    if (!(critical >= 0.0 && std::isfinite(critical))) {
-      throw std::invalid_argument("HigherCriticism: critical must be finite and >= 0, got " +
-                                  detail::to_text(critical));
-    }
-  }
+  void validate(int) const { detail::validate_deviation_rule("HigherCriticism", search, critical); }
 };
 
 }  // namespace fdroute::inline v0

@@ -22,7 +22,7 @@ namespace fdroute::inline v0 {
 ///
 /// J. D. Storey, J. E. Taylor and D. Siegmund, Strong control, conservative point estimation and
 /// simultaneous conservative consistency of false discovery rates, J. R. Stat. Soc. B 66 (2004),
-/// section 4 (theorem 3), doi:10.1111/j.1467-9868.2004.00439.x
+/// theorem 3, doi:10.1111/j.1467-9868.2004.00439.x
 struct StoreyBH {
   double alpha = 0.05;
   double lambda = 0.5;

@@ -21,7 +21,7 @@ namespace fdroute::inline v0 {
 /// independence the false discovery rate is at most alpha.
 ///
 /// Y. Benjamini, A. M. Krieger and D. Yekutieli, Adaptive linear step-up procedures that control
-/// the false discovery rate, Biometrika 93 (2006), definition 6, doi:10.1093/biomet/93.3.491
+/// the false discovery rate, Biometrika 93 (2006), doi:10.1093/biomet/93.3.491
 struct TwoStageBKY {
   double alpha = 0.05;
 
