@@ -155,7 +155,8 @@ TEST_CASE("generate runs every policy that a string can name") {
   for (std::string name; names >> name; ++policies) {
     if (name.back() == ',') name.pop_back();
     CAPTURE(name);
-    const Outcome outcome = run_olmoe(generate(nano, {"--max-new-tokens", "2", "--route", name}));
+    const Outcome outcome =
+        run_olmoe(generate(nano, {"--max-new-tokens", "2", "--threads", "1", "--route", name}));
     CHECK(outcome.code == 0);
     CHECK(outcome.err.find(name + ":") != std::string::npos);
     CHECK(outcome.err.find(" experts per token") != std::string::npos);
