@@ -169,11 +169,7 @@ class Router {
   static constexpr std::size_t at(int i) noexcept { return static_cast<std::size_t>(i); }
 
   void validate() const {
-    if (experts_ < 1 || experts_ > max_experts) {
-      throw std::invalid_argument("Router: the number of experts must lie in [1, " +
-                                  std::to_string(max_experts) + "], got " +
-                                  std::to_string(experts_));
-    }
+    detail::validate_experts(experts_);
     // A policy has a validate() only if it has something to check.
     if constexpr (requires { rule_.validate(experts_); }) rule_.validate(experts_);
     if constexpr (requires { null_.validate(); }) null_.validate();
@@ -181,7 +177,7 @@ class Router {
     if constexpr (requires { ranking_.validate(experts_); }) ranking_.validate(experts_);
     if constexpr (requires { weights_.validate(experts_); }) weights_.validate(experts_);
     bounds_.validate(experts_);
-    if constexpr (StepUpRule<R>) {
+    if constexpr (CriticalValueRule<R>) {
       // p = 1 would be rejected, and with it masked experts and NaN.
       if (const double largest = rule_.critical_value(experts_, experts_); !(largest < 1.0)) {
         throw std::invalid_argument("Router: critical values must lie below 1, got " +
