@@ -4,14 +4,8 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <cstdlib>
-#include <fstream>
-#include <functional>
-#include <map>
-#include <numeric>
 #include <set>
 #include <span>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -85,87 +79,6 @@ TEST_CASE("BenjaminiHochberg on sorted p-values is the definition") {
   CHECK(fd::BenjaminiHochberg{0.5}(std::vector<double>(7, 1.0)) == 0);
   CHECK(fd::BenjaminiHochberg{0.5}(std::vector<double>(7, 0.0)) == 7);
   CHECK(fd::BenjaminiHochberg{0.5}({}) == 0);
-}
-
-// ---- R
-// -------------------------------------------------------------------------------------------
-
-namespace {
-
-struct Adjusted {
-  std::vector<double> p;
-  std::vector<double> adjusted;
-};
-
-std::map<std::string, Adjusted> read_golden() {
-  std::ifstream file(FDROUTE_SOURCE_DIR "/tests/golden/p_adjust_bh.csv");
-  std::string line;
-  std::getline(file, line);
-  REQUIRE(line.starts_with("# R version "));
-  std::getline(file, line);
-  REQUIRE(line == "case,p,adjusted");
-  std::map<std::string, Adjusted> cases;
-  while (std::getline(file, line)) {
-    std::istringstream fields(line);
-    std::string name;
-    std::string p;
-    std::string adjusted;
-    REQUIRE(std::getline(fields, name, ','));
-    REQUIRE(std::getline(fields, p, ','));
-    REQUIRE(std::getline(fields, adjusted));
-    cases[name].p.push_back(std::strtod(p.c_str(), nullptr));  // also reads subnormals
-    cases[name].adjusted.push_back(std::strtod(adjusted.c_str(), nullptr));
-  }
-  return cases;
-}
-
-/// Scores 0 .. m-1 have the given p-values, the largest score the smallest.
-struct LookupNull {
-  std::vector<double> sorted_p;
-
-  double operator()(double score) const noexcept {
-    const double last = static_cast<double>(sorted_p.size()) - 1.0;
-    if (!(score >= 0.0)) return 1.0;
-    return sorted_p[static_cast<std::size_t>(last - std::floor(std::min(score, last)))];
-  }
-};
-
-}  // namespace
-
-TEST_CASE("BenjaminiHochberg rejects what R's p.adjust does") {
-  const auto cases = read_golden();
-  REQUIRE(cases.size() == 18);
-  std::set<std::size_t> lengths;
-  std::set<int> counts;
-  for (const auto& entry : cases) {
-    const Adjusted& golden = entry.second;
-    CAPTURE(entry.first);
-    lengths.insert(golden.p.size());
-    const int m = static_cast<int>(golden.p.size());
-    LookupNull null{golden.p};
-    std::sort(null.sorted_p.begin(), null.sorted_p.end());
-    test::Batch batch{m};
-    batch.logits.resize(golden.p.size());
-    std::iota(batch.logits.begin(), batch.logits.end(), 0.0F);
-    for (const double alpha : {0.001, 0.00513, 0.0123, 0.0347, 0.0472, 0.0513, 0.107, 0.213, 0.351,
-                               0.5031, 0.749, 0.987}) {
-      CAPTURE(alpha);
-      int rejected = 0;
-      for (const double adjusted : golden.adjusted) {
-        // Closer to alpha than this, rounding in the adjustment would decide, not the rule.
-        REQUIRE(std::abs(adjusted - alpha) > 1e-12);
-        rejected += static_cast<int>(adjusted <= alpha);
-      }
-      const fd::BenjaminiHochberg rule{alpha};
-      CHECK(rule(null.sorted_p) == rejected);
-      const fd::Router router(m, rule, fd::Logit{}, null, fd::SoftmaxWeights{},
-                              fd::ExpertBounds{0});
-      CHECK(counts_of(router, batch) == std::vector<int>{rejected});
-      counts.insert(rejected);
-    }
-  }
-  CHECK(lengths == std::set<std::size_t>{1, 2, 5, 64});
-  CHECK(counts.size() > 25);
 }
 
 // ---- Rules of one's own

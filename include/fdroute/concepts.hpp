@@ -87,14 +87,24 @@ concept FixedCountRule = Rule<R> && requires(const R& rule, int experts) {
 template <class R>
 concept NullFreeRule = FixedCountRule<R> || LogitRule<R>;
 
-/// A step-up rule: the largest k with p(k) <= critical_value(k, experts), or 0. Critical values
-/// must not decrease in k. Such a rule is evaluated without p-values (see
-/// detail/critical_scores.hpp).
+/// A rule by critical values, which must not decrease in k: it compares p(k) with
+/// `critical_value(k, experts)`, for k in 1..experts, closed.
 template <class R>
-concept StepUpRule = Rule<R> && requires(const R& rule, int k, int experts) {
+concept CriticalValueRule = Rule<R> && requires(const R& rule, int k, int experts) {
   { rule.critical_value(k, experts) }
   noexcept->std::same_as<double>;
 };
+
+/// A step-down rule: the first k with p(k) > critical_value(k, experts) stops; the count is k - 1,
+/// or experts if there is none. It says so with `static constexpr bool step_down = true`.
+template <class R>
+concept StepDownRule = CriticalValueRule<R> && R::step_down;
+
+/// A step-up rule, what a rule with critical values is unless it says otherwise: the largest k with
+/// p(k) <= critical_value(k, experts), or 0. Such a rule is evaluated without p-values (see
+/// detail/critical_scores.hpp).
+template <class R>
+concept StepUpRule = CriticalValueRule<R> && !StepDownRule<R>;
 
 /// A ranking: fills `keys`, shape (experts), with what the token's experts are ranked by, from its
 /// logits, shape (experts). Larger keys rank first, equal keys by `ties`, NaN last; an expert of

@@ -49,7 +49,7 @@ struct NullMismatch : std::invalid_argument {
 ///   also has p-value 1; +inf ranks above all numbers.
 /// * A row without any finite key gets experts 0..min_k-1 with weight 0 and a status bit, by any
 ///   rule.
-/// * A step-up rule is evaluated on critical scores computed at construction
+/// * A rule by critical values is evaluated on critical scores computed at construction
 ///   (detail/critical_scores.hpp), with the same result as its definition on sorted p-values.
 template <class R, class S = Logit, class N = NoNull, class W = SoftmaxWeights, class K = ByLogit>
 class Router {
@@ -134,11 +134,7 @@ class Router {
   using Parts = detail::Policies<R, S, N, W, K>;
 
   void validate() const {
-    if (parts_.experts < 1 || parts_.experts > max_experts) {
-      throw std::invalid_argument("Router: the number of experts must lie in [1, " +
-                                  std::to_string(max_experts) + "], got " +
-                                  std::to_string(parts_.experts));
-    }
+    detail::validate_experts(parts_.experts);
     // A policy has a validate() only if it has something to check.
     if constexpr (requires { parts_.rule.validate(parts_.experts); })
       parts_.rule.validate(parts_.experts);
@@ -150,7 +146,7 @@ class Router {
     if constexpr (requires { parts_.weights.validate(parts_.experts); })
       parts_.weights.validate(parts_.experts);
     parts_.bounds.validate(parts_.experts);
-    if constexpr (StepUpRule<R>) {
+    if constexpr (CriticalValueRule<R>) {
       // p = 1 would be rejected, and with it masked experts and NaN.
       if (const double largest = parts_.rule.critical_value(parts_.experts, parts_.experts);
           !(largest < 1.0)) {

@@ -9,7 +9,7 @@
 
 /// A policy and rows of logits to route by it.
 struct Case {
-  enum class Policy : std::uint8_t { topk, bh_logit, bh_log_softmax, bh_zscore };
+  enum class Policy : std::uint8_t { topk, bh_logit, bh_log_softmax, bh_zscore, holm_zscore };
   enum class Stored : std::uint8_t { as_float, as_double };
 
   Policy policy;
@@ -69,6 +69,9 @@ void with_router(const Case& c, const Use& use) {
     case Case::Policy::bh_log_softmax:
       return use(fd::Router(c.experts, bh, fd::LogSoftmax{}, fd::NormalNull{-5.0, 1.3}, c.weights,
                             c.bounds, ranking));
+    case Case::Policy::holm_zscore:
+      return use(fd::Router(c.experts, fd::Holm{c.alpha}, fd::ZScore{}, fd::NormalNull{0.0, 0.6},
+                            c.weights, c.bounds, ranking));
     case Case::Policy::bh_zscore:
       return use(fd::Router(c.experts, bh, fd::ZScore{}, fd::NormalNull{0.0, 0.8}, c.weights,
                             c.bounds, ranking));

@@ -8,6 +8,7 @@
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/order.hpp"
+#include "fdroute/detail/registers.hpp"
 
 namespace fdroute::inline v0::detail {
 
@@ -34,9 +35,9 @@ float critical_score(const N& null, double critical_p) noexcept {
   return from_ordered_bits(high);
 }
 
-/// The critical scores t_1 >= t_2 >= ... >= t_m of a step-up rule: p(k) <= critical_value(k, m)
+/// The critical scores t_1 >= t_2 >= ... >= t_m of a rule: p(k) <= critical_value(k, m)
 /// exactly when the k-th largest score is >= t_k.
-template <StepUpRule R, NullDistribution N>
+template <CriticalValueRule R, NullDistribution N>
 std::vector<float> critical_scores(const R& rule, const N& null, int experts) {
   std::vector<float> scores(static_cast<std::size_t>(experts));
   for (int k = 1; k <= experts; ++k)
@@ -44,23 +45,40 @@ std::vector<float> critical_scores(const R& rule, const N& null, int experts) {
   return scores;
 }
 
-/// The step-up count of a row from critical scores alone: no p-value, no sort.
+/// The count of a rule by critical values, from the critical scores t_1 >= ... >= t_m alone: no
+/// p-value, no sort. `passing(t)` is the number of the row's m scores >= t; NaN passes nothing, on
+/// either side. The selected scores are those >= t_count, which are also the last that were
+/// counted.
 ///
-/// Start at k = m and set k <- #{scores >= t_k} until k repeats. Let k* be the step-up answer. As
-/// long as k >= k*, t_k <= t_k*, so at least k* scores pass and k never falls below k*; a k that
-/// repeats has its k largest scores at or above t_k, so k <= k*. NaN passes nothing, on either
-/// side.
-inline int step_up_count(std::span<const float> logits, ScoreMap score,
-                         std::span<const float> critical) noexcept {
-  int k = static_cast<int>(logits.size());
-  while (k > 0) {
-    const float threshold = critical[static_cast<std::size_t>(k - 1)];
-    int passing = 0;
-    for (const float x : logits) passing += static_cast<int>(score(x) >= threshold);
-    if (passing == k) break;
-    k = passing;
+/// Step-up: start at k = m and set k <- passing(t_k) until k repeats. Let k* be the answer. As long
+/// as k >= k*, t_k <= t_k*, so at least k* scores pass and k never falls below k*; a k that repeats
+/// has its k largest scores at or above t_k, so k <= k*.
+///
+/// Step-down: start at k = 0 and set k <- passing(t_(k+1)) until k repeats or is m. As long as the
+/// k largest scores reach their t_1 .. t_k, k <= k*, and passing(t_(k+1)) >= k; the scores from
+/// rank k + 1 on that reach t_(k+1) reach the t of their own rank, which is no larger. A k that
+/// repeats has its next score below t_(k+1): k = k*.
+template <CriticalValueRule R, class Passing>
+FDROUTE_INLINE int count_by_critical_scores(const float* critical, int m,
+                                            const Passing& passing) noexcept {
+  if constexpr (StepDownRule<R>) {
+    int k = 0;
+    while (k < m) {
+      const int next = passing(critical[k]);
+      if (next == k) break;
+      k = next;
+    }
+    return k;
+  } else {
+    // Two steps a turn: their number is unpredictable, that of the turns less so.
+    int k = m;
+    while (true) {
+      const int once = passing(critical[k - 1]);
+      if (once == 0) return 0;
+      k = passing(critical[once - 1]);
+      if (k == once || k == 0) return k;
+    }
   }
-  return k;
 }
 
 }  // namespace fdroute::inline v0::detail

@@ -98,7 +98,13 @@ class GeneralRow {
       rank(std::max(count_, 1));
     } else if constexpr (P::has_critical_scores) {
       const std::span<const float> keys = span_of(keys_);
-      count_ = policies_.bounded(step_up_count(keys, policies_.score(keys), policies_.critical));
+      const ScoreMap score = policies_.score(keys);
+      const auto passing = [&](float threshold) {
+        return static_cast<int>(
+            std::ranges::count_if(keys, [&](float x) { return score(x) >= threshold; }));
+      };
+      count_ = policies_.bounded(count_by_critical_scores<decltype(P::rule)>(
+          policies_.critical.data(), policies_.experts, passing));
       rank(std::max(count_, 1));
     } else {
       rank(policies_.experts);

@@ -12,7 +12,7 @@ namespace fdroute::inline v0::detail {
 template <class R, class S, class N, class W, class K>
 struct Policies {
   /// The rule is evaluated on critical scores, not on p-values.
-  static constexpr bool has_critical_scores = StepUpRule<R> && NullDistribution<N>;
+  static constexpr bool has_critical_scores = CriticalValueRule<R> && NullDistribution<N>;
 
   R rule;
   S score;

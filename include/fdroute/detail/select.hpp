@@ -34,20 +34,6 @@ FDROUTE_INLINE int at_least(const float* x, int experts, float threshold, Expert
   return count;
 }
 
-/// The step-up count of a row of scores, as step_up_count(), and the experts that it selects.
-template <class Arch>
-FDROUTE_INLINE int step_up(const float* scores, int experts, const float* critical,
-                           ExpertSet& set) noexcept {
-  // Two steps a turn: their number is unpredictable, that of the turns less so.
-  int k = experts;
-  while (true) {
-    const int once = at_least<Arch>(scores, experts, critical[k - 1], set);
-    if (once == 0) return 0;
-    k = at_least<Arch>(scores, experts, critical[once - 1], set);
-    if (k == once || k == 0) return k;
-  }
-}
-
 /// A number that at least k of an ordinary row's elements reach, k <= 16, and few more do: the k-th
 /// largest of the 16 lanes' largest elements; -inf if fewer than k lanes hold a finite one.
 template <class Arch>

@@ -10,6 +10,7 @@
 #include <span>
 
 #include "fdroute/concepts.hpp"
+#include "fdroute/detail/critical_scores.hpp"
 #include "fdroute/detail/finish.hpp"
 #include "fdroute/detail/select.hpp"
 #include "fdroute/ranking/by_logit.hpp"
@@ -56,7 +57,7 @@ class VectorBlock {
     const auto n = static_cast<int>(logits.tokens);
     for (int t = 0; t < n; ++t) load<View>(logits.row(t), t);
     if constexpr (P::has_critical_scores) {
-      for (int t = 0; t < n; ++t) step_up(token_[at(t)]);
+      for (int t = 0; t < n; ++t) count(token_[at(t)]);
     }
     TokenStatus status = TokenStatus::ok;
     for (int t = 0; t < n; ++t) {
@@ -123,10 +124,13 @@ class VectorBlock {
 
   // ---- Counts
 
-  FDROUTE_INLINE void step_up(Token& token) noexcept {
+  FDROUTE_INLINE void count(Token& token) noexcept {
     if (!token.ordinary) return;
-    token.passing = detail::step_up<Arch>(token.scores, policies_.experts,
-                                          policies_.critical.data(), token.set);
+    const auto passing = [&](float threshold) {
+      return at_least<Arch>(token.scores, policies_.experts, threshold, token.set);
+    };
+    token.passing = count_by_critical_scores<decltype(P::rule)>(policies_.critical.data(),
+                                                                policies_.experts, passing);
     token.count = policies_.bounded(token.passing);
   }
 
