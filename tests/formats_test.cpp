@@ -151,7 +151,7 @@ TEST_CASE("the fixed top-k form holds valid ids only, and the same weighted sum"
 
 TEST_CASE("a bitmask has the bits of the selected experts and no other") {
   for_every_routing([](auto& routing, int experts) {
-    const int words = fd::bitmask_words(experts);
+    const int words = fd::BitmaskView::words_per_token(experts);
     REQUIRE(words == (experts + 63) / 64);
     test::Guarded<std::uint64_t> bits(routing.tokens * words);
     fd::to_bitmask(routing.view(), routing.tokens, fd::BitmaskView{bits.data(), words});
@@ -194,7 +194,7 @@ TEST_CASE("dense weights and a bitmask give the routing back, weights that round
     }
     CHECK(by_weight(in_dense) == by_weight(without_zeros));
 
-    const int words = fd::bitmask_words(experts);
+    const int words = fd::BitmaskView::words_per_token(experts);
     std::vector<std::uint64_t> bits(index(routing.tokens * words));
     const fd::BitmaskView selected{bits.data(), words};
     fd::to_bitmask(routing.view(), routing.tokens, selected);

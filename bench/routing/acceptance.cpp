@@ -79,8 +79,8 @@ struct Output {
     return {ids.data(), weights.data(), counts.data(), capacity};
   }
   fd::DenseView dense() { return {weights.data(), width, counts.data()}; }
-  fd::MaskView mask() {
-    return {masks.data(), fd::MaskView::words_per_token(width), counts.data()};
+  fd::BitmaskView mask() {
+    return {masks.data(), fd::BitmaskView::words_per_token(width), counts.data()};
   }
 
   std::vector<std::int32_t> ids;

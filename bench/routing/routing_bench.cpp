@@ -46,12 +46,12 @@ struct Output {
         ids(static_cast<std::size_t>(tokens * n_experts)),
         weights(ids.size()),
         counts(static_cast<std::size_t>(tokens)),
-        masks(static_cast<std::size_t>(tokens * fd::MaskView::words_per_token(n_experts))) {}
+        masks(static_cast<std::size_t>(tokens * fd::BitmaskView::words_per_token(n_experts))) {}
 
   void view(fd::RoutingView<>& to) { to = {ids.data(), weights.data(), counts.data(), capacity}; }
   void view(fd::DenseView& to) { to = {weights.data(), experts, counts.data()}; }
-  void view(fd::MaskView& to) {
-    to = {masks.data(), fd::MaskView::words_per_token(experts), counts.data()};
+  void view(fd::BitmaskView& to) {
+    to = {masks.data(), fd::BitmaskView::words_per_token(experts), counts.data()};
   }
 
   int experts;
@@ -122,7 +122,7 @@ void add_all(const std::string& policy, const AnyRouter& router) {
     add<fd::RoutingView<>, float>(policy, "padded", "float", router, tokens);
     add<fd::DenseView, float>(policy, "dense", "float", router, tokens);
   }
-  add<fd::MaskView, float>(policy, "mask", "float", router, 8192);
+  add<fd::BitmaskView, float>(policy, "mask", "float", router, 8192);
   add<fd::RoutingView<>, double>(policy, "padded", "double", router, 8192);
   add<fd::RoutingView<>, BFloat16>(policy, "padded", "bfloat16", router, 8192);
   for (const int threads : {2, 4}) {

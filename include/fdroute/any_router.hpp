@@ -76,7 +76,7 @@ class AnyRouter {
     virtual TokenStatus route(LogitsView<float>, RoutingView<std::int32_t>) const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, RoutingView<std::int64_t>) const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, DenseView) const noexcept = 0;
-    virtual TokenStatus route(LogitsView<float>, MaskView) const noexcept = 0;
+    virtual TokenStatus route(LogitsView<float>, BitmaskView) const noexcept = 0;
   };
 
   template <class Arch, class AnyPolicy>
@@ -95,7 +95,7 @@ class AnyRouter {
     TokenStatus route(LogitsView<float> logits, DenseView out) const noexcept override {
       return router.template route<Arch>(logits, out);
     }
-    TokenStatus route(LogitsView<float> logits, MaskView out) const noexcept override {
+    TokenStatus route(LogitsView<float> logits, BitmaskView out) const noexcept override {
       return router.template route<Arch>(logits, out);
     }
     AnyPolicy router;

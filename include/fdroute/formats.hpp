@@ -12,8 +12,8 @@
 
 namespace fdroute::inline v0 {
 
-// The forms of one routing. route() writes the padded and the dense one; the padded one is the hub
-// from which the others are made and to which they lead back. Nothing here allocates.
+// The forms of one routing. route() writes the padded one, the dense one and the bitmask; the padded
+// one is the hub from which the others are made and to which they lead back. Nothing here allocates.
 //
 //     padded        the routing itself: experts in selection order, weights, counts
 //     CSR           the same without padding
@@ -39,22 +39,6 @@ struct CsrView {
 
 template <class Id>
 CsrView(std::int64_t*, Id*, float*) -> CsrView<Id>;
-
-/// The 64-bit words that hold one bit per expert.
-constexpr int bitmask_words(int experts) noexcept {
-  return (experts + 63) / 64;
-}
-
-/// Which experts a token selected: bit e % 64 of word e / 64 of row t of `words`, shape
-/// (tokens, bitmask_words(experts)). Bits beyond the last expert are 0.
-struct BitmaskView {
-  std::uint64_t* words;
-  int words_per_token;
-
-  constexpr std::span<std::uint64_t> row(std::ptrdiff_t token) const noexcept {
-    return {words + token * words_per_token, static_cast<std::size_t>(words_per_token)};
-  }
-};
 
 /// The number of (token, expert) pairs: the sum of the counts.
 template <class Id>
@@ -159,13 +143,13 @@ void to_dense(RoutingView<Id> routing, std::ptrdiff_t tokens, int experts, Dense
   }
 }
 
-/// One bit per selected expert.
+/// One bit per selected expert; counts and status are not written.
 template <class Id>
 void to_bitmask(RoutingView<Id> routing, std::ptrdiff_t tokens, BitmaskView out) noexcept {
   for (std::ptrdiff_t token = 0; token < tokens; ++token) {
     const RoutingView<Id> from = routing.from(token);
-    const std::span<std::uint64_t> row = out.row(token);
-    std::fill(row.begin(), row.end(), std::uint64_t{0});
+    std::uint64_t* row = out.from(token).words;
+    std::fill_n(row, out.stride, std::uint64_t{0});
     for (std::int32_t i = 0; i < from.counts[0]; ++i) {
       const auto expert = static_cast<std::size_t>(from.experts[i]);
       row[expert / 64] |= std::uint64_t{1} << (expert % 64);
@@ -183,7 +167,8 @@ void to_padded(DenseView dense, BitmaskView selected, std::ptrdiff_t tokens,
     const float* weights = dense.from(token).weights;
     std::int32_t count = 0;
     std::size_t first = 0;
-    for (std::uint64_t word : selected.row(token)) {
+    const std::uint64_t* words = selected.from(token).words;
+    for (std::uint64_t word : std::span(words, static_cast<std::size_t>(selected.stride))) {
       for (; word != 0; word &= word - 1) {
         const std::size_t expert = first + static_cast<std::size_t>(std::countr_zero(word));
         detail::insert_by_weight(row, count++, static_cast<Id>(expert), weights[expert]);

@@ -99,7 +99,7 @@ class Router {
   const ExpertBounds& bounds() const noexcept { return parts_.bounds; }
 
   /// Routes all tokens, in the form that the view `out` stands for: a RoutingView, a DenseView or a
-  /// MaskView. Returns the union of the tokens' statuses.
+  /// BitmaskView. Returns the union of the tokens' statuses.
   ///
   /// Arch is the vector instruction set, by default the translation unit's own; the result does not
   /// depend on it. Aborts with a message if logits.experts differs from experts(), or a

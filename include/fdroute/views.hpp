@@ -105,10 +105,10 @@ struct DenseView {
   }
 };
 
-/// The selected sets alone, written to the caller's memory: row t of `words`, shape (tokens,
-/// words_per_token(experts)), has bit j % 64 of word j / 64 set if expert j is selected. No weight
-/// is computed. `counts` and `status` may be null.
-struct MaskView {
+/// The selected sets alone, written to the caller's memory: row t of `words`, shape
+/// (tokens, stride), has bit j % 64 of word j / 64 set if expert j is selected; all other bits of
+/// the row are 0. No weight is computed. `counts` and `status` may be null.
+struct BitmaskView {
   std::uint64_t* words;
   std::ptrdiff_t stride;  ///< words_per_token(experts), or more
   std::int32_t* counts = nullptr;
@@ -117,7 +117,7 @@ struct MaskView {
   static constexpr int words_per_token(int experts) noexcept { return (experts + 63) / 64; }
 
   /// The routing of the tokens from `first` on.
-  constexpr MaskView from(std::ptrdiff_t first) const noexcept {
+  constexpr BitmaskView from(std::ptrdiff_t first) const noexcept {
     return {words + first * stride, stride, counts == nullptr ? nullptr : counts + first,
             status == nullptr ? nullptr : status + first};
   }

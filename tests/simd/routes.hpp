@@ -102,7 +102,7 @@ Routes route_on(const Case& c) {
                           router.capacity(), fd::Padding::repeat_valid, routes.status.data()});
       router.template route<Arch>(logits, fd::DenseView{routes.dense.data(), c.experts});
       router.template route<Arch>(
-          logits, fd::MaskView{routes.masks.data(), static_cast<std::ptrdiff_t>(words)});
+          logits, fd::BitmaskView{routes.masks.data(), static_cast<std::ptrdiff_t>(words)});
     };
     if (c.stored == Case::Stored::as_double) {
       route(fd::LogitsView(doubles.data(), tokens, c.experts));

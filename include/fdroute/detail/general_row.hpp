@@ -56,8 +56,8 @@ class GeneralRow {
     return status_;
   }
 
-  TokenStatus write(MaskView out) const noexcept {
-    std::fill_n(out.words, MaskView::words_per_token(policies_.experts), std::uint64_t{0});
+  TokenStatus write(BitmaskView out) const noexcept {
+    std::fill_n(out.words, out.stride, std::uint64_t{0});
     for (int i = 0; i < count_; ++i)
       out.words[experts_[at(i)] / 64] |= std::uint64_t{1} << (experts_[at(i)] % 64);
     finish(out, count_, status_);

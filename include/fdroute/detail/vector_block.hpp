@@ -92,7 +92,7 @@ class VectorBlock {
     token.ordinary = policies_.ranking.ties == TieOrder::lowest_index &&
                      token.row.load(logits, policies_.experts);
     if (!token.ordinary) return;
-    constexpr bool weighs = !std::same_as<View, MaskView>;
+    constexpr bool weighs = !std::same_as<View, BitmaskView>;
     if (std::same_as<Score, LogSoftmax> || (weighs && weights_are_exps()))
       token.exp_sum = exp_sum<Arch>(token.row.x, token.row.padded, token.row.largest, token.exps);
     if constexpr (!P::has_critical_scores) {
@@ -181,14 +181,16 @@ class VectorBlock {
     return true;
   }
 
-  FDROUTE_INLINE bool write(Token& token, MaskView out) noexcept {
+  FDROUTE_INLINE bool write(Token& token, BitmaskView out) noexcept {
     if (!is_set(token)) {
       if (!rank_best(token, std::max(token.count, 1))) return false;
       token.set.fill(0);
       for (const std::int32_t expert : best(token.count))
         token.set[at(expert) / 64] |= std::uint64_t{1} << (expert % 64);
     }
-    std::copy_n(token.set.begin(), MaskView::words_per_token(policies_.experts), out.words);
+    const int words = BitmaskView::words_per_token(policies_.experts);
+    std::copy_n(token.set.begin(), words, out.words);
+    std::fill_n(out.words + words, out.stride - words, std::uint64_t{0});
     finish(out, token.count, TokenStatus::ok);
     return true;
   }
