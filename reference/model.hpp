@@ -69,6 +69,13 @@ class Model {
   std::span<const DecoderLayer> layers() const { return layers_; }
 
  private:
+  struct Workspace;
+
+  /// The last hidden states of `ids`, few enough of them to be run at once.
+  std::vector<float> run_chunk(std::span<const std::int32_t> ids, KvCache& cache,
+                               const RoutingSource& source, ForwardTrace* trace,
+                               Workspace& workspace) const;
+
   Config config_;
   Checkpoint checkpoint_;
   RotaryEmbedding rotary_;
