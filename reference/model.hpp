@@ -66,7 +66,10 @@ class Model {
   /// of some rows of them: what forward() would have returned, to the last bit.
   std::vector<float> logits(std::span<const float> hidden_states) const;
 
+  const Matrix& embeddings() const { return embeddings_; }
   std::span<const DecoderLayer> layers() const { return layers_; }
+  std::span<const float> norm() const { return norm_; }
+  const Matrix& lm_head() const { return lm_head_; }
 
  private:
   struct Workspace;
