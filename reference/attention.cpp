@@ -76,11 +76,8 @@ void attend_head(const float* queries, std::size_t tokens, std::size_t first, co
   std::array<const float*, query_block> inputs;
 
   SpreadRows spread;
-  if (tokens > 1) spread.resize(tokens, dim);
-  for (std::size_t t = 0; t < tokens; ++t) {
-    if (tokens > 1) spread.store(t, 0, {queries + t * stride, head_dim});
-    inputs[t] = tokens > 1 ? spread.row(t) : queries;
-  }
+  if (tokens > 1) spread.assign(queries, tokens, dim, stride);
+  for (std::size_t t = 0; t < tokens; ++t) inputs[t] = tokens > 1 ? spread.row(t) : queries;
   const Matrix seen{DType::F32, reinterpret_cast<const std::byte*>(keys), positions, dim};
   multiply_rows(seen, 0, positions, std::span(inputs).first(tokens), scores, row);
 

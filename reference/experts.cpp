@@ -16,24 +16,23 @@ struct Batch {
   Inputs inputs;
 };
 
-/// act(gate x) * up x for some rows of gate and up. write(t, row, values) gets them.
-template <class Write>
+/// Rows of act(gate x) * up x, for all x; rows of y are gate.rows apart.
 void run_gate_and_up(const ExpertWeights& expert, Activation activation, const RowBlock& block,
-                     Inputs x, const Write& write) {
+                     Inputs x, float* y) {
   // A panel of gate, then the same of up: what follows on the one is the other.
   const std::int64_t step = x.size() == 1 ? block.end - block.begin : kernels().panel_rows;
-  float* gate = scratch(1, step * std::ssize(x));
-  float* up = scratch(2, step * std::ssize(x));
+  const std::int64_t stride = expert.gate.rows;
+  float* up = scratch(1, step * std::ssize(x));
   for (std::int64_t r = block.begin; r < block.end; r += step) {
     const std::int64_t after = std::min(r + step, block.end);
-    const std::int64_t count = after - r;
-    const std::int64_t next = std::min(after + step, expert.gate.rows);
-    multiply_rows(expert.gate, r, after, x, gate, count, rows(expert.up, r, after));
-    multiply_rows(expert.up, r, after, x, up, count, rows(expert.gate, after, next));
-    const auto n = static_cast<std::size_t>(count);
-    activate(activation, {gate, n * x.size()}, {up, n * x.size()});
-    for (std::size_t t = 0; t < x.size(); ++t)
-      write(t, r, std::span<const float>(gate + t * n, n));
+    const std::int64_t next = std::min(after + step, stride);
+    multiply_rows(expert.gate, r, after, x, y + r, stride, rows(expert.up, r, after));
+    multiply_rows(expert.up, r, after, x, up, after - r, rows(expert.gate, after, next));
+    const auto n = static_cast<std::size_t>(after - r);
+    for (std::size_t t = 0; t < x.size(); ++t) {
+      float* gate = y + static_cast<std::int64_t>(t) * stride + r;
+      activate(activation, {gate, n}, {up + t * n, n});
+    }
   }
 }
 
@@ -68,19 +67,15 @@ void mix_experts(const Config& config, const MoeWeights& weights, const RoutingS
                fdroute::LogitsView<float>(routing.logits.data(), n_tokens, config.num_experts),
                chosen);
 
-  auto& [plan, spread, single, several, results] = workspace;
+  auto& [plan, activations, results, spread_x, spread_activations] = workspace;
   plan.build(chosen, n_tokens, config.num_experts);
   const std::size_t assignments = plan.tokens().size();
-  if (tokens > 1) {
-    spread.assign(x, config.hidden_size);
-    several.resize(assignments, config.intermediate_size);
-  }
-  single.resize(assignments * intermediate);
+  activations.resize(assignments * intermediate);
   results.resize(assignments * hidden);
+  if (tokens > 1) spread_x.assign(x.data(), tokens, config.hidden_size, hidden);
 
   std::vector<Batch> batches;
   std::vector<const float*> inputs(assignments);
-  std::vector<const float*> activations(assignments);
   for (std::size_t e = 0; e < weights.experts.size(); ++e) {
     const std::size_t begin = plan.offsets()[e];
     const std::size_t count = plan.offsets()[e + 1] - begin;
@@ -88,8 +83,7 @@ void mix_experts(const Config& config, const MoeWeights& weights, const RoutingS
     batches.push_back({&weights.experts[e], begin, std::span(inputs).subspan(begin, count)});
     for (std::size_t i = begin; i < begin + count; ++i) {
       const auto token = static_cast<std::size_t>(plan.tokens()[i]);
-      inputs[i] = count > 1 ? spread.row(token) : x.data() + token * hidden;
-      activations[i] = count > 1 ? several.row(i) : single.data() + i * intermediate;
+      inputs[i] = count > 1 ? spread_x.row(token) : x.data() + token * hidden;
     }
   }
 
@@ -101,21 +95,25 @@ void mix_experts(const Config& config, const MoeWeights& weights, const RoutingS
   const std::vector<RowBlock> inner = blocks_of(config.intermediate_size);
 #pragma omp parallel for schedule(dynamic) if (worthwhile)
   for (std::size_t b = 0; b < inner.size(); ++b) {
-    const auto& [expert, begin, x_rows] = batches[inner[b].matrix];
-    run_gate_and_up(*expert, config.hidden_act, inner[b], x_rows,
-                    [&](std::size_t t, std::int64_t row, std::span<const float> values) {
-                      if (x_rows.size() > 1) return several.store(begin + t, row, values);
-                      std::copy(values.begin(), values.end(),
-                                single.data() + begin * intermediate + row);
-                    });
+    const Batch& batch = batches[inner[b].matrix];
+    run_gate_and_up(*batch.expert, config.hidden_act, inner[b], batch.inputs,
+                    activations.data() + batch.begin * intermediate);
+  }
+
+  if (tokens > 1)
+    spread_activations.assign(activations.data(), assignments, config.intermediate_size,
+                              intermediate);
+  for (const Batch& batch : batches) {
+    for (std::size_t i = batch.begin; i < batch.begin + batch.inputs.size(); ++i)
+      inputs[i] = batch.inputs.size() > 1 ? spread_activations.row(i)
+                                          : activations.data() + i * intermediate;
   }
   const std::vector<RowBlock> outer = blocks_of(config.hidden_size);
 #pragma omp parallel for schedule(dynamic) if (worthwhile)
   for (std::size_t b = 0; b < outer.size(); ++b) {
-    const auto& [expert, begin, x_rows] = batches[outer[b].matrix];
-    multiply_rows(expert->down, outer[b].begin, outer[b].end,
-                  std::span(activations).subspan(begin, x_rows.size()),
-                  results.data() + begin * hidden + outer[b].begin, config.hidden_size);
+    const Batch& batch = batches[outer[b].matrix];
+    multiply_rows(batch.expert->down, outer[b].begin, outer[b].end, batch.inputs,
+                  results.data() + batch.begin * hidden + outer[b].begin, config.hidden_size);
   }
 #pragma omp parallel for schedule(static) if (worthwhile && tokens > 1)
   for (std::size_t t = 0; t < tokens; ++t) {

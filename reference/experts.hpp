@@ -36,10 +36,10 @@ struct ExecutedRouting {
 /// Memory that mix_experts needs, kept from one layer to the next.
 struct ExpertWorkspace {
   fdroute::DispatchPlan plan;
-  SpreadRows spread;              ///< x
-  std::vector<float> single;      ///< act(gate x) * up x of assignments alone at their expert
-  SpreadRows several;             ///< the same of the others
-  std::vector<float> results;     ///< (assignments, hidden)
+  std::vector<float> activations;  ///< act(gate x) * up x (assignments, intermediate)
+  std::vector<float> results;      ///< (assignments, hidden)
+  SpreadRows spread_x;
+  SpreadRows spread_activations;
 };
 
 /// out = sum over each token's selected experts of weight * expert(x). x and out (tokens, hidden).

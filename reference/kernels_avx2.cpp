@@ -74,7 +74,8 @@ float fmadd(float a, float b, float c) {
   return __builtin_fmaf(a, b, c);
 }
 
-void transpose(Vector (&rows)[8]) {
+// Inlined, so that the vectors stay in registers.
+[[gnu::always_inline]] inline void transpose(Vector (&rows)[8]) {
   // Pairs, then quadruples, within each half of the vectors; then the halves.
   __m256d pairs[8];
   for (int i = 0; i < 8; i += 2) {

@@ -75,7 +75,8 @@ float fmadd(float a, float b, float c) {
   return __builtin_fmaf(a, b, c);
 }
 
-void transpose(Vector (&rows)[16]) {
+// Inlined, so that the vectors stay in registers.
+[[gnu::always_inline]] inline void transpose(Vector (&rows)[16]) {
   // Pairs, then quadruples, within each quarter of the vectors; then the quarters.
   __m512d pairs[16];
   for (int i = 0; i < 16; i += 2) {

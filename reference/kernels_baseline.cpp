@@ -79,7 +79,8 @@ float fmadd(float a, float b, float c) {
   return a * b + c;
 }
 
-void transpose(Vector (&rows)[4]) {
+// Inlined, so that the vectors stay in registers.
+[[gnu::always_inline]] inline void transpose(Vector (&rows)[4]) {
   const Floats a = __builtin_shufflevector(rows[0].v, rows[1].v, 0, 4, 1, 5);
   const Floats b = __builtin_shufflevector(rows[0].v, rows[1].v, 2, 6, 3, 7);
   const Floats c = __builtin_shufflevector(rows[2].v, rows[3].v, 0, 4, 1, 5);

@@ -103,52 +103,59 @@ void dot_rows(const void* w, Index stride, Index rows, Index cols, const float* 
 
 // ---- Several tokens ------------------------------------------------------------------------------
 
-/// Transposes `width` vectors of columns at .. at + width and writes them to their places.
+/// Transposes the 32 columns from `w` on of `width` rows and writes each to its place.
 template <Storage S>
-void pack_block(const void* const* rows, Index at, Index lane, Index place_size, float* to) {
-  Vector block[width];
-  if constexpr (S == Storage::bf16) {
-    // Two columns make a 32-bit element: half as many to transpose, and an upper or lower half of
-    // each is a float.
-    for (Index r = 0; r < width; ++r)
-      block[r] = Vector::load_bits(static_cast<const std::uint16_t*>(rows[r]) + at);
-    transpose(block);
-    for (Index c = 0; c < width; ++c) {
-      block[c].low_bf16().store(to + place_of(lane + 2 * c) * place_size);
-      block[c].high_bf16().store(to + place_of(lane + 2 * c + 1) * place_size);
+[[gnu::always_inline]] inline void pack_columns(const void* w, Index stride, Index place_size,
+                                                float* to) {
+  // Two bfloat16 make a 32-bit element: half as many to transpose, and the upper or lower half of
+  // each is a float.
+  constexpr Index columns = S == Storage::bf16 ? 2 * width : width;
+#pragma GCC unroll 8
+  for (Index lane = 0; lane < lanes; lane += columns) {
+    Vector block[width];
+#pragma GCC unroll 16
+    for (Index r = 0; r < width; ++r) {
+      const void* row = row_of<S>(w, stride, r);
+      if constexpr (S == Storage::bf16) {
+        block[r] = Vector::load_bits(static_cast<const std::uint16_t*>(row) + lane);
+      } else {
+        block[r] = load<S>(row, lane);
+      }
     }
-  } else {
-    for (Index r = 0; r < width; ++r) block[r] = load<S>(rows[r], at);
     transpose(block);
-    for (Index c = 0; c < width; ++c) block[c].store(to + place_of(lane + c) * place_size);
+#pragma GCC unroll 16
+    for (Index c = 0; c < width; ++c) {
+      if constexpr (S == Storage::bf16) {
+        block[c].low_bf16().store(to + place_of(lane + 2 * c) * place_size);
+        block[c].high_bf16().store(to + place_of(lane + 2 * c + 1) * place_size);
+      } else {
+        block[c].store(to + place_of(lane + c) * place_size);
+      }
+    }
   }
 }
 
 template <Storage S>
 void pack(const void* w, Index stride, Index rows, Index cols, float* panel) {
-  constexpr Index block_columns = S == Storage::bf16 ? 2 * width : width;
   const Index steps = (cols + lanes - 1) / lanes;
   const Index place_size = steps * panel_rows + panel_gap;
-  const Index whole = cols / lanes;
-  alignas(64) static const unsigned char zeros[lanes * bytes_of(S)] = {};
   for (Index first = 0; first < panel_rows; first += width) {
-    for (Index step = 0; step < steps; ++step) {
-      // A missing row reads zeros; the last, incomplete columns are completed with zeros.
-      const void* from[width];
-      alignas(64) unsigned char tails[width][lanes * bytes_of(S)];
-      for (Index r = 0; r < width; ++r) {
-        if (first + r >= rows) {
-          from[r] = zeros;
-        } else if (step < whole) {
-          from[r] = row_of<S>(row_of<S>(w, stride, first + r), 1, step * lanes);
-        } else {
-          const Tail<S> tail(row_of<S>(w, stride, first + r), whole * lanes, cols);
-          for (Index i = 0; i < lanes * bytes_of(S); ++i) tails[r][i] = tail.bytes[i];
-          from[r] = tails[r];
-        }
+    const void* from = row_of<S>(w, stride, first);
+    const Index whole = first + width <= rows ? cols / lanes : 0;
+    for (Index step = 0; step < whole; ++step) {
+      pack_columns<S>(row_of<S>(from, 1, step * lanes), stride, place_size,
+                      panel + step * panel_rows + first);
+    }
+    // Where columns or rows are missing, zeros.
+    for (Index step = whole; step < steps; ++step) {
+      alignas(64) unsigned char block[width][lanes * bytes_of(S)] = {};
+      const Index begin = step * lanes;
+      const Index count = (begin + lanes < cols ? lanes : cols - begin) * bytes_of(S);
+      for (Index r = 0; r < width && first + r < rows; ++r) {
+        const auto* row = static_cast<const unsigned char*>(row_of<S>(from, stride, r));
+        for (Index i = 0; i < count; ++i) block[r][i] = row[begin * bytes_of(S) + i];
       }
-      for (Index lane = 0; lane < lanes; lane += block_columns)
-        pack_block<S>(from, lane, lane, place_size, panel + step * panel_rows + first);
+      pack_columns<S>(block, lanes, place_size, panel + step * panel_rows + first);
     }
   }
 }
@@ -217,6 +224,14 @@ void multiply_tile(const float* panel, Index steps, const float* const* x, Index
       for (Index p = 0; p < panel_vectors; ++p) sums[t][p].store(pending[depth] + at(t, p));
     }
     ++depth;
+  }
+  if (rows == panel_rows) {
+#pragma GCC unroll 16
+    for (int t = 0; t < tokens; ++t) {
+#pragma GCC unroll 8
+      for (Index p = 0; p < panel_vectors; ++p) sums[t][p].store(y + t * y_stride + p * width);
+    }
+    return;
   }
   float* result = pending[0];
 #pragma GCC unroll 16

@@ -72,26 +72,23 @@ std::span<const std::byte> rows(const Matrix& w, std::int64_t begin, std::int64_
   return {w.data + at(begin * w.cols) * size(w.dtype), at((end - begin) * w.cols) * size(w.dtype)};
 }
 
-void SpreadRows::resize(std::size_t rows, std::int64_t cols) {
-  steps_ = steps_of(cols);
+void SpreadRows::assign(const float* x, std::size_t rows, std::int64_t cols, std::size_t stride) {
+  const std::int64_t steps = steps_of(cols);
   // The gap is for the same reason as panel_gap.
-  stride_ = at(steps_ * lanes + 16);
-  values_.assign(rows * stride_, 0.0F);
-}
-
-void SpreadRows::store(std::size_t row, std::int64_t column, std::span<const float> values) {
-  float* to = values_.data() + row * stride_;
-  for (const float value : values) {
-    to[places[at(column % lanes)] * steps_ + column / lanes] = value;
-    ++column;
+  stride_ = at(steps * lanes + 16);
+  values_.resize(rows * stride_);
+#pragma omp parallel for schedule(static) if (rows * stride_ > 100'000)
+  for (std::size_t r = 0; r < rows; ++r) {
+    const float* from = x + r * stride;
+    float* to = values_.data() + r * stride_;
+    for (std::int64_t lane = 0; lane < lanes; ++lane) {
+      float* place = to + places[at(lane)] * steps;
+      for (std::int64_t step = 0; step < steps; ++step) {
+        const std::int64_t column = step * lanes + lane;
+        place[step] = column < cols ? from[column] : 0.0F;
+      }
+    }
   }
-}
-
-void SpreadRows::assign(std::span<const float> x, std::int64_t cols) {
-  const std::size_t rows = x.size() / at(cols);
-  resize(rows, cols);
-#pragma omp parallel for schedule(static) if (x.size() > 100'000)
-  for (std::size_t r = 0; r < rows; ++r) store(r, 0, x.subspan(r * at(cols), at(cols)));
 }
 
 std::vector<RowBlock> row_blocks(std::span<const std::int64_t> rows) {
@@ -133,7 +130,7 @@ void linear(std::initializer_list<Linear> products, std::span<const float> x) {
   const std::vector<RowBlock> blocks = row_blocks(heights);
 
   SpreadRows spread;
-  if (tokens > 1) spread.assign(x, cols);
+  if (tokens > 1) spread.assign(x.data(), tokens, cols, at(cols));
   std::vector<const float*> inputs;
   for (std::size_t t = 0; t < tokens; ++t)
     inputs.push_back(tokens > 1 ? spread.row(t) : x.data());

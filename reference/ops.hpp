@@ -31,23 +31,17 @@ Matrix as_matrix(const Tensor& tensor);
 /// spread row (kernels.hpp) if there are more.
 using Inputs = std::span<const float* const>;
 
-/// Rows of x, spread.
+/// Rows of floats, spread.
 class SpreadRows {
  public:
-  /// Makes room for `rows` rows of `cols` columns, all 0.
-  void resize(std::size_t rows, std::int64_t cols);
-  /// Spreads x (rows, cols). OpenMP over the rows.
-  void assign(std::span<const float> x, std::int64_t cols);
+  /// Spreads x (rows, cols), whose rows are `stride` apart. OpenMP over the rows.
+  void assign(const float* x, std::size_t rows, std::int64_t cols, std::size_t stride);
 
   const float* row(std::size_t index) const { return values_.data() + index * stride_; }
-
-  /// Writes columns [column, column + values.size()) of a row.
-  void store(std::size_t row, std::int64_t column, std::span<const float> values);
 
  private:
   std::vector<float> values_;
   std::size_t stride_ = 0;
-  std::int64_t steps_ = 0;
 };
 
 /// Some rows of one of several matrices.
