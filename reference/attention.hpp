@@ -16,8 +16,8 @@ struct AttentionWeights {
   std::vector<float> q_norm, k_norm;
 };
 
-/// Keys (rotated) and values of the positions seen so far in one layer, a head after the other: each
-/// (kv heads, capacity, head dim), with positions beyond those seen not set.
+/// Keys (rotated) and values of the positions seen so far in one layer, a head after the other:
+/// each (kv heads, capacity, head dim), with positions beyond those seen not set.
 struct LayerCache {
   std::vector<float> keys;
   std::vector<float> values;

@@ -39,7 +39,9 @@ void run_gate_and_up(const ExpertWeights& expert, Activation activation, const R
 }  // namespace
 
 void ExecutedRouting::append(const ExecutedRouting& other) {
-  const auto add = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
+  const auto add = [](auto& to, const auto& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
   add(logits, other.logits);
   add(experts, other.experts);
   add(weights, other.weights);

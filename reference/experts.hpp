@@ -44,8 +44,8 @@ struct ExpertWorkspace {
 
 /// out = sum over each token's selected experts of weight * expert(x). x and out (tokens, hidden).
 /// `source` chooses, for layer `layer` and tokens that stand at `start` and on in their sequence;
-/// what it chose is left in `routing`. An expert runs over all its tokens at once; all threads share
-/// the rows of all experts chosen.
+/// what it chose is left in `routing`. An expert runs over all its tokens at once; all threads
+/// share the rows of all experts chosen.
 void mix_experts(const Config& config, const MoeWeights& weights, const RoutingSource& source,
                  int layer, std::int64_t start, std::span<const float> x, ExecutedRouting& routing,
                  std::span<float> out, ExpertWorkspace& workspace);

@@ -16,8 +16,8 @@ std::vector<Isa> usable_isas();
 /// The kernels in use: those of the largest usable instruction set, unless use_isa() chose others.
 const Kernels& kernels();
 
-/// From now on, kernels() is of `isa`. Not while a model is running. Throws std::invalid_argument if
-/// `isa` is not usable.
+/// From now on, kernels() is of `isa`. Not while a model is running. Throws std::invalid_argument
+/// if `isa` is not usable.
 void use_isa(Isa isa);
 
 /// The same by name; throws also for a name that is none.

@@ -26,9 +26,9 @@ enum class Storage { f32, f16, bf16 };
 /// sets with a fused multiply-add give the same bits too.
 ///
 /// A row of x is *spread* where its columns stand in the order multiply_panel reads them: partial
-/// sum by partial sum, in bit-reversed order, with `steps` = ceil(columns / 32) places each, 0 where
-/// there is no column. A *panel* is up to panel_rows rows of weights, spread in the same way, in
-/// float: element [place][step][row].
+/// sum by partial sum, in bit-reversed order, with `steps` = ceil(columns / 32) places each, 0
+/// where there is no column. A *panel* is up to panel_rows rows of weights, spread in the same way,
+/// in float: element [place][step][row].
 struct Kernels {
   Isa isa;
   std::ptrdiff_t panel_rows;
@@ -44,8 +44,9 @@ struct Kernels {
                         std::ptrdiff_t cols, float* panel);
   Pack pack[3];
 
-  /// y[t, r] = x[t] times row r of the panel, for the first `rows` rows; x points to `tokens` spread
-  /// rows. Meanwhile it asks for the `next_bytes` from `next` on to be brought into the cache.
+  /// y[t, r] = x[t] times row r of the panel, for the first `rows` rows; x points to `tokens`
+  /// spread rows. Meanwhile it asks for the `next_bytes` from `next` on to be brought into the
+  /// cache.
   void (*multiply_panel)(const float* panel, std::ptrdiff_t steps, const float* const* x,
                          std::ptrdiff_t tokens, std::ptrdiff_t rows, float* y,
                          std::ptrdiff_t y_stride, const void* next, std::ptrdiff_t next_bytes);
@@ -56,15 +57,16 @@ struct Kernels {
                    const float* v, std::ptrdiff_t stride, std::ptrdiff_t width, float* y,
                    std::ptrdiff_t y_stride);
 
-  /// x <- softmax(scale * x). Reads and writes up to the next multiple of 32 places beyond x[n - 1].
+  /// x <- softmax(scale * x). Reads and writes up to the next multiple of 32 places beyond x[n -
+  /// 1].
   void (*softmax)(float* x, std::ptrdiff_t n, float scale);
 
   /// gate <- silu(gate) * up.
   void (*silu)(float* gate, const float* up, std::ptrdiff_t n);
 };
 
-/// Floats in a panel of `panel_rows` rows and ceil(columns / 32) steps. Each partial sum's part ends
-/// in a gap, lest all of them begin at the same place of a cache's set.
+/// Floats in a panel of `panel_rows` rows and ceil(columns / 32) steps. Each partial sum's part
+/// ends in a gap, lest all of them begin at the same place of a cache's set.
 constexpr std::ptrdiff_t panel_gap = 16;
 
 extern const Kernels kernels_baseline;

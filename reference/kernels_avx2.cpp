@@ -13,7 +13,9 @@ struct Vector {
 
   static Vector broadcast(float x) { return {_mm256_set1_ps(x)}; }
   static Vector load(const float* p) { return {_mm256_loadu_ps(p)}; }
-  static Vector load_bits(const std::uint16_t* p) { return load(reinterpret_cast<const float*>(p)); }
+  static Vector load_bits(const std::uint16_t* p) {
+    return load(reinterpret_cast<const float*>(p));
+  }
   static Vector load_f16(const std::uint16_t* p) {
     return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
   }

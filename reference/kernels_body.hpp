@@ -61,7 +61,8 @@ const void* row_of(const void* w, Index stride, Index row) {
   return static_cast<const unsigned char*>(w) + row * stride * bytes_of(S);
 }
 
-// ---- One token -----------------------------------------------------------------------------------
+// ---- One token
+// -----------------------------------------------------------------------------------
 
 /// Sums 32 lanes in halves: lanes j and j + 16, then j and j + 8 ...
 float sum_lanes(Vector (&sums)[parts]) {
@@ -71,8 +72,8 @@ float sum_lanes(Vector (&sums)[parts]) {
   return sums[0].sum();
 }
 
-// Weights are met once, in the order they are stored in. One row at a time keeps that order, and the
-// hardware's own prefetch stops at every page; hence the explicit one.
+// Weights are met once, in the order they are stored in. One row at a time keeps that order, and
+// the hardware's own prefetch stops at every page; hence the explicit one.
 constexpr Index prefetch_bytes = 4096;
 
 template <Storage S>
@@ -101,7 +102,8 @@ void dot_rows(const void* w, Index stride, Index rows, Index cols, const float* 
   }
 }
 
-// ---- Several tokens ------------------------------------------------------------------------------
+// ---- Several tokens
+// ------------------------------------------------------------------------------
 
 /// Transposes the 32 columns from `w` on of `width` rows and writes each to its place.
 template <Storage S>
@@ -270,7 +272,8 @@ void multiply_panel(const float* panel, Index steps, const float* const* x, Inde
   }
 }
 
-// ---- Attention -----------------------------------------------------------------------------------
+// ---- Attention
+// -----------------------------------------------------------------------------------
 
 template <int tokens, int vectors>
 void sum_rows_block(const float* const* weights, const Index* counts, const float* v, Index stride,
@@ -317,7 +320,8 @@ void sum_rows(const float* const* weights, const Index* counts, Index tokens, co
                                       y_stride);
 }
 
-// ---- Functions -----------------------------------------------------------------------------------
+// ---- Functions
+// -----------------------------------------------------------------------------------
 
 /// exp(x), within 2 ulp; 0 and infinity where float has no better; NaN stays NaN.
 Vector exp(Vector x) {
@@ -327,8 +331,8 @@ Vector exp(Vector x) {
   Vector r = fmadd(n, Vector::broadcast(-0.693359375F), x);
   r = fmadd(n, Vector::broadcast(2.12194440e-4F), r);
   // Taylor's series to r^7: its remainder is below 2^-27 on this interval.
-  constexpr float factors[] = {1.0F / 720.0F, 1.0F / 120.0F, 1.0F / 24.0F, 1.0F / 6.0F, 0.5F, 1.0F,
-                               1.0F};
+  constexpr float factors[] = {1.0F / 720.0F, 1.0F / 120.0F, 1.0F / 24.0F, 1.0F / 6.0F,
+                               0.5F,          1.0F,          1.0F};
   Vector sum = Vector::broadcast(1.0F / 5040.0F);
   for (const float factor : factors) sum = fmadd(sum, r, Vector::broadcast(factor));
   // In two factors, since 2^n may lie outside float's range where exp(x) does not.

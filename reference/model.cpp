@@ -168,8 +168,7 @@ std::vector<float> Model::run_chunk(std::span<const std::int32_t> ids, KvCache& 
     const DecoderLayer& layer = layers_[l];
     if (trace != nullptr) append(trace->hidden_states[l], x);
     rms_norm(layer.input_norm, config_.rms_norm_eps, x, normed);
-    attend(config_, layer.attention, rotary_, normed, cache.positions, cache.layers[l],
-           branch);
+    attend(config_, layer.attention, rotary_, normed, cache.positions, cache.layers[l], branch);
     add_branch();
     rms_norm(layer.post_attention_norm, config_.rms_norm_eps, x, normed);
     mix_experts(config_, layer.moe, source, static_cast<int>(l), cache.positions, normed, routing,

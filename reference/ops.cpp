@@ -132,8 +132,7 @@ void linear(std::initializer_list<Linear> products, std::span<const float> x) {
   SpreadRows spread;
   if (tokens > 1) spread.assign(x.data(), tokens, cols, at(cols));
   std::vector<const float*> inputs;
-  for (std::size_t t = 0; t < tokens; ++t)
-    inputs.push_back(tokens > 1 ? spread.row(t) : x.data());
+  for (std::size_t t = 0; t < tokens; ++t) inputs.push_back(tokens > 1 ? spread.row(t) : x.data());
 
   const std::int64_t total = std::accumulate(heights.begin(), heights.end(), std::int64_t{0});
   // Below this much work a thread team costs more than it saves.
@@ -185,9 +184,8 @@ void activate(Activation activation, std::span<float> gate, std::span<const floa
     case Activation::Silu:
       return kernels().silu(gate.data(), up.data(), std::ssize(gate));
     case Activation::Gelu:
-      return each([](float x) {
-        return 0.5F * x * (1.0F + std::erf(x / std::numbers::sqrt2_v<float>));
-      });
+      return each(
+          [](float x) { return 0.5F * x * (1.0F + std::erf(x / std::numbers::sqrt2_v<float>)); });
     case Activation::GeluTanh:
       return each([scale = std::sqrt(2.0F / std::numbers::pi_v<float>)](float x) {
         return 0.5F * x * (1.0F + std::tanh(scale * (x + 0.044715F * x * x * x)));

@@ -17,8 +17,8 @@ namespace {
 
 constexpr double deviation = 0.02;  // transformers' initializer_range
 
-/// splitmix64's finaliser (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014,
-/// section 5), which turns a counter into independent bits.
+/// splitmix64's finaliser (Steele, Lea, Flood: Fast splittable pseudorandom number generators,
+/// 2014, section 5), which turns a counter into independent bits.
 std::uint64_t mix(std::uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9U;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebU;
@@ -82,7 +82,8 @@ void write_shard(const std::filesystem::path& path, const std::vector<TensorInfo
   std::uint64_t written = 0;
   for (const TensorInfo& tensor : writer.tensors()) {
     for (std::uint64_t at = 0; at < tensor.bytes(); at += piece) {
-      const auto bytes = std::span(buffer).first(std::min<std::uint64_t>(piece, tensor.bytes() - at));
+      const auto bytes =
+          std::span(buffer).first(std::min<std::uint64_t>(piece, tensor.bytes() - at));
       fill(tensor, seed, at / size(tensor.dtype), bytes);
       writer.write(bytes);
       written += bytes.size();
@@ -103,9 +104,7 @@ std::string shard_name(std::size_t index, std::size_t shards) {
 std::string config_text(const std::filesystem::path& path, DType dtype) {
   nlohmann::json config = read_json(path);
   config.erase("torch_dtype");  // transformers 4's name for it
-  config["dtype"] = dtype == DType::F32   ? "float32"
-                    : dtype == DType::F16 ? "float16"
-                                          : "bfloat16";
+  config["dtype"] = dtype == DType::F32 ? "float32" : dtype == DType::F16 ? "float16" : "bfloat16";
   return config.dump(2) + "\n";
 }
 

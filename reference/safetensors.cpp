@@ -403,7 +403,8 @@ std::uint64_t Checkpoint::total_bytes() const {
 
 std::uint64_t TensorInfo::bytes() const {
   const auto bytes = byte_size(dtype, shape);
-  if (!bytes) throw Error("tensor " + quote(name) + ": shape " + to_string(shape) + " is too large");
+  if (!bytes)
+    throw Error("tensor " + quote(name) + ": shape " + to_string(shape) + " is too large");
   return *bytes;
 }
 
@@ -468,7 +469,8 @@ void SafetensorsWriter::write(std::span<const std::byte> bytes) {
 
 void SafetensorsWriter::finish() {
   if (missing_ > 0)
-    throw Error(path_.string() + ": " + std::to_string(missing_) + " bytes of its tensors are missing");
+    throw Error(path_.string() + ": " + std::to_string(missing_) +
+                " bytes of its tensors are missing");
   out_.close();
   if (!out_) fail("cannot write the file");
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot replace the file");

@@ -42,9 +42,11 @@ std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
 
-// ---- What a forward pass takes -------------------------------------------------------------------
+// ---- What a forward pass takes
+// -------------------------------------------------------------------
 
-/// Bytes of weights and cache that one token at `position` reads, at `experts` per layer on average.
+/// Bytes of weights and cache that one token at `position` reads, at `experts` per layer on
+/// average.
 double decode_bytes(const Model& model, double experts, std::int64_t position) {
   const olmoe::Config& c = model.config();
   double bytes = static_cast<double>(model.lm_head().bytes());
@@ -54,8 +56,8 @@ double decode_bytes(const Model& model, double experts, std::int64_t position) {
     bytes += static_cast<double>(a.q.bytes() + a.k.bytes() + a.v.bytes() + a.o.bytes() +
                                  layer.moe.router.bytes());
     bytes += experts * static_cast<double>(e.gate.bytes() + e.up.bytes() + e.down.bytes());
-    bytes += 2.0 * sizeof(float) * static_cast<double>(position) * c.num_key_value_heads *
-             c.head_dim();
+    bytes +=
+        2.0 * sizeof(float) * static_cast<double>(position) * c.num_key_value_heads * c.head_dim();
   }
   return bytes;
 }
@@ -79,14 +81,15 @@ double prefill_operations(const Model& model, double experts, int tokens) {
   return 2.0 * (per_token * tokens + elements(model.lm_head()));
 }
 
-// ---- Runs ----------------------------------------------------------------------------------------
+// ---- Runs
+// ----------------------------------------------------------------------------------------
 
 std::vector<std::int32_t> random_ids(const Model& model, int n, unsigned seed) {
   std::mt19937 random(seed);
   std::vector<std::int32_t> ids;
   for (int i = 0; i < n; ++i)
-    ids.push_back(static_cast<std::int32_t>(random() % static_cast<unsigned>(
-                                                           model.config().vocab_size)));
+    ids.push_back(
+        static_cast<std::int32_t>(random() % static_cast<unsigned>(model.config().vocab_size)));
   return ids;
 }
 
@@ -139,7 +142,8 @@ Run prefill(const Model& model, const Routers& routers, int tokens, unsigned see
   return {seconds / tokens, counter.mean()};
 }
 
-// ---- Tables --------------------------------------------------------------------------------------
+// ---- Tables
+// --------------------------------------------------------------------------------------
 
 /// Repetitions of one measurement, each with a probe of the machine taken just before.
 struct Series {
@@ -169,8 +173,8 @@ class Json {
  public:
   void add(const std::string& part, const std::string& what, int threads, double tokens_per_second,
            double ratio) {
-    text_ += std::string(text_.empty() ? "" : ",\n") + "  {\"part\": \"" + part + "\", \"what\": \"" +
-             what + "\", \"threads\": " + std::to_string(threads) +
+    text_ += std::string(text_.empty() ? "" : ",\n") + "  {\"part\": \"" + part +
+             "\", \"what\": \"" + what + "\", \"threads\": " + std::to_string(threads) +
              ", \"tokens_per_second\": " + std::to_string(tokens_per_second) +
              ", \"of_probe\": " + std::to_string(ratio) + "}";
   }
@@ -194,10 +198,11 @@ Routers routers_for(const Model& model, const std::string& policy) {
 
 void run_decode(const Model& model, const Options& options, const bench::Memory& memory,
                 Json& json) {
-  std::printf("\nDecode (%d tokens a run, best of %d; ratios: median of the runs)\n"
-              "%7s %7s  %-34s %7s %8s %8s %8s %8s %7s %8s %8s\n",
-              options.tokens, options.repeats, "threads", "context", "policy", "experts", "MB/token",
-              "tokens/s", "GB/s", "probe", "ratio", "speed-up", "of bytes");
+  std::printf(
+      "\nDecode (%d tokens a run, best of %d; ratios: median of the runs)\n"
+      "%7s %7s  %-34s %7s %8s %8s %8s %8s %7s %8s %8s\n",
+      options.tokens, options.repeats, "threads", "context", "policy", "experts", "MB/token",
+      "tokens/s", "GB/s", "probe", "ratio", "speed-up", "of bytes");
   for (const int threads : options.threads) {
     omp_set_num_threads(threads);
     for (const int context : options.contexts) {
@@ -209,7 +214,8 @@ void run_decode(const Model& model, const Options& options, const bench::Memory&
       for (int r = 0; r < options.repeats; ++r) {
         for (std::size_t p = 0; p < routers.size(); ++p) {
           const double probe = bench::bandwidth(memory.bytes());
-          const Run run = decode(model, routers[p], cache, options.tokens, 11 + static_cast<unsigned>(r));
+          const Run run =
+              decode(model, routers[p], cache, options.tokens, 11 + static_cast<unsigned>(r));
           series[p].add(decode_bytes(model, run.experts, context), run, probe);
         }
       }
@@ -236,10 +242,10 @@ void run_decode(const Model& model, const Options& options, const bench::Memory&
 }
 
 void run_prefill(const Model& model, const Options& options, Json& json) {
-  std::printf("\nPrefill (native routing, best of %d; ratio: median of the runs)\n"
-              "%7s %7s %8s %9s %9s %9s %7s\n",
-              options.repeats, "threads", "prompt", "experts", "tokens/s", "GFLOP/s", "peak",
-              "ratio");
+  std::printf(
+      "\nPrefill (native routing, best of %d; ratio: median of the runs)\n"
+      "%7s %7s %8s %9s %9s %9s %7s\n",
+      options.repeats, "threads", "prompt", "experts", "tokens/s", "GFLOP/s", "peak", "ratio");
   const Routers routers = routers_for(model, olmoe::native_policy);
   std::vector<Series> series(options.prompts.size() * options.threads.size());
   for (int r = 0; r < options.repeats; ++r) {
@@ -266,9 +272,10 @@ void run_prefill(const Model& model, const Options& options, Json& json) {
 
 /// The mixtures of all layers, one after the other, so that no weights stay in a cache.
 void run_mixture(const Model& model, const Options& options, Json& json) {
-  std::printf("\nMixture of experts alone, all layers in turn (native routing, best of %d)\n"
-              "%7s %7s %12s %12s %12s\n",
-              options.repeats, "threads", "tokens", "us/token", "plain", "times");
+  std::printf(
+      "\nMixture of experts alone, all layers in turn (native routing, best of %d)\n"
+      "%7s %7s %12s %12s %12s\n",
+      options.repeats, "threads", "tokens", "us/token", "plain", "times");
   const Routers routers = routers_for(model, olmoe::native_policy);
   const olmoe::PolicyRouting source(routers);
   const std::size_t hidden = at(model.config().hidden_size);
@@ -328,15 +335,17 @@ void run_plain(const Model& model, const Options& options, Json& json) {
   }
   double difference = 0.0;
   for (std::size_t i = 0; i < logits.size(); ++i)
-    difference = std::max(difference, std::abs(static_cast<double>(logits[i]) -
-                                               static_cast<double>(plain[i])));
-  std::printf("\nDecode in plain loops, 1 thread: %.2f tokens/s; ours %.2f, %.1f times as fast; "
-              "logits differ by %.1e\n",
-              1.0 / plain_seconds, 1.0 / seconds, plain_seconds / seconds, difference);
+    difference = std::max(difference,
+                          std::abs(static_cast<double>(logits[i]) - static_cast<double>(plain[i])));
+  std::printf(
+      "\nDecode in plain loops, 1 thread: %.2f tokens/s; ours %.2f, %.1f times as fast; "
+      "logits differ by %.1e\n",
+      1.0 / plain_seconds, 1.0 / seconds, plain_seconds / seconds, difference);
   json.add("plain", "decode", 1, 1.0 / plain_seconds, plain_seconds / seconds);
 }
 
-// ---- Command line --------------------------------------------------------------------------------
+// ---- Command line
+// --------------------------------------------------------------------------------
 
 std::vector<std::string> split(const std::string& text, char separator) {
   std::vector<std::string> parts;

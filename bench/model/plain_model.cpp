@@ -52,8 +52,8 @@ void rotate(const olmoe::Config& config, std::span<float> heads, std::int64_t po
   for (std::size_t head = 0; head < heads.size(); head += dim) {
     for (std::size_t i = 0; i < dim / 2; ++i) {
       const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(dim);
-      const double angle = static_cast<double>(position) /
-                           std::pow(config.rope_theta, exponent) / config.rope_factor;
+      const double angle = static_cast<double>(position) / std::pow(config.rope_theta, exponent) /
+                           config.rope_factor;
       const auto c = static_cast<float>(std::cos(angle));
       const auto s = static_cast<float>(std::sin(angle));
       const float a = heads[head + i];
@@ -109,8 +109,7 @@ void attend(const olmoe::Config& config, const olmoe::AttentionWeights& w, std::
     }
     for (std::size_t j = 0; j < scores.size(); ++j) {
       for (std::size_t i = 0; i < dim; ++i)
-        mixed[head * dim + i] +=
-            scores[j] / total * cache.values[j * value.size() + kv_place + i];
+        mixed[head * dim + i] += scores[j] / total * cache.values[j * value.size() + kv_place + i];
     }
   }
   multiply(w.o, mixed, out);

@@ -8,8 +8,8 @@
 
 namespace bench {
 
-/// What olmoe::Model computes, as its definition has it: a loop per sum, one token at a time, on one
-/// thread, from the same mapped weights. `start` positions are in the cache already.
+/// What olmoe::Model computes, as its definition has it: a loop per sum, one token at a time, on
+/// one thread, from the same mapped weights. `start` positions are in the cache already.
 std::vector<float> plain_forward(const olmoe::Model& model, std::span<const std::int32_t> ids,
                                  olmoe::KvCache& cache,
                                  std::span<const fdroute::AnyRouter> routers);
