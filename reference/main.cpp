@@ -139,9 +139,15 @@ void add_verify(CLI::App& app) {
       *app.add_subcommand("verify", "Compare with what transformers computed (capture_hf.py)");
   const auto options = std::make_shared<VerifyOptions>();
   add_model_option(command, options->model);
-  command.add_option("--capture", options->capture, "Capture of this checkpoint")
-      ->required()
+  CLI::Option_group& reference = *command.add_option_group("Reference", "Exactly one of");
+  reference.add_option("--capture", options->capture, "Capture of this checkpoint")
       ->type_name("FILE");
+  reference
+      .add_option("--preset", options->preset,
+                  "hf-integration-test: what transformers' own test expects of the published "
+                  "allenai/OLMoE-1B-7B-0924")
+      ->check(CLI::IsMember({"hf-integration-test"}));
+  reference.require_option(1);
   command
       .add_option("--nulls", options->nulls,
                   "Null distributions of the BH part; default: the file that the capture names")

@@ -12,6 +12,7 @@
 #include "each_isa.hpp"
 #include "error_of.hpp"
 #include "float16.hpp"
+#include "integration_test.hpp"
 #include "ops.hpp"
 
 namespace {
@@ -238,6 +239,16 @@ TEST_CASE("blocks of rows cover every matrix once, in order") {
     covered[block.matrix] = block.end;
   }
   CHECK(covered == rows);
+}
+
+TEST_CASE("transformers' integration test compares means of logits, within 1e-2") {
+  using olmoe::IntegrationTest;
+  const auto means = IntegrationTest::row_means(std::vector<float>{1, 2, 6, -1, -2, -6}, 3);
+  CHECK(means == std::vector<double>{3.0, -3.0});
+  CHECK(IntegrationTest::agrees(-1.37, -1.3814));
+  CHECK(!IntegrationTest::agrees(-1.35, -1.3814));
+  CHECK(!IntegrationTest::agrees(1.3814, -1.3814));
+  CHECK(!IntegrationTest::agrees(std::nan(""), -1.3814));
 }
 
 TEST_CASE("instruction sets by name") {
