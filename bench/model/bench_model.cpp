@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fdroute/any_router.hpp>
+#include <filesystem>
 #include <functional>
 #include <random>
 #include <string>
@@ -18,6 +19,7 @@
 #include "model.hpp"
 #include "plain_model.hpp"
 #include "probes.hpp"
+#include "random_checkpoint.hpp"
 #include "routing.hpp"
 
 namespace {
@@ -36,6 +38,7 @@ struct Options {
   int repeats = 5;
   int tokens = 8;
   std::string json;
+  std::string make;
 };
 
 std::size_t at(std::int64_t i) {
@@ -402,6 +405,7 @@ Options parse(int argc, char** argv) {
       {"--repeats", [&](const std::string& v) { options.repeats = std::stoi(v); }},
       {"--tokens", [&](const std::string& v) { options.tokens = std::stoi(v); }},
       {"--isa", [&](const std::string& v) { olmoe::use_isa(std::string_view(v)); }},
+      {"--make", [&](const std::string& v) { options.make = v; }},
       {"--json", [&](const std::string& v) { options.json = v; }},
   };
   for (int i = 1; i < argc; i += 2) {
@@ -430,6 +434,8 @@ void run(const Options& options) {
   const auto asked = [&](const char* part) {
     return std::find(options.parts.begin(), options.parts.end(), part) != options.parts.end();
   };
+  if (!options.make.empty() && !std::filesystem::exists(options.model))
+    olmoe::make_random_checkpoint({.config = options.make, .out = options.model, .seed = 1});
   const double started = now();
   const Model model(options.model);
   std::printf("%s, kernels of %s\n", options.model.c_str(),
