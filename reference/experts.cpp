@@ -69,7 +69,11 @@ void mix_experts(const Config& config, const MoeWeights& weights, const RoutingS
                fdroute::LogitsView<float>(routing.logits.data(), n_tokens, config.num_experts),
                chosen);
 
-  auto& [plan, activations, results, spread_x, spread_activations] = workspace;
+  fdroute::DispatchPlan& plan = workspace.plan;
+  std::vector<float>& activations = workspace.activations;
+  std::vector<float>& results = workspace.results;
+  SpreadRows& spread_x = workspace.spread_x;
+  SpreadRows& spread_activations = workspace.spread_activations;
   plan.build(chosen, n_tokens, config.num_experts);
   const std::size_t assignments = plan.tokens().size();
   activations.resize(assignments * intermediate);

@@ -1,5 +1,9 @@
 #include "isa.hpp"
 
+#ifdef FDROUTE_X86_KERNELS
+#include <cpuid.h>
+#endif
+
 #include <algorithm>
 #include <array>
 #include <stdexcept>
@@ -13,6 +17,14 @@ constexpr std::array names{std::pair{Isa::baseline, std::string_view("baseline")
                            std::pair{Isa::avx2, std::string_view("avx2")},
                            std::pair{Isa::avx512, std::string_view("avx512")}};
 
+#ifdef FDROUTE_X86_KERNELS
+/// clang 14's __builtin_cpu_supports does not know this one.
+bool has_f16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 const Kernels* kernels_of(Isa isa) {
 #ifdef FDROUTE_X86_KERNELS
   if (isa == Isa::avx512) {
@@ -22,8 +34,7 @@ const Kernels* kernels_of(Isa isa) {
                : nullptr;
   }
   if (isa == Isa::avx2) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                   __builtin_cpu_supports("f16c")
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()
                ? &kernels_avx2
                : nullptr;
   }
