@@ -158,7 +158,8 @@ std::vector<float> Model::run_chunk(std::span<const std::int32_t> ids, KvCache& 
   for (std::size_t t = 0; t < ids.size(); ++t)
     copy_row(embeddings_, ids[t], std::span(x).subspan(t * hidden, hidden));
 
-  auto& [normed, branch, routing, experts] = workspace;
+  std::vector<float>& normed = workspace.normed;
+  std::vector<float>& branch = workspace.branch;
   normed.resize(x.size());
   branch.resize(x.size());
   const auto add_branch = [&] {
@@ -171,8 +172,8 @@ std::vector<float> Model::run_chunk(std::span<const std::int32_t> ids, KvCache& 
     attend(config_, layer.attention, rotary_, normed, cache.positions, cache.layers[l], branch);
     add_branch();
     rms_norm(layer.post_attention_norm, config_.rms_norm_eps, x, normed);
-    mix_experts(config_, layer.moe, source, static_cast<int>(l), cache.positions, normed, routing,
-                branch, experts);
+    mix_experts(config_, layer.moe, source, static_cast<int>(l), cache.positions, normed,
+                workspace.routing, branch, workspace.experts);
     add_branch();
     if (trace != nullptr) trace->routing[l].append(routing);
   }
