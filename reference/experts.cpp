@@ -100,26 +100,27 @@ void mix_experts(const Config& config, const MoeWeights& weights, const RoutingS
   };
   const std::vector<RowBlock> inner = blocks_of(config.intermediate_size);
 #pragma omp parallel for schedule(dynamic) if (worthwhile)
-  for (std::size_t b = 0; b < inner.size(); ++b) {
-    const Batch& batch = batches[inner[b].matrix];
-    run_gate_and_up(*batch.expert, config.hidden_act, inner[b], batch.inputs,
+  for (const RowBlock& block : inner) {
+    const Batch& batch = batches[block.matrix];
+    run_gate_and_up(*batch.expert, config.hidden_act, block, batch.inputs,
                     activations.data() + batch.begin * intermediate);
   }
 
-  if (tokens > 1)
+  if (tokens > 1) {
     spread_activations.assign(activations.data(), assignments, config.intermediate_size,
                               intermediate);
+  }
   for (const Batch& batch : batches) {
+    const bool alone = batch.inputs.size() == 1;
     for (std::size_t i = batch.begin; i < batch.begin + batch.inputs.size(); ++i)
-      inputs[i] = batch.inputs.size() > 1 ? spread_activations.row(i)
-                                          : activations.data() + i * intermediate;
+      inputs[i] = alone ? activations.data() + i * intermediate : spread_activations.row(i);
   }
   const std::vector<RowBlock> outer = blocks_of(config.hidden_size);
 #pragma omp parallel for schedule(dynamic) if (worthwhile)
-  for (std::size_t b = 0; b < outer.size(); ++b) {
-    const Batch& batch = batches[outer[b].matrix];
-    multiply_rows(batch.expert->down, outer[b].begin, outer[b].end, batch.inputs,
-                  results.data() + batch.begin * hidden + outer[b].begin, config.hidden_size);
+  for (const RowBlock& block : outer) {
+    const Batch& batch = batches[block.matrix];
+    multiply_rows(batch.expert->down, block.begin, block.end, batch.inputs,
+                  results.data() + batch.begin * hidden + block.begin, config.hidden_size);
   }
 #pragma omp parallel for schedule(static) if (worthwhile && tokens > 1)
   for (std::size_t t = 0; t < tokens; ++t) {

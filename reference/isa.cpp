@@ -67,18 +67,20 @@ const Kernels& kernels() {
 
 void use_isa(Isa isa) {
   const Kernels* kernels = kernels_of(isa);
-  if (kernels == nullptr)
+  if (kernels == nullptr) {
     throw std::invalid_argument("instruction set '" + std::string(name(isa)) +
                                 "' is not to be had here");
+  }
   chosen() = kernels;
 }
 
-void use_isa(std::string_view text) {
+void use_isa(std::string_view name) {
   const auto* found = std::find_if(names.begin(), names.end(),
-                                   [&](const auto& known) { return known.second == text; });
-  if (found == names.end())
-    throw std::invalid_argument("unknown instruction set '" + std::string(text) +
+                                   [&](const auto& known) { return known.second == name; });
+  if (found == names.end()) {
+    throw std::invalid_argument("unknown instruction set '" + std::string(name) +
                                 "'; known are baseline, avx2 and avx512");
+  }
   use_isa(found->first);
 }
 

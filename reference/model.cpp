@@ -175,7 +175,7 @@ std::vector<float> Model::run_chunk(std::span<const std::int32_t> ids, KvCache& 
     mix_experts(config_, layer.moe, source, static_cast<int>(l), cache.positions, normed,
                 workspace.routing, branch, workspace.experts);
     add_branch();
-    if (trace != nullptr) trace->routing[l].append(routing);
+    if (trace != nullptr) trace->routing[l].append(workspace.routing);
   }
   cache.positions += static_cast<std::int64_t>(ids.size());
   rms_norm(norm_, config_.rms_norm_eps, x, x);

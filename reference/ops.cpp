@@ -138,8 +138,8 @@ void linear(std::initializer_list<Linear> products, std::span<const float> x) {
   // Below this much work a thread team costs more than it saves.
   const bool worthwhile = total * static_cast<std::int64_t>(x.size()) > 100'000;
 #pragma omp parallel for schedule(dynamic) if (worthwhile)
-  for (std::size_t b = 0; b < blocks.size(); ++b) {
-    const auto [matrix, begin, end] = blocks[b];
+  for (const RowBlock& block : blocks) {
+    const auto [matrix, begin, end] = block;
     const Linear& product = products.begin()[matrix];
     float* y = product.y.data() + begin;
     multiply_rows(product.w, begin, end, inputs, y, product.w.rows);
