@@ -3,7 +3,7 @@
 #include <cstddef>
 
 // Included by translation units that are compiled for one instruction set: nothing here may be an
-// inline function or a template, and no header that has some may come in (see kernels_body.hpp).
+// inline function or a template, and no header that has some may come in (see kernels_body.inc).
 
 namespace olmoe {
 

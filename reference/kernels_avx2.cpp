@@ -100,6 +100,6 @@ float fmadd(float a, float b, float c) {
 }  // namespace
 }  // namespace olmoe
 
-#include "kernels_body.hpp"
+#include "kernels_body.inc"
 
 const olmoe::Kernels olmoe::kernels_avx2 = olmoe::table(Isa::avx2);

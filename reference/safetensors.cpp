@@ -468,15 +468,16 @@ void SafetensorsWriter::write(std::span<const std::byte> bytes) {
 }
 
 void SafetensorsWriter::finish() {
-  if (missing_ > 0)
+  if (missing_ > 0) {
     throw Error(path_.string() + ": " + std::to_string(missing_) +
                 " bytes of its tensors are missing");
+  }
   out_.close();
   if (!out_) fail("cannot write the file");
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot replace the file");
 }
 
-void write_safetensors(const std::filesystem::path& path, std::vector<NamedTensor> tensors,
+void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                        const std::map<std::string, std::string>& metadata) {
   std::vector<TensorInfo> infos;
   std::map<std::string_view, std::span<const std::byte>> bytes;

@@ -198,7 +198,7 @@ class SafetensorsWriter {
 
 /// Writes a safetensors file of tensors in memory, as SafetensorsWriter does. Throws Error also for
 /// bytes that do not match dtype x shape.
-void write_safetensors(const std::filesystem::path& path, std::vector<NamedTensor> tensors,
+void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace olmoe

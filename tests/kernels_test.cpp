@@ -76,9 +76,13 @@ struct Shape {
 }  // namespace
 
 TEST_CASE("products are those of the definition, for every storage and instruction set") {
-  for (const auto& [rows, cols, tokens] :
+  for (const Shape& shape :
        {Shape{1, 1, 1}, Shape{3, 31, 2}, Shape{32, 32, 3}, Shape{33, 33, 13}, Shape{70, 64, 14},
         Shape{65, 200, 15}, Shape{8, 1000, 29}, Shape{100, 96, 61}}) {
+    // Not a structured binding, which clang 14 does not let a lambda use.
+    const std::int64_t rows = shape.rows;
+    const std::int64_t cols = shape.cols;
+    const std::int64_t tokens = shape.tokens;
     for (const DType dtype : {DType::F32, DType::F16, DType::BF16}) {
       CAPTURE(rows);
       CAPTURE(cols);
@@ -125,9 +129,10 @@ TEST_CASE("products are those of the definition, for every storage and instructi
 TEST_CASE("a NaN or an infinity stays in its row and its token") {
   each_isa([](Isa) {
     Weights w = weights(DType::F32, 40, 50, 3);
-    w.memory[7 * 50 + 49] = std::bit_cast<std::uint32_t>(std::numeric_limits<float>::quiet_NaN());
+    w.memory[std::size_t{7} * 50 + 49] =
+        std::bit_cast<std::uint32_t>(std::numeric_limits<float>::quiet_NaN());
     auto x = random_floats(std::size_t{5} * 50, 4);
-    x[2 * 50] = std::numeric_limits<float>::infinity();
+    x[std::size_t{2} * 50] = std::numeric_limits<float>::infinity();
     const auto y = product(w.matrix, x);
     for (std::size_t t = 0; t < 5; ++t) {
       for (std::size_t r = 0; r < 40; ++r) {

@@ -89,10 +89,9 @@ double prefill_operations(const Model& model, double experts, int tokens) {
 
 std::vector<std::int32_t> random_ids(const Model& model, int n, unsigned seed) {
   std::mt19937 random(seed);
-  std::vector<std::int32_t> ids;
-  for (int i = 0; i < n; ++i)
-    ids.push_back(
-        static_cast<std::int32_t>(random() % static_cast<unsigned>(model.config().vocab_size)));
+  const auto vocabulary = static_cast<unsigned>(model.config().vocab_size);
+  std::vector<std::int32_t> ids(at(n));
+  for (std::int32_t& id : ids) id = static_cast<std::int32_t>(random() % vocabulary);
   return ids;
 }
 
@@ -318,9 +317,10 @@ void run_mixture(const Model& model, const Options& options, Json& json) {
   double plain = HUGE_VAL;
   for (int r = 0; r < options.repeats; ++r) {
     const double begin = now();
-    for (std::size_t l = 0; l < model.layers().size(); ++l)
+    for (std::size_t l = 0; l < model.layers().size(); ++l) {
       bench::plain_mixture(model, l, routers, std::span(x).subspan(at(r) * hidden, hidden),
                            std::span(out).first(hidden));
+    }
     plain = std::min(plain, (now() - begin) / layers);
   }
   for (const int threads : options.threads) {
@@ -332,10 +332,11 @@ void run_mixture(const Model& model, const Options& options, Json& json) {
         olmoe::ExpertWorkspace workspace;
         olmoe::ExecutedRouting routing;
         const double begin = now();
-        for (std::size_t l = 0; l < model.layers().size(); ++l)
+        for (std::size_t l = 0; l < model.layers().size(); ++l) {
           olmoe::mix_experts(model.config(), model.layers()[l].moe, source, static_cast<int>(l), 0,
                              std::span(x).subspan(first, tokens * hidden), routing,
                              std::span(out).first(tokens * hidden), workspace);
+        }
         best = std::min(best, (now() - begin) / layers / static_cast<double>(tokens));
       }
       std::printf("%7d %7zu %12.1f %12.1f %12.1f\n", threads, tokens, best * 1e6, plain * 1e6,
@@ -364,9 +365,10 @@ void run_plain(const Model& model, const Options& options, Json& json) {
     seconds = std::min(seconds, (now() - start) / static_cast<double>(ids.size()));
   }
   double difference = 0.0;
-  for (std::size_t i = 0; i < logits.size(); ++i)
+  for (std::size_t i = 0; i < logits.size(); ++i) {
     difference = std::max(difference,
                           std::abs(static_cast<double>(logits[i]) - static_cast<double>(plain[i])));
+  }
   std::printf(
       "\nDecode in plain loops, 1 thread: %.2f tokens/s; ours %.2f, %.1f times as fast; "
       "logits differ by %.1e\n",
