@@ -1,8 +1,12 @@
 #include "attention.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
+#include <utility>
+
+#include "isa.hpp"
 
 namespace olmoe {
 namespace {
@@ -38,6 +42,59 @@ void RotaryEmbedding::rotate(std::span<float> heads, std::int64_t position) cons
   }
 }
 
+namespace {
+
+/// Queries that are answered together: enough to pay for packing the keys.
+constexpr std::size_t query_block = 56;
+
+/// Makes room for `positions` positions of which `used` are taken.
+void reserve(LayerCache& cache, std::int64_t positions, std::int64_t used, std::size_t kv_heads,
+             std::size_t head_dim) {
+  if (positions <= cache.capacity) return;
+  const std::int64_t capacity = std::max(positions, 2 * cache.capacity);
+  for (std::vector<float>* part : {&cache.keys, &cache.values}) {
+    std::vector<float> larger(kv_heads * static_cast<std::size_t>(capacity) * head_dim);
+    for (std::size_t head = 0; head < kv_heads; ++head) {
+      std::copy_n(part->data() + head * static_cast<std::size_t>(cache.capacity) * head_dim,
+                  static_cast<std::size_t>(used) * head_dim,
+                  larger.data() + head * static_cast<std::size_t>(capacity) * head_dim);
+    }
+    *part = std::move(larger);
+  }
+  cache.capacity = capacity;
+}
+
+/// One head's attention for `tokens` queries at positions first, first + 1 ...; rows of `queries`
+/// and `out` are `stride` apart. Keys and values (positions, head_dim).
+void attend_head(const float* queries, std::size_t tokens, std::size_t first, const float* keys,
+                 const float* values, std::size_t head_dim, std::size_t stride, float* out) {
+  const Kernels& k = kernels();
+  const auto dim = static_cast<std::ptrdiff_t>(head_dim);
+  const auto positions = static_cast<std::ptrdiff_t>(first + tokens);
+  const std::ptrdiff_t row = (positions + 31) / 32 * 32;  // as softmax asks for
+  float* scores = scratch(1, row * static_cast<std::ptrdiff_t>(tokens));
+  std::array<const float*, query_block> inputs;
+
+  SpreadRows spread;
+  if (tokens > 1) spread.assign(queries, tokens, dim, stride);
+  for (std::size_t t = 0; t < tokens; ++t) inputs[t] = tokens > 1 ? spread.row(t) : queries;
+  const Matrix seen{DType::F32, reinterpret_cast<const std::byte*>(keys), positions, dim};
+  multiply_rows(seen, 0, positions, std::span(inputs).first(tokens), scores, row);
+
+  std::array<std::ptrdiff_t, query_block> counts;
+  const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+  for (std::size_t t = 0; t < tokens; ++t) {
+    counts[t] = static_cast<std::ptrdiff_t>(first + t + 1);
+    float* weights = scores + static_cast<std::ptrdiff_t>(t) * row;
+    k.softmax(weights, counts[t], scale);
+    inputs[t] = weights;
+  }
+  k.sum_rows(inputs.data(), counts.data(), static_cast<std::ptrdiff_t>(tokens), values, dim, dim,
+             out, static_cast<std::ptrdiff_t>(stride));
+}
+
+}  // namespace
+
 void attend(const Config& config, const AttentionWeights& weights, const RotaryEmbedding& rotary,
             std::span<const float> x, std::int64_t start, LayerCache& cache, std::span<float> out) {
   const auto hidden = static_cast<std::size_t>(config.hidden_size);
@@ -49,49 +106,50 @@ void attend(const Config& config, const AttentionWeights& weights, const RotaryE
   const auto first = static_cast<std::size_t>(start);
 
   std::vector<float> queries(tokens * hidden);
-  cache.keys.resize((first + tokens) * kv_width);
-  cache.values.resize((first + tokens) * kv_width);
-  const std::span<float> keys = std::span(cache.keys).subspan(first * kv_width);
-  const std::span<float> values = std::span(cache.values).subspan(first * kv_width);
+  std::vector<float> keys(tokens * kv_width);
+  std::vector<float> values(tokens * kv_width);
+  linear({{weights.q, weights.q_bias, queries},
+          {weights.k, weights.k_bias, keys},
+          {weights.v, weights.v_bias, values}},
+         x);
 
-  linear(weights.q, weights.q_bias, x, queries);
-  linear(weights.k, weights.k_bias, x, keys);
-  linear(weights.v, weights.v_bias, x, values);
-  rms_norm(weights.q_norm, config.rms_norm_eps, queries, queries);
-  rms_norm(weights.k_norm, config.rms_norm_eps, keys, keys);
-  if (config.clip_qkv) {
-    clip(queries, *config.clip_qkv);
-    clip(keys, *config.clip_qkv);
-    clip(values, *config.clip_qkv);
-  }
+  reserve(cache, start + static_cast<std::int64_t>(tokens), start, kv_heads, head_dim);
+  const auto capacity = static_cast<std::size_t>(cache.capacity);
+  const auto cached = [&](std::vector<float>& part, std::size_t head, std::size_t position) {
+    return part.data() + (head * capacity + position) * head_dim;
+  };
+#pragma omp parallel for schedule(static) if (x.size() > 100'000)
   for (std::size_t t = 0; t < tokens; ++t) {
-    const auto position = static_cast<std::int64_t>(first + t);
-    rotary.rotate(std::span(queries).subspan(t * hidden, hidden), position);
-    rotary.rotate(keys.subspan(t * kv_width, kv_width), position);
+    const auto query = std::span(queries).subspan(t * hidden, hidden);
+    const auto key = std::span(keys).subspan(t * kv_width, kv_width);
+    const auto value = std::span(values).subspan(t * kv_width, kv_width);
+    rms_norm(weights.q_norm, config.rms_norm_eps, query, query);
+    rms_norm(weights.k_norm, config.rms_norm_eps, key, key);
+    if (config.clip_qkv) {
+      for (const std::span<float> part : {query, key, value}) clip(part, *config.clip_qkv);
+    }
+    rotary.rotate(query, static_cast<std::int64_t>(first + t));
+    rotary.rotate(key, static_cast<std::int64_t>(first + t));
+    for (std::size_t head = 0; head < kv_heads; ++head) {
+      std::copy_n(key.data() + head * head_dim, head_dim, cached(cache.keys, head, first + t));
+      std::copy_n(value.data() + head * head_dim, head_dim, cached(cache.values, head, first + t));
+    }
   }
 
-  std::vector<float> mixed(tokens * hidden, 0.0F);
-  const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
-  const auto pairs = static_cast<std::int64_t>(tokens * heads);
-#pragma omp parallel for schedule(dynamic, 4) if (tokens * (first + tokens) * hidden > 100'000)
-  for (std::int64_t pair = 0; pair < pairs; ++pair) {
-    const std::size_t t = static_cast<std::size_t>(pair) / heads;
-    const std::size_t head = static_cast<std::size_t>(pair) % heads;
-    const std::size_t kv_offset = head / (heads / kv_heads) * head_dim;
-    const float* query = queries.data() + t * hidden + head * head_dim;
-    std::vector<float> scores(first + t + 1);
-    for (std::size_t j = 0; j < scores.size(); ++j) {
-      scores[j] = scale * dot(query, cache.keys.data() + j * kv_width + kv_offset,
-                              static_cast<std::int64_t>(head_dim));
-    }
-    softmax(scores);
-    float* sum = mixed.data() + t * hidden + head * head_dim;
-    for (std::size_t j = 0; j < scores.size(); ++j) {
-      const float* value = cache.values.data() + j * kv_width + kv_offset;
-      for (std::size_t i = 0; i < head_dim; ++i) sum[i] += scores[j] * value[i];
-    }
+  std::vector<float> mixed(tokens * hidden);
+  const std::size_t blocks = (tokens + query_block - 1) / query_block;
+#pragma omp parallel for schedule(dynamic) if ((first + tokens) * x.size() > 100'000)
+  for (std::size_t item = 0; item < blocks * heads; ++item) {
+    // The last queries have the most keys to look at: they go first.
+    const std::size_t t = (blocks - 1 - item / heads) * query_block;
+    const std::size_t head = item % heads;
+    const std::size_t kv_head = head / (heads / kv_heads);
+    const std::size_t place = t * hidden + head * head_dim;
+    attend_head(queries.data() + place, std::min(query_block, tokens - t), first + t,
+                cached(cache.keys, kv_head, 0), cached(cache.values, kv_head, 0), head_dim, hidden,
+                mixed.data() + place);
   }
-  linear(weights.o, weights.o_bias, mixed, out);
+  linear({{weights.o, weights.o_bias, out}}, mixed);
 }
 
 }  // namespace olmoe

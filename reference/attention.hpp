@@ -16,11 +16,12 @@ struct AttentionWeights {
   std::vector<float> q_norm, k_norm;
 };
 
-/// Keys (rotated) and values of the positions seen so far in one layer, each (positions, kv heads x
-/// head dim).
+/// Keys (rotated) and values of the positions seen so far in one layer, a head after the other:
+/// each (kv heads, capacity, head dim), with positions beyond those seen not set.
 struct LayerCache {
   std::vector<float> keys;
   std::vector<float> values;
+  std::int64_t capacity = 0;
 };
 
 /// Rotary embedding: cos and sin of position x frequency, frequency_i = theta^(-2i / head_dim) /

@@ -48,13 +48,8 @@ BatchResult run_batch(const Model& model, const TokenBatch& batch,
     }
     for (std::size_t i = 0; i < trace.hidden_states.size(); ++i)
       append(result.trace.hidden_states[i], trace.hidden_states[i]);
-    for (std::size_t l = 0; l < trace.routing.size(); ++l) {
-      ExecutedRouting& all = result.trace.routing[l];
-      append(all.logits, trace.routing[l].logits);
-      append(all.experts, trace.routing[l].experts);
-      append(all.weights, trace.routing[l].weights);
-      append(all.counts, trace.routing[l].counts);
-    }
+    for (std::size_t l = 0; l < trace.routing.size(); ++l)
+      result.trace.routing[l].append(trace.routing[l]);
   }
   return result;
 }

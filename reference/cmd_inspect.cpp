@@ -6,6 +6,7 @@
 #include <string>
 
 #include "commands.hpp"
+#include "isa.hpp"
 #include "model.hpp"
 
 namespace olmoe {
@@ -90,6 +91,10 @@ void run_inspect(const std::string& directory) {
       "bytes per token      %s at %d experts; one expert more or less in every layer is %s\n",
       human_bytes(active(all.bytes, unread.bytes, experts.bytes)).c_str(), c.num_experts_per_tok,
       human_bytes(static_cast<double>(experts.bytes) * per_expert).c_str());
+
+  std::printf("instruction set      %s, of", std::string(name(kernels().isa)).c_str());
+  for (const Isa isa : usable_isas()) std::printf(" %s", std::string(name(isa)).c_str());
+  std::printf("\n");
 }
 
 }  // namespace olmoe

@@ -12,6 +12,7 @@
 #include "commands.hpp"
 #include "error.hpp"
 #include "generation.hpp"
+#include "integration_test.hpp"
 #include "json.hpp"
 #include "routing.hpp"
 #include "sha256.hpp"
@@ -181,10 +182,31 @@ void verify_policy(const Model& model, const SafetensorsFile& capture, const std
   std::printf("%-26s %40.3f\n", "mean experts per token", counter.mean());
 }
 
+/// `--preset hf-integration-test`, for whoever has the published weights.
+void verify_integration_test(const std::string& directory, const Model& model) {
+  KvCache cache;
+  const auto routers = make_routers(model.config(), native_policy, std::filesystem::path());
+  const auto logits =
+      model.forward(IntegrationTest::ids, cache, routers, Model::LogitsOf::every_token);
+  const auto means =
+      IntegrationTest::row_means(logits, static_cast<std::size_t>(model.config().vocab_size));
+  std::printf("%8s %14s %14s\n", "token", "mean logit", "transformers");
+  bool passed = true;
+  for (std::size_t t = 0; t < means.size(); ++t) {
+    const bool good = IntegrationTest::agrees(means[t], IntegrationTest::means[t]);
+    std::printf("%8d %14.4f %14.4f  %s\n", IntegrationTest::ids[t], means[t],
+                IntegrationTest::means[t], good ? "ok" : "FAILED");
+    passed = passed && good;
+  }
+  if (!passed) throw Error(directory + ": these are not the logits of allenai/OLMoE-1B-7B-0924");
+  std::printf("\nthe logits of transformers' test of allenai/OLMoE-1B-7B-0924\n");
+}
+
 }  // namespace
 
 void run_verify(const VerifyOptions& options) {
   const Model model(options.model);
+  if (!options.preset.empty()) return verify_integration_test(options.model, model);
   const SafetensorsFile capture(options.capture);
   std::printf("%s against %s\n(transformers %s, torch %s)\n\n", options.model.c_str(),
               options.capture.c_str(), metadata(capture, "transformers").c_str(),

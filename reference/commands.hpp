@@ -55,7 +55,9 @@ void run_logits(const LogitsOptions& options);
 
 struct VerifyOptions {
   std::string model;
+  // Exactly one of these is given.
   std::string capture;
+  std::string preset;
   std::string nulls;
   double atol = 1e-4;
 };

@@ -223,8 +223,7 @@ std::string_view name(Activation activation) {
       ->first;
 }
 
-Config Config::load(const std::filesystem::path& directory) {
-  const auto path = directory / "config.json";
+Config Config::read(const std::filesystem::path& path) {
   const json document = read_json(path);
   if (!document.is_object()) throw Error(path.string() + ": no JSON object");
   Fields fields(document, path.string());

@@ -46,10 +46,15 @@ struct Config {
 
   int head_dim() const { return hidden_size / num_attention_heads; }
 
-  /// Reads directory/config.json as written by transformers 4.x or 5.x. Throws Error if a field
+  /// Reads a config.json as written by transformers 4.x or 5.x. Throws Error if a field
   /// that inference needs is missing, has the wrong type or contradicts another, and for every key
   /// not known to be without effect on inference.
-  static Config load(const std::filesystem::path& directory);
+  static Config read(const std::filesystem::path& file);
+
+  /// Reads directory/config.json.
+  static Config load(const std::filesystem::path& directory) {
+    return read(directory / "config.json");
+  }
 };
 
 }  // namespace olmoe

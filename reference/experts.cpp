@@ -4,26 +4,56 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "isa.hpp"
+
 namespace olmoe {
 namespace {
 
-void run_expert(const ExpertWeights& expert, Activation activation, std::span<const float> x,
-                std::span<float> out) {
-  const std::size_t tokens = x.size() / static_cast<std::size_t>(expert.gate.cols);
-  std::vector<float> gate(tokens * static_cast<std::size_t>(expert.gate.rows));
-  std::vector<float> up(gate.size());
-  linear(expert.gate, {}, x, gate);
-  linear(expert.up, {}, x, up);
-  activate(activation, gate, up);
-  linear(expert.down, {}, gate, out);
+/// The assignments of one expert: rows begin .. begin + inputs.size() of the plan.
+struct Batch {
+  const ExpertWeights* expert;
+  std::size_t begin;
+  Inputs inputs;
+};
+
+/// Rows of act(gate x) * up x, for all x; rows of y are gate.rows apart.
+void run_gate_and_up(const ExpertWeights& expert, Activation activation, const RowBlock& block,
+                     Inputs x, float* y) {
+  // A panel of gate, then the same of up: what follows on the one is the other.
+  const std::int64_t step = x.size() == 1 ? block.end - block.begin : kernels().panel_rows;
+  const std::int64_t stride = expert.gate.rows;
+  float* up = scratch(1, step * std::ssize(x));
+  for (std::int64_t r = block.begin; r < block.end; r += step) {
+    const std::int64_t after = std::min(r + step, block.end);
+    const std::int64_t next = std::min(after + step, stride);
+    multiply_rows(expert.gate, r, after, x, y + r, stride, rows(expert.up, r, after));
+    multiply_rows(expert.up, r, after, x, up, after - r, rows(expert.gate, after, next));
+    const auto n = static_cast<std::size_t>(after - r);
+    for (std::size_t t = 0; t < x.size(); ++t) {
+      float* gate = y + static_cast<std::int64_t>(t) * stride + r;
+      activate(activation, {gate, n}, {up + t * n, n});
+    }
+  }
 }
 
 }  // namespace
 
+void ExecutedRouting::append(const ExecutedRouting& other) {
+  const auto add = [](auto& to, const auto& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
+  add(logits, other.logits);
+  add(experts, other.experts);
+  add(weights, other.weights);
+  add(counts, other.counts);
+  capacity = other.capacity;
+}
+
 void mix_experts(const Config& config, const MoeWeights& weights, const RoutingSource& source,
                  int layer, std::int64_t start, std::span<const float> x, ExecutedRouting& routing,
-                 std::span<float> out) {
+                 std::span<float> out, ExpertWorkspace& workspace) {
   const auto hidden = static_cast<std::size_t>(config.hidden_size);
+  const auto intermediate = static_cast<std::size_t>(config.intermediate_size);
   const std::size_t tokens = x.size() / hidden;
   const auto n_tokens = static_cast<std::ptrdiff_t>(tokens);
 
@@ -32,31 +62,67 @@ void mix_experts(const Config& config, const MoeWeights& weights, const RoutingS
   routing.experts.resize(tokens * static_cast<std::size_t>(routing.capacity));
   routing.weights.resize(routing.experts.size());
   routing.counts.resize(tokens);
-  linear(weights.router, {}, x, routing.logits);
+  linear({{weights.router, {}, routing.logits}}, x);
   const fdroute::RoutingView<std::int32_t> chosen{routing.experts.data(), routing.weights.data(),
                                                   routing.counts.data(), routing.capacity};
   source.route(layer, start,
                fdroute::LogitsView<float>(routing.logits.data(), n_tokens, config.num_experts),
                chosen);
 
-  fdroute::DispatchPlan plan;
+  fdroute::DispatchPlan& plan = workspace.plan;
+  std::vector<float>& activations = workspace.activations;
+  std::vector<float>& results = workspace.results;
+  SpreadRows& spread_x = workspace.spread_x;
+  SpreadRows& spread_activations = workspace.spread_activations;
   plan.build(chosen, n_tokens, config.num_experts);
-  std::vector<float> gathered(plan.tokens().size() * hidden);
-  for (std::size_t i = 0; i < plan.tokens().size(); ++i) {
-    const float* row = x.data() + static_cast<std::size_t>(plan.tokens()[i]) * hidden;
-    std::copy(row, row + hidden, gathered.data() + i * hidden);
+  const std::size_t assignments = plan.tokens().size();
+  activations.resize(assignments * intermediate);
+  results.resize(assignments * hidden);
+  if (tokens > 1) spread_x.assign(x.data(), tokens, config.hidden_size, hidden);
+
+  std::vector<Batch> batches;
+  std::vector<const float*> inputs(assignments);
+  for (std::size_t e = 0; e < weights.experts.size(); ++e) {
+    const std::size_t begin = plan.offsets()[e];
+    const std::size_t count = plan.offsets()[e + 1] - begin;
+    if (count == 0) continue;
+    batches.push_back({&weights.experts[e], begin, std::span(inputs).subspan(begin, count)});
+    for (std::size_t i = begin; i < begin + count; ++i) {
+      const auto token = static_cast<std::size_t>(plan.tokens()[i]);
+      inputs[i] = count > 1 ? spread_x.row(token) : x.data() + token * hidden;
+    }
   }
 
-  std::vector<float> results(gathered.size());
-  const std::size_t work = plan.tokens().size() * weights.experts.front().gate.bytes();
-#pragma omp parallel for schedule(dynamic) if (work > 500'000)
-  for (std::size_t e = 0; e < weights.experts.size(); ++e) {
-    const std::size_t begin = plan.offsets()[e] * hidden;
-    const std::size_t size = plan.offsets()[e + 1] * hidden - begin;
-    if (size == 0) continue;
-    run_expert(weights.experts[e], config.hidden_act, std::span(gathered).subspan(begin, size),
-               std::span(results).subspan(begin, size));
+  // Below this much work a thread team costs more than it saves.
+  const bool worthwhile = assignments * weights.experts.front().gate.bytes() > 500'000;
+  const auto blocks_of = [&](int rows) {
+    return row_blocks(std::vector<std::int64_t>(batches.size(), rows));
+  };
+  const std::vector<RowBlock> inner = blocks_of(config.intermediate_size);
+#pragma omp parallel for schedule(dynamic) if (worthwhile)
+  for (const RowBlock& block : inner) {
+    const Batch& batch = batches[block.matrix];
+    run_gate_and_up(*batch.expert, config.hidden_act, block, batch.inputs,
+                    activations.data() + batch.begin * intermediate);
   }
+
+  if (tokens > 1) {
+    spread_activations.assign(activations.data(), assignments, config.intermediate_size,
+                              intermediate);
+  }
+  for (const Batch& batch : batches) {
+    const bool alone = batch.inputs.size() == 1;
+    for (std::size_t i = batch.begin; i < batch.begin + batch.inputs.size(); ++i)
+      inputs[i] = alone ? activations.data() + i * intermediate : spread_activations.row(i);
+  }
+  const std::vector<RowBlock> outer = blocks_of(config.hidden_size);
+#pragma omp parallel for schedule(dynamic) if (worthwhile)
+  for (const RowBlock& block : outer) {
+    const Batch& batch = batches[block.matrix];
+    multiply_rows(batch.expert->down, block.begin, block.end, batch.inputs,
+                  results.data() + batch.begin * hidden + block.begin, config.hidden_size);
+  }
+#pragma omp parallel for schedule(static) if (worthwhile && tokens > 1)
   for (std::size_t t = 0; t < tokens; ++t) {
     fdroute::combine(plan, static_cast<std::ptrdiff_t>(t), results.data(),
                      out.subspan(t * hidden, hidden));

@@ -28,14 +28,26 @@ struct ExecutedRouting {
   std::vector<float> weights;         ///< (tokens, capacity), 0 in the padding
   std::vector<std::int32_t> counts;   ///< (tokens)
   int capacity = 0;
+
+  /// Adds the tokens of another routing, of the same capacity or the first.
+  void append(const ExecutedRouting& other);
+};
+
+/// Memory that mix_experts needs, kept from one layer to the next.
+struct ExpertWorkspace {
+  fdroute::DispatchPlan plan;
+  std::vector<float> activations;  ///< act(gate x) * up x (assignments, intermediate)
+  std::vector<float> results;      ///< (assignments, hidden)
+  SpreadRows spread_x;
+  SpreadRows spread_activations;
 };
 
 /// out = sum over each token's selected experts of weight * expert(x). x and out (tokens, hidden).
 /// `source` chooses, for layer `layer` and tokens that stand at `start` and on in their sequence;
-/// what it chose is left in `routing`. Experts run one after the other, each over all its tokens at
-/// once.
+/// what it chose is left in `routing`. An expert runs over all its tokens at once; all threads
+/// share the rows of all experts chosen.
 void mix_experts(const Config& config, const MoeWeights& weights, const RoutingSource& source,
                  int layer, std::int64_t start, std::span<const float> x, ExecutedRouting& routing,
-                 std::span<float> out);
+                 std::span<float> out, ExpertWorkspace& workspace);
 
 }  // namespace olmoe

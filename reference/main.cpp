@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "commands.hpp"
+#include "isa.hpp"
+#include "random_checkpoint.hpp"
 #include "sweep.hpp"
 
 // The only translation unit that includes CLI11: it takes longer to compile than all that it calls.
@@ -29,6 +31,16 @@ void add_threads_option(CLI::App& command) {
       .add_option_function<int>("--threads", omp_set_num_threads, "Number of threads; default: all")
       ->check(CLI::Range(1, 4096))
       ->type_name("N");
+}
+
+/// For the commands that run a model.
+void add_compute_options(CLI::App& command) {
+  add_threads_option(command);
+  command
+      .add_option_function<std::string>(
+          "--isa", [](const std::string& isa) { use_isa(std::string_view(isa)); },
+          "Instruction set of the kernels: baseline, avx2 or avx512; default: the processor's best")
+      ->type_name("ISA");
 }
 
 void add_model_option(CLI::App& command, std::string& model) {
@@ -73,7 +85,7 @@ void add_generate(CLI::App& app) {
   command.add_option("--seed", options->generation.seed, "Seed of the sampling")
       ->capture_default_str()
       ->type_name("N");
-  add_threads_option(command);
+  add_compute_options(command);
   command.callback([options] { run_generate(*options); });
 }
 
@@ -118,7 +130,7 @@ void add_logits(CLI::App& app) {
       ->required()
       ->type_name("FILE");
   add_route_options(command, options->route);
-  add_threads_option(command);
+  add_compute_options(command);
   command.callback([options] { run_logits(*options); });
 }
 
@@ -127,9 +139,15 @@ void add_verify(CLI::App& app) {
       *app.add_subcommand("verify", "Compare with what transformers computed (capture_hf.py)");
   const auto options = std::make_shared<VerifyOptions>();
   add_model_option(command, options->model);
-  command.add_option("--capture", options->capture, "Capture of this checkpoint")
-      ->required()
+  CLI::Option_group& reference = *command.add_option_group("Reference", "Exactly one of");
+  reference.add_option("--capture", options->capture, "Capture of this checkpoint")
       ->type_name("FILE");
+  reference
+      .add_option("--preset", options->preset,
+                  "hf-integration-test: what transformers' own test expects of the published "
+                  "allenai/OLMoE-1B-7B-0924")
+      ->check(CLI::IsMember({"hf-integration-test"}));
+  reference.require_option(1);
   command
       .add_option("--nulls", options->nulls,
                   "Null distributions of the BH part; default: the file that the capture names")
@@ -141,7 +159,7 @@ void add_verify(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber)
       ->type_name("A");
-  add_threads_option(command);
+  add_compute_options(command);
   command.callback([options] { run_verify(*options); });
 }
 
@@ -165,7 +183,7 @@ void add_perplexity(CLI::App& app) {
                   "Tokens from one window to the next; default: half a window")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
-  add_threads_option(command);
+  add_compute_options(command);
   command.callback([options] { run_perplexity(*options); });
 }
 
@@ -222,7 +240,7 @@ void add_calibrate(CLI::App& app) {
       ->capture_default_str()
       ->needs(&target)
       ->type_name("POLICY");
-  add_threads_option(command);
+  add_compute_options(command);
   command.callback([options] { run_calibrate(*options); });
 }
 
@@ -298,7 +316,7 @@ void add_sweep(CLI::App& app) {
           "Measure only configurations I, I + N, I + 2N ...; `olmoe merge` unites the shards")
       ->type_name("I/N");
   command.add_flag("--resume", options->resume, "Go on with the sweep that --out holds");
-  add_threads_option(command);
+  add_compute_options(command);
   command.callback([options, shard] {
     parse_shard(*shard, *options);
     run_sweep(*options);
@@ -321,11 +339,39 @@ void add_merge(CLI::App& app) {
   command.callback([options] { merge_sweeps(options->out, options->shards); });
 }
 
+void add_make_random(CLI::App& app) {
+  CLI::App& command =
+      *app.add_subcommand("make-random", "Write a checkpoint of random weights, of any shape");
+  const auto options = std::make_shared<RandomCheckpointOptions>();
+  command.add_option("--config", options->config, "The config.json to follow")
+      ->required()
+      ->type_name("FILE");
+  command.add_option("--out", options->out, "Directory for the checkpoint")
+      ->required()
+      ->type_name("DIR");
+  command.add_option("--seed", options->seed, "Seed of the weights")
+      ->capture_default_str()
+      ->type_name("N");
+  command.add_option("--dtype", options->dtype, "Type of the weights")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, DType>{
+          {"bf16", DType::BF16}, {"f16", DType::F16}, {"f32", DType::F32}}))
+      ->default_str("bf16")
+      ->type_name("bf16|f16|f32");
+  command
+      .add_option("--max-shard-size", options->max_shard_size,
+                  "Most bytes of weights in a file, such as 500MB (10^6) or 4GiB (2^30)")
+      ->transform(CLI::AsSizeValue(true))
+      ->default_str("5GB")
+      ->type_name("S");
+  add_threads_option(command);
+  command.callback([options] { make_random_checkpoint(*options); });
+}
+
 void add_inspect(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("inspect", "Describe a checkpoint");
   const auto model = std::make_shared<std::string>();
   add_model_option(command, *model);
-  add_threads_option(command);
+  add_compute_options(command);
   command.callback([model] { run_inspect(*model); });
 }
 
@@ -346,6 +392,7 @@ int main(int argc, char** argv) {
   olmoe::add_logits(app);
   olmoe::add_verify(app);
   olmoe::add_inspect(app);
+  olmoe::add_make_random(app);
   olmoe::add_perplexity(app);
   olmoe::add_calibrate(app);
   olmoe::add_sweep(app);

@@ -10,6 +10,13 @@
 namespace olmoe {
 namespace {
 
+/// Tokens that are run together; a longer prompt is run in pieces, so that memory stays bounded.
+constexpr std::size_t chunk_tokens = 512;
+
+void append(std::vector<float>& to, std::span<const float> from) {
+  to.insert(to.end(), from.begin(), from.end());
+}
+
 /// Hands out tensors by name and expected shape, and knows in the end which were never asked for.
 class Loader {
  public:
@@ -77,6 +84,14 @@ DecoderLayer load_layer(Loader& load, const Config& config, int index) {
 
 }  // namespace
 
+/// Memory of a forward pass, kept from one layer and chunk to the next.
+struct Model::Workspace {
+  std::vector<float> normed;
+  std::vector<float> branch;
+  ExecutedRouting routing;
+  ExpertWorkspace experts;
+};
+
 Model::Model(const std::filesystem::path& directory)
     : config_(Config::load(directory)), checkpoint_(directory), rotary_(config_) {
   Loader load(checkpoint_);
@@ -110,47 +125,68 @@ std::vector<float> Model::forward(std::span<const std::int32_t> ids, KvCache& ca
                 std::to_string(layers_.size()) + " layers");
   }
 
-  std::vector<float> x(tokens * hidden);
-  for (std::size_t t = 0; t < tokens; ++t) {
-    if (ids[t] < 0 || ids[t] >= config_.vocab_size) {
-      throw Error("token id " + std::to_string(ids[t]) + " is outside the vocabulary of " +
+  for (const std::int32_t id : ids) {
+    if (id < 0 || id >= config_.vocab_size) {
+      throw Error("token id " + std::to_string(id) + " is outside the vocabulary of " +
                   std::to_string(config_.vocab_size));
     }
-    copy_row(embeddings_, ids[t], std::span(x).subspan(t * hidden, hidden));
   }
 
   cache.layers.resize(layers_.size());
-  if (trace != nullptr) trace->routing.resize(layers_.size());
-  std::vector<float> normed(x.size());
-  std::vector<float> branch(x.size());
-  ExecutedRouting untraced;
+  if (trace != nullptr) {
+    trace->hidden_states.resize(layers_.size() + 1);
+    trace->routing.resize(layers_.size());
+  }
+  Workspace workspace;
+  std::vector<float> result;
+  for (std::size_t begin = 0; begin < tokens; begin += chunk_tokens) {
+    const std::size_t count = std::min(chunk_tokens, tokens - begin);
+    const std::vector<float> x =
+        run_chunk(ids.subspan(begin, count), cache, source, trace, workspace);
+    if (logits_of == LogitsOf::every_token) append(result, logits(x));
+    if (logits_of == LogitsOf::last_token && begin + count == tokens)
+      result = logits(std::span(x).last(hidden));
+  }
+  return result;
+}
+
+std::vector<float> Model::run_chunk(std::span<const std::int32_t> ids, KvCache& cache,
+                                    const RoutingSource& source, ForwardTrace* trace,
+                                    Workspace& workspace) const {
+  const auto hidden = static_cast<std::size_t>(config_.hidden_size);
+  std::vector<float> x(ids.size() * hidden);
+  for (std::size_t t = 0; t < ids.size(); ++t)
+    copy_row(embeddings_, ids[t], std::span(x).subspan(t * hidden, hidden));
+
+  std::vector<float>& normed = workspace.normed;
+  std::vector<float>& branch = workspace.branch;
+  normed.resize(x.size());
+  branch.resize(x.size());
   const auto add_branch = [&] {
     for (std::size_t i = 0; i < x.size(); ++i) x[i] += branch[i];
   };
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     const DecoderLayer& layer = layers_[l];
-    if (trace != nullptr) trace->hidden_states.push_back(x);
+    if (trace != nullptr) append(trace->hidden_states[l], x);
     rms_norm(layer.input_norm, config_.rms_norm_eps, x, normed);
     attend(config_, layer.attention, rotary_, normed, cache.positions, cache.layers[l], branch);
     add_branch();
     rms_norm(layer.post_attention_norm, config_.rms_norm_eps, x, normed);
     mix_experts(config_, layer.moe, source, static_cast<int>(l), cache.positions, normed,
-                trace != nullptr ? trace->routing[l] : untraced, branch);
+                workspace.routing, branch, workspace.experts);
     add_branch();
+    if (trace != nullptr) trace->routing[l].append(workspace.routing);
   }
-  cache.positions += static_cast<std::int64_t>(tokens);
-
+  cache.positions += static_cast<std::int64_t>(ids.size());
   rms_norm(norm_, config_.rms_norm_eps, x, x);
-  if (trace != nullptr) trace->hidden_states.push_back(x);
-  if (logits_of == LogitsOf::no_token) return {};
-  const std::span<const float> all(x);
-  return logits(logits_of == LogitsOf::last_token ? all.last(hidden) : all);
+  if (trace != nullptr) append(trace->hidden_states.back(), x);
+  return x;
 }
 
 std::vector<float> Model::logits(std::span<const float> hidden_states) const {
   const std::size_t tokens = hidden_states.size() / static_cast<std::size_t>(config_.hidden_size);
   std::vector<float> logits(tokens * static_cast<std::size_t>(config_.vocab_size));
-  linear(lm_head_, {}, hidden_states, logits);
+  linear({{lm_head_, {}, logits}}, hidden_states);
   return logits;
 }
 

@@ -66,9 +66,19 @@ class Model {
   /// of some rows of them: what forward() would have returned, to the last bit.
   std::vector<float> logits(std::span<const float> hidden_states) const;
 
+  const Matrix& embeddings() const { return embeddings_; }
   std::span<const DecoderLayer> layers() const { return layers_; }
+  std::span<const float> norm() const { return norm_; }
+  const Matrix& lm_head() const { return lm_head_; }
 
  private:
+  struct Workspace;
+
+  /// The last hidden states of `ids`, few enough of them to be run at once.
+  std::vector<float> run_chunk(std::span<const std::int32_t> ids, KvCache& cache,
+                               const RoutingSource& source, ForwardTrace* trace,
+                               Workspace& workspace) const;
+
   Config config_;
   Checkpoint checkpoint_;
   RotaryEmbedding rotary_;

@@ -1,33 +1,44 @@
 #include "ops.hpp"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 #include <vector>
 
 #include "error.hpp"
 #include "float16.hpp"
+#include "isa.hpp"
 
 namespace olmoe {
 namespace {
 
-constexpr std::int64_t lanes = 16;
+constexpr std::int64_t lanes = 32;
 
-template <class T>
-float dot_with(const T* a, const float* b, std::int64_t n) {
-  std::array<float, lanes> sums{};
-  const std::int64_t whole = n - n % lanes;
-  for (std::int64_t i = 0; i < whole; i += lanes) {
-    for (std::int64_t j = 0; j < lanes; ++j)
-      sums[static_cast<std::size_t>(j)] += to_float(a[i + j]) * b[i + j];
+constexpr std::size_t at(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
+
+/// Where a spread row has the columns j, j + 32 ...: j with its five bits reversed.
+constexpr std::array<std::int64_t, at(lanes)> places = [] {
+  std::array<std::int64_t, at(lanes)> result{};
+  for (std::size_t j = 0; j < result.size(); ++j) {
+    for (std::size_t bit = 1, reversed = lanes / 2; bit < lanes; bit *= 2, reversed /= 2)
+      result[j] += (j & bit) != 0 ? static_cast<std::int64_t>(reversed) : 0;
   }
-  for (std::int64_t i = whole; i < n; ++i)
-    sums[static_cast<std::size_t>(i - whole)] += to_float(a[i]) * b[i];
-  for (std::size_t width = lanes / 2; width > 0; width /= 2) {
-    for (std::size_t j = 0; j < width; ++j) sums[j] += sums[j + width];
-  }
-  return sums[0];
+  return result;
+}();
+
+std::int64_t steps_of(std::int64_t cols) {
+  return (cols + lanes - 1) / lanes;
+}
+
+Storage storage(DType dtype) {
+  if (dtype == DType::F32) return Storage::f32;
+  return dtype == DType::F16 ? Storage::f16 : Storage::bf16;
 }
 
 /// Calls visit(pointer to the elements) with the type that the matrix is stored in.
@@ -41,22 +52,6 @@ void with_elements(const Matrix& w, const Visit& visit) {
     default:
       return visit(reinterpret_cast<const BFloat16*>(w.data));
   }
-}
-
-float apply(Activation activation, float x) {
-  switch (activation) {
-    case Activation::Silu:
-      return x / (1.0F + std::exp(-x));
-    case Activation::Gelu:
-      return 0.5F * x * (1.0F + std::erf(x / std::numbers::sqrt2_v<float>));
-    case Activation::GeluTanh: {
-      const float scale = std::sqrt(2.0F / std::numbers::pi_v<float>);
-      return 0.5F * x * (1.0F + std::tanh(scale * (x + 0.044715F * x * x * x)));
-    }
-    case Activation::Relu:
-      break;
-  }
-  return std::max(x, 0.0F);
 }
 
 }  // namespace
@@ -73,35 +68,87 @@ Matrix as_matrix(const Tensor& tensor) {
               "; weights must be F32, F16 or BF16");
 }
 
-float dot(const float* a, const float* b, std::int64_t n) {
-  return dot_with(a, b, n);
+std::span<const std::byte> rows(const Matrix& w, std::int64_t begin, std::int64_t end) {
+  return {w.data + at(begin * w.cols) * size(w.dtype), at((end - begin) * w.cols) * size(w.dtype)};
 }
 
-void linear(const Matrix& w, std::span<const float> bias, std::span<const float> x,
-            std::span<float> y) {
-  const auto tokens = static_cast<std::int64_t>(x.size()) / w.cols;
-  // Below this much work a thread team costs more than it saves.
-  const bool worthwhile = w.rows * w.cols * tokens > 100'000;
-  with_elements(w, [&](const auto* elements) {
-#pragma omp parallel if (worthwhile)
-    {
-      std::vector<float> row(static_cast<std::size_t>(w.cols));
-#pragma omp for schedule(static)
-      for (std::int64_t r = 0; r < w.rows; ++r) {
-        const auto* from = elements + r * w.cols;
-        const float b = bias.empty() ? 0.0F : bias[static_cast<std::size_t>(r)];
-        if (tokens == 1) {
-          y[static_cast<std::size_t>(r)] = dot_with(from, x.data(), w.cols) + b;
-          continue;
-        }
-        std::transform(from, from + w.cols, row.begin(), [](auto v) { return to_float(v); });
-        for (std::int64_t t = 0; t < tokens; ++t) {
-          y[static_cast<std::size_t>(t * w.rows + r)] =
-              dot(row.data(), x.data() + t * w.cols, w.cols) + b;
-        }
+void SpreadRows::assign(const float* x, std::size_t rows, std::int64_t cols, std::size_t stride) {
+  const std::int64_t steps = steps_of(cols);
+  // The gap is for the same reason as panel_gap.
+  stride_ = at(steps * lanes + 16);
+  values_.resize(rows * stride_);
+#pragma omp parallel for schedule(static) if (rows * stride_ > 100'000)
+  for (std::size_t r = 0; r < rows; ++r) {
+    const float* from = x + r * stride;
+    float* to = values_.data() + r * stride_;
+    for (std::int64_t lane = 0; lane < lanes; ++lane) {
+      float* place = to + places[at(lane)] * steps;
+      for (std::int64_t step = 0; step < steps; ++step) {
+        const std::int64_t column = step * lanes + lane;
+        place[step] = column < cols ? from[column] : 0.0F;
       }
     }
-  });
+  }
+}
+
+std::vector<RowBlock> row_blocks(std::span<const std::int64_t> rows) {
+  const std::int64_t total = std::accumulate(rows.begin(), rows.end(), std::int64_t{0});
+  const std::int64_t fair = total / (std::int64_t{16} * omp_get_max_threads());
+  const std::int64_t size = std::clamp<std::int64_t>(fair / lanes * lanes, lanes, 256);
+  std::vector<RowBlock> blocks;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    for (std::int64_t begin = 0; begin < rows[i]; begin += size)
+      blocks.push_back({i, begin, std::min(begin + size, rows[i])});
+  }
+  return blocks;
+}
+
+void multiply_rows(const Matrix& w, std::int64_t begin, std::int64_t end, Inputs x, float* y,
+                   std::int64_t y_stride, std::span<const std::byte> next) {
+  const Kernels& k = kernels();
+  const auto format = at(static_cast<std::int64_t>(storage(w.dtype)));
+  if (x.size() == 1) {
+    k.dot_rows[format](rows(w, begin, end).data(), w.cols, end - begin, w.cols, x[0], y);
+    return;
+  }
+  const std::int64_t steps = steps_of(w.cols);
+  float* panel = scratch(0, lanes * (steps * k.panel_rows + panel_gap));
+  for (std::int64_t r = begin; r < end; r += k.panel_rows) {
+    const std::int64_t after = std::min(r + k.panel_rows, end);
+    k.pack[format](rows(w, r, after).data(), w.cols, after - r, w.cols, panel);
+    const auto soon = after < end ? rows(w, after, std::min(after + k.panel_rows, end)) : next;
+    k.multiply_panel(panel, steps, x.data(), std::ssize(x), after - r, y + (r - begin), y_stride,
+                     soon.data(), std::ssize(soon));
+  }
+}
+
+void linear(std::initializer_list<Linear> products, std::span<const float> x) {
+  const std::int64_t cols = products.begin()->w.cols;
+  const std::size_t tokens = x.size() / at(cols);
+  std::vector<std::int64_t> heights;
+  for (const Linear& product : products) heights.push_back(product.w.rows);
+  const std::vector<RowBlock> blocks = row_blocks(heights);
+
+  SpreadRows spread;
+  if (tokens > 1) spread.assign(x.data(), tokens, cols, at(cols));
+  std::vector<const float*> inputs;
+  for (std::size_t t = 0; t < tokens; ++t) inputs.push_back(tokens > 1 ? spread.row(t) : x.data());
+
+  const std::int64_t total = std::accumulate(heights.begin(), heights.end(), std::int64_t{0});
+  // Below this much work a thread team costs more than it saves.
+  const bool worthwhile = total * static_cast<std::int64_t>(x.size()) > 100'000;
+#pragma omp parallel for schedule(dynamic) if (worthwhile)
+  for (const RowBlock& block : blocks) {
+    const auto [matrix, begin, end] = block;
+    const Linear& product = products.begin()[matrix];
+    float* y = product.y.data() + begin;
+    multiply_rows(product.w, begin, end, inputs, y, product.w.rows);
+    if (product.bias.empty()) continue;
+    for (std::size_t t = 0; t < tokens; ++t) {
+      for (std::int64_t r = begin; r < end; ++r)
+        product.y[t * at(product.w.rows) + at(r)] += product.bias[at(r)];
+    }
+  }
 }
 
 void copy_row(const Matrix& w, std::int64_t index, std::span<float> out) {
@@ -114,28 +161,47 @@ void copy_row(const Matrix& w, std::int64_t index, std::span<float> out) {
 void rms_norm(std::span<const float> weight, float eps, std::span<const float> x,
               std::span<float> y) {
   const std::size_t n = weight.size();
+#pragma omp parallel for schedule(static) if (x.size() > 100'000)
   for (std::size_t start = 0; start < x.size(); start += n) {
-    double squares = 0.0;
-    for (std::size_t i = 0; i < n; ++i)
-      squares += static_cast<double>(x[start + i]) * static_cast<double>(x[start + i]);
-    const double mean = squares / static_cast<double>(n);
+    // Several sums, so that one addition need not wait for the last.
+    std::array<double, 8> squares{};
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto value = static_cast<double>(x[start + i]);
+      squares[i % squares.size()] += value * value;
+    }
+    const double mean =
+        std::accumulate(squares.begin(), squares.end(), 0.0) / static_cast<double>(n);
     const auto scale = static_cast<float>(1.0 / std::sqrt(mean + static_cast<double>(eps)));
     for (std::size_t i = 0; i < n; ++i) y[start + i] = weight[i] * (x[start + i] * scale);
   }
 }
 
-void softmax(std::span<float> x) {
-  const float largest = *std::max_element(x.begin(), x.end());
-  float sum = 0.0F;
-  for (float& v : x) {
-    v = std::exp(v - largest);
-    sum += v;
+void activate(Activation activation, std::span<float> gate, std::span<const float> up) {
+  const auto each = [&](const auto& function) {
+    for (std::size_t i = 0; i < gate.size(); ++i) gate[i] = function(gate[i]) * up[i];
+  };
+  switch (activation) {
+    case Activation::Silu:
+      return kernels().silu(gate.data(), up.data(), std::ssize(gate));
+    case Activation::Gelu:
+      return each(
+          [](float x) { return 0.5F * x * (1.0F + std::erf(x / std::numbers::sqrt2_v<float>)); });
+    case Activation::GeluTanh:
+      return each([scale = std::sqrt(2.0F / std::numbers::pi_v<float>)](float x) {
+        return 0.5F * x * (1.0F + std::tanh(scale * (x + 0.044715F * x * x * x)));
+      });
+    case Activation::Relu:
+      return each([](float x) { return std::max(x, 0.0F); });
   }
-  for (float& v : x) v /= sum;
 }
 
-void activate(Activation activation, std::span<float> gate, std::span<const float> up) {
-  for (std::size_t i = 0; i < gate.size(); ++i) gate[i] = apply(activation, gate[i]) * up[i];
+float* scratch(std::size_t slot, std::int64_t n) {
+  constexpr std::size_t line = 64 / sizeof(float);
+  thread_local std::array<std::vector<float>, 3> buffers;
+  std::vector<float>& buffer = buffers[slot];
+  if (buffer.size() < at(n) + line) buffer.resize(at(n) + line);
+  const std::size_t beyond = reinterpret_cast<std::uintptr_t>(buffer.data()) / sizeof(float) % line;
+  return buffer.data() + (line - beyond);
 }
 
 }  // namespace olmoe

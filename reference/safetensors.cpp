@@ -401,9 +401,20 @@ std::uint64_t Checkpoint::total_bytes() const {
   return total;
 }
 
-void write_safetensors(const std::filesystem::path& path, std::vector<NamedTensor> tensors,
-                       const std::map<std::string, std::string>& metadata) {
-  std::sort(tensors.begin(), tensors.end(), [](const NamedTensor& a, const NamedTensor& b) {
+std::uint64_t TensorInfo::bytes() const {
+  const auto bytes = byte_size(dtype, shape);
+  if (!bytes)
+    throw Error("tensor " + quote(name) + ": shape " + to_string(shape) + " is too large");
+  return *bytes;
+}
+
+SafetensorsWriter::SafetensorsWriter(std::filesystem::path path, std::vector<TensorInfo> tensors,
+                                     const std::map<std::string, std::string>& metadata)
+    : path_(std::move(path)),
+      // Beside `path`, since a rename does not cross file systems.
+      temporary_(path_.string() + "." + std::to_string(::getpid()) + ".tmp"),
+      tensors_(std::move(tensors)) {
+  std::sort(tensors_.begin(), tensors_.end(), [](const TensorInfo& a, const TensorInfo& b) {
     const std::size_t a_size = size(a.dtype);
     const std::size_t b_size = size(b.dtype);
     return a_size != b_size ? a_size > b_size : a.name < b.name;
@@ -411,54 +422,77 @@ void write_safetensors(const std::filesystem::path& path, std::vector<NamedTenso
 
   json header = json::object();
   if (!metadata.empty()) header[std::string(metadata_key)] = metadata;
-  std::uint64_t offset = 0;
-  for (const NamedTensor& tensor : tensors) {
-    const auto fail = [&](const std::string& fact) {
-      throw Error(tensor_origin(path, tensor.name) + ": " + fact);
+  for (const TensorInfo& tensor : tensors_) {
+    const auto refuse = [&](const std::string& fact) {
+      throw Error(tensor_origin(path_, tensor.name) + ": " + fact);
     };
-    if (tensor.name == metadata_key) fail("the name is reserved");
-    if (header.contains(tensor.name)) fail("given twice");
-    if (byte_size(tensor.dtype, tensor.shape) != tensor.bytes.size()) {
-      fail(std::string(name(tensor.dtype)) + " x " + to_string(tensor.shape) + " does not take " +
-           std::to_string(tensor.bytes.size()) + " bytes");
-    }
-    const std::uint64_t end = offset + tensor.bytes.size();
+    if (tensor.name == metadata_key) refuse("the name is reserved");
+    if (header.contains(tensor.name)) refuse("given twice");
+    const std::uint64_t end = missing_ + tensor.bytes();
     header[tensor.name] = {
-        {"dtype", name(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
-    offset = end;
+        {"dtype", name(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {missing_, end}}};
+    missing_ = end;
   }
   std::string text;
   try {
     text = header.dump();
   } catch (const json::exception&) {
-    throw Error(path.string() + ": a tensor name or metadata that is not UTF-8");
+    throw Error(path_.string() + ": a tensor name or metadata that is not UTF-8");
   }
   text.resize((text.size() + 7) / 8 * 8, ' ');
-  if (text.size() > max_header_size) throw Error(path.string() + ": too many tensors for a header");
+  if (text.size() > max_header_size)
+    throw Error(path_.string() + ": too many tensors for a header");
 
-  // Beside `path`, since a rename does not cross file systems; removed unless renamed.
-  struct Temporary {
-    std::filesystem::path path;
-    ~Temporary() {
-      std::error_code ignored;
-      std::filesystem::remove(path, ignored);
-    }
-  } temporary{path.string() + "." + std::to_string(::getpid()) + ".tmp"};
-  const auto fail = [&](const char* what) {
-    throw Error(path.string() + ": " + what + ": " + std::generic_category().message(errno));
-  };
-  std::ofstream out(temporary.path, std::ios::binary);
-  if (!out) fail("cannot create the file");
-  const auto write = [&](const void* data, std::size_t count) {
-    out.write(static_cast<const char*>(data), static_cast<std::streamsize>(count));
-  };
+  out_.open(temporary_, std::ios::binary);
+  if (!out_) fail("cannot create the file");
   const std::uint64_t header_size = text.size();
-  write(&header_size, length_size);
-  write(text.data(), text.size());
-  for (const NamedTensor& tensor : tensors) write(tensor.bytes.data(), tensor.bytes.size());
-  out.close();
-  if (!out) fail("cannot write the file");
-  if (std::rename(temporary.path.c_str(), path.c_str()) != 0) fail("cannot replace the file");
+  out_.write(reinterpret_cast<const char*>(&header_size), length_size);
+  out_.write(text.data(), static_cast<std::streamsize>(text.size()));
+}
+
+SafetensorsWriter::~SafetensorsWriter() {
+  std::error_code ignored;
+  std::filesystem::remove(temporary_, ignored);
+}
+
+void SafetensorsWriter::fail(const char* what) const {
+  throw Error(path_.string() + ": " + what + ": " + std::generic_category().message(errno));
+}
+
+void SafetensorsWriter::write(std::span<const std::byte> bytes) {
+  if (bytes.size() > missing_) throw Error(path_.string() + ": more bytes than the tensors have");
+  missing_ -= bytes.size();
+  out_.write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+  if (!out_) fail("cannot write the file");
+}
+
+void SafetensorsWriter::finish() {
+  if (missing_ > 0) {
+    throw Error(path_.string() + ": " + std::to_string(missing_) +
+                " bytes of its tensors are missing");
+  }
+  out_.close();
+  if (!out_) fail("cannot write the file");
+  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot replace the file");
+}
+
+void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  std::vector<TensorInfo> infos;
+  std::map<std::string_view, std::span<const std::byte>> bytes;
+  for (const NamedTensor& tensor : tensors) {
+    if (byte_size(tensor.dtype, tensor.shape) != tensor.bytes.size()) {
+      throw Error(tensor_origin(path, tensor.name) + ": " + std::string(name(tensor.dtype)) +
+                  " x " + to_string(tensor.shape) + " does not take " +
+                  std::to_string(tensor.bytes.size()) + " bytes");
+    }
+    infos.push_back({tensor.name, tensor.dtype, tensor.shape});
+    bytes.emplace(tensor.name, tensor.bytes);
+  }
+  SafetensorsWriter writer(path, std::move(infos), metadata);
+  for (const TensorInfo& tensor : writer.tensors()) writer.write(bytes.at(tensor.name));
+  writer.finish();
 }
 
 }  // namespace olmoe

@@ -126,6 +126,24 @@ TEST_CASE("verify passes on the bundled model, and one changed weight byte fails
   CHECK(changed.err.find("does not reproduce this capture") != std::string::npos);
 }
 
+TEST_CASE("the integration test of the published weights fails on others") {
+  const TempDir directory;
+  json config = json::parse(read(plain / "config.json"));
+  config["vocab_size"] = 7000;
+  const auto file = directory.write("config.json", config.dump()).string();
+  const std::string model = (directory.path() / "model").string();
+  REQUIRE(run_olmoe({"make-random", "--config", file, "--seed", "1", "--out", model}).code == 0);
+  const Outcome outcome =
+      run_olmoe({"verify", "--model", model, "--preset", "hf-integration-test"});
+  CHECK(outcome.code == 1);
+  CHECK(outcome.out.find("FAILED") != std::string::npos);
+  CHECK(outcome.err ==
+        "olmoe: " + model + ": these are not the logits of allenai/OLMoE-1B-7B-0924\n");
+  check_error({"verify", "--model", plain.string(), "--preset", "hf-integration-test"}, 1,
+              {"outside the vocabulary of 112"});
+  CHECK(run_olmoe({"verify", "--model", plain.string(), "--preset", "other"}).code == 2);
+}
+
 TEST_CASE("generate writes text to stdout and the cost to stderr") {
   const std::vector<std::string> common{"--max-new-tokens", "12"};
   const Outcome native = run_olmoe(generate(nano, common));
@@ -209,6 +227,11 @@ TEST_CASE("inspect describes the bundled model") {
   CHECK(outcome.code == 0);
   CHECK(outcome.out.find("64 of intermediate size 64 (silu)") != std::string::npos);
   CHECK(outcome.out.find("top-8, weights not renormalised") != std::string::npos);
+  CHECK(outcome.out.find("instruction set      ") != std::string::npos);
+  const Outcome baseline = run_olmoe({"inspect", "--model", nano.string(), "--isa", "baseline"});
+  CHECK(baseline.out.find("instruction set      baseline, of baseline") != std::string::npos);
+  check_error({"inspect", "--model", nano.string(), "--isa", "mmx"}, 2,
+              {"unknown instruction set 'mmx'"});
 }
 
 TEST_CASE("usage errors exit 2") {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "batch.hpp"
+#include "each_isa.hpp"
 #include "error_of.hpp"
 #include "generation.hpp"
 #include "nulls.hpp"
@@ -94,12 +95,12 @@ TEST_CASE("every captured checkpoint gives transformers' logits, routing and gre
     CAPTURE(directory.filename().string());
     const Model model(directory);
     const olmoe::SafetensorsFile capture(directory / "capture.safetensors");
-    check_policy(model, capture, "", native(model));
+    each_isa([&](olmoe::Isa) { check_policy(model, capture, "", native(model)); });
 
     const std::string recorded = metadata(capture, "bh.nulls");
     const auto nulls = recorded.empty() ? std::filesystem::path() : directory / recorded;
     const auto routers = olmoe::make_routers(model.config(), metadata(capture, "bh.policy"), nulls);
-    check_policy(model, capture, "bh.", routers);
+    each_isa([&](olmoe::Isa) { check_policy(model, capture, "bh.", routers); });
     // A capture on which every token got the same count would not tell BH from top-k.
     const auto counts = capture.at("bh.expert_counts.0").to_int64();
     CHECK(std::set<std::int64_t>(counts.begin(), counts.end()).size() > 1);
@@ -150,21 +151,24 @@ TEST_CASE("prefill, decode and any split of a sequence agree to the last bit") {
   const olmoe::TokenBatch batch = olmoe::token_batch(capture.at("input_ids"));
   const auto ids = batch.sequence(0);
 
-  olmoe::KvCache whole_cache;
-  const auto whole = model.forward(ids, whole_cache, routers, Model::LogitsOf::every_token);
-  for (const std::size_t piece : {std::size_t{1}, std::size_t{5}, ids.size() - 1}) {
-    olmoe::KvCache cache;
-    std::vector<float> pieces;
-    for (std::size_t start = 0; start < ids.size(); start += piece) {
-      const auto part = ids.subspan(start, std::min(piece, ids.size() - start));
-      const auto logits = model.forward(part, cache, routers, Model::LogitsOf::every_token);
-      pieces.insert(pieces.end(), logits.begin(), logits.end());
+  each_isa([&](olmoe::Isa) {
+    olmoe::KvCache whole_cache;
+    const auto whole = model.forward(ids, whole_cache, routers, Model::LogitsOf::every_token);
+    for (const std::size_t piece : {std::size_t{1}, std::size_t{5}, ids.size() - 1}) {
+      olmoe::KvCache cache;
+      std::vector<float> pieces;
+      for (std::size_t start = 0; start < ids.size(); start += piece) {
+        const auto part = ids.subspan(start, std::min(piece, ids.size() - start));
+        const auto logits = model.forward(part, cache, routers, Model::LogitsOf::every_token);
+        pieces.insert(pieces.end(), logits.begin(), logits.end());
+      }
+      CHECK(pieces == whole);
     }
-    CHECK(pieces == whole);
-  }
-  olmoe::KvCache cache;
-  const auto last = model.forward(ids, cache, routers, Model::LogitsOf::last_token);
-  CHECK(std::equal(last.begin(), last.end(), whole.end() - model.config().vocab_size, whole.end()));
+    olmoe::KvCache cache;
+    const auto last = model.forward(ids, cache, routers, Model::LogitsOf::last_token);
+    CHECK(
+        std::equal(last.begin(), last.end(), whole.end() - model.config().vocab_size, whole.end()));
+  });
 }
 
 TEST_CASE("routing is an argument: another policy gives other logits, the native one its own") {

@@ -1,0 +1,476 @@
+// How fast the reference runs a model, beside what the machine could do at that moment. README.md
+// defines every column.
+
+#include <omp.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fdroute/any_router.hpp>
+#include <filesystem>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "isa.hpp"
+#include "model.hpp"
+#include "plain_model.hpp"
+#include "probes.hpp"
+#include "random_checkpoint.hpp"
+#include "routing.hpp"
+
+namespace {
+
+using bench::now;
+using olmoe::Model;
+using Routers = std::vector<fdroute::AnyRouter>;
+
+struct Options {
+  std::string model;
+  std::vector<int> threads{1};
+  std::vector<int> prompts{16, 128, 512};
+  std::vector<int> contexts{16, 512};
+  std::vector<std::string> policies{"topk:k=8", "topk:k=6", "topk:k=4", "topk:k=2", "topk:k=16"};
+  std::vector<std::string> parts{"decode", "prefill", "mixture", "plain"};
+  int repeats = 5;
+  int tokens = 8;
+  std::string json;
+  std::string make;
+};
+
+std::size_t at(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
+
+// ---- What a forward pass takes
+// -------------------------------------------------------------------
+
+/// Bytes of weights and cache that one token at `position` reads, at `experts` per layer on
+/// average.
+double decode_bytes(const Model& model, double experts, std::int64_t position) {
+  const olmoe::Config& c = model.config();
+  double bytes = static_cast<double>(model.lm_head().bytes());
+  for (const olmoe::DecoderLayer& layer : model.layers()) {
+    const olmoe::AttentionWeights& a = layer.attention;
+    const olmoe::ExpertWeights& e = layer.moe.experts.front();
+    bytes += static_cast<double>(a.q.bytes() + a.k.bytes() + a.v.bytes() + a.o.bytes() +
+                                 layer.moe.router.bytes());
+    bytes += experts * static_cast<double>(e.gate.bytes() + e.up.bytes() + e.down.bytes());
+    bytes +=
+        2.0 * sizeof(float) * static_cast<double>(position) * c.num_key_value_heads * c.head_dim();
+  }
+  return bytes;
+}
+
+double elements(const olmoe::Matrix& w) {
+  return static_cast<double>(w.rows) * static_cast<double>(w.cols);
+}
+
+/// Floating-point operations, 2 per multiply-add, of the products and the attention of a prompt of
+/// `tokens` at `experts` per layer on average, with the logits of the last token.
+double prefill_operations(const Model& model, double experts, int tokens) {
+  double per_token = 0.0;
+  for (const olmoe::DecoderLayer& layer : model.layers()) {
+    const olmoe::AttentionWeights& a = layer.attention;
+    const olmoe::ExpertWeights& e = layer.moe.experts.front();
+    per_token += elements(a.q) + elements(a.k) + elements(a.v) + elements(a.o) +
+                 elements(layer.moe.router) +
+                 experts * (elements(e.gate) + elements(e.up) + elements(e.down));
+    per_token += (tokens + 1) * static_cast<double>(model.config().hidden_size);  // both halves
+  }
+  return 2.0 * (per_token * tokens + elements(model.lm_head()));
+}
+
+// ---- Runs
+// ----------------------------------------------------------------------------------------
+
+std::vector<std::int32_t> random_ids(const Model& model, int n, unsigned seed) {
+  std::mt19937 random(seed);
+  const auto vocabulary = static_cast<unsigned>(model.config().vocab_size);
+  std::vector<std::int32_t> ids(at(n));
+  for (std::int32_t& id : ids) id = static_cast<std::int32_t>(random() % vocabulary);
+  return ids;
+}
+
+/// A cache as `positions` tokens could have left it, without running them.
+olmoe::KvCache random_cache(const Model& model, int positions) {
+  const olmoe::Config& c = model.config();
+  std::mt19937 random(7);
+  olmoe::KvCache cache;
+  cache.positions = positions;
+  cache.layers.resize(at(c.num_hidden_layers));
+  for (olmoe::LayerCache& layer : cache.layers) {
+    layer.capacity = positions + 64;
+    for (std::vector<float>* part : {&layer.keys, &layer.values}) {
+      part->resize(at(layer.capacity * c.num_key_value_heads * c.head_dim()));
+      for (float& v : *part) v = static_cast<float>(random() >> 8) * 0x1p-23F - 1.0F;
+    }
+  }
+  return cache;
+}
+
+struct Run {
+  double seconds;  ///< per token
+  double experts;  ///< mean per token and layer
+};
+
+Run decode(const Model& model, const Routers& routers, const olmoe::KvCache& start, int tokens,
+           unsigned seed) {
+  olmoe::KvCache cache = start;
+  olmoe::ExpertCounter counter;
+  double seconds = 0.0;
+  for (const std::int32_t id : random_ids(model, tokens, seed)) {
+    olmoe::ForwardTrace trace;
+    const double begin = now();
+    model.forward({&id, 1}, cache, routers, Model::LogitsOf::last_token, &trace);
+    seconds += now() - begin;
+    for (const olmoe::ExecutedRouting& routing : trace.routing) counter.add(routing.counts);
+  }
+  return {seconds / tokens, counter.mean()};
+}
+
+Run prefill(const Model& model, const Routers& routers, int tokens, unsigned seed) {
+  const auto ids = random_ids(model, tokens, seed);
+  olmoe::KvCache cache;
+  olmoe::ForwardTrace trace;
+  const double begin = now();
+  model.forward(ids, cache, routers, Model::LogitsOf::last_token, &trace);
+  const double seconds = now() - begin;
+  olmoe::ExpertCounter counter;
+  for (const olmoe::ExecutedRouting& routing : trace.routing) counter.add(routing.counts);
+  return {seconds / tokens, counter.mean()};
+}
+
+// ---- Tables
+// --------------------------------------------------------------------------------------
+
+/// Repetitions of one measurement, each with a probe of the machine taken just before.
+struct Series {
+  std::vector<double> rates;   ///< reached
+  std::vector<double> probes;  ///< possible
+  std::vector<double> mapped;  ///< bandwidth of the mapped weights, where asked for
+  std::vector<double> seconds;
+  double experts = 0.0;
+
+  void add(double work, const Run& run, double probe) {
+    rates.push_back(work / run.seconds);
+    probes.push_back(probe);
+    seconds.push_back(run.seconds);
+    experts = run.experts;
+  }
+  double best_seconds() const { return *std::min_element(seconds.begin(), seconds.end()); }
+  double best_rate() const { return *std::max_element(rates.begin(), rates.end()); }
+  double best_probe() const { return *std::max_element(probes.begin(), probes.end()); }
+  double median_ratio() const { return median_ratio(probes); }
+  double median_ratio(const std::vector<double>& to) const {
+    std::vector<double> ratios;
+    for (std::size_t i = 0; i < rates.size(); ++i) ratios.push_back(rates[i] / to[i]);
+    std::sort(ratios.begin(), ratios.end());
+    return ratios[ratios.size() / 2];
+  }
+};
+
+class Json {
+ public:
+  void add(const std::string& part, const std::string& what, int threads, double tokens_per_second,
+           double ratio) {
+    text_ += std::string(text_.empty() ? "" : ",\n") + "  {\"part\": \"" + part +
+             "\", \"what\": \"" + what + "\", \"threads\": " + std::to_string(threads) +
+             ", \"tokens_per_second\": " + std::to_string(tokens_per_second) +
+             ", \"of_probe\": " + std::to_string(ratio) + "}";
+  }
+  void write(const std::string& path) const {
+    std::FILE* file = std::fopen(path.c_str(), "w");
+    if (file == nullptr) {
+      std::perror(path.c_str());
+      std::exit(1);
+    }
+    std::fprintf(file, "[\n%s\n]\n", text_.c_str());
+    std::fclose(file);
+  }
+
+ private:
+  std::string text_;
+};
+
+/// The file that a tensor is in.
+std::string file_of(const Model& model, const std::string& tensor) {
+  const std::string& origin = model.checkpoint().at(tensor).origin;
+  return origin.substr(0, origin.find(": tensor"));
+}
+
+/// Some 2 GiB of weights as they are mapped, from the first layer's first expert on, all in its
+/// file.
+std::span<const std::byte> mapped_weights(const Model& model) {
+  constexpr std::ptrdiff_t most = std::ptrdiff_t{2} << 30;
+  const std::string first = "model.layers.0.mlp.experts.0.gate_proj.weight";
+  const std::byte* begin = model.checkpoint().at(first).bytes.data();
+  const std::byte* end = begin;
+  for (const std::string& name : model.checkpoint().names()) {
+    const auto bytes = model.checkpoint().at(name).bytes;
+    if (file_of(model, name) == file_of(model, first) && bytes.data() >= begin &&
+        bytes.data() - begin < most)
+      end = std::max(end, bytes.data() + bytes.size());
+  }
+  return {begin, end};
+}
+
+Routers routers_for(const Model& model, const std::string& policy) {
+  return olmoe::make_routers(model.config(), policy, std::filesystem::path());
+}
+
+void run_decode(const Model& model, const Options& options, const bench::Memory& memory,
+                Json& json) {
+  std::printf(
+      "\nDecode (%d tokens a run, best of %d; ratios: median of the runs)\n"
+      "%7s %7s  %-28s %7s %8s %8s %7s %7s %7s %7s %7s %8s %8s\n",
+      options.tokens, options.repeats, "threads", "context", "policy", "experts", "MB/token",
+      "tokens/s", "GB/s", "probe", "ratio", "mapped", "ratio", "speed-up", "of bytes");
+  const std::span<const std::byte> weights = mapped_weights(model);
+  for (const int threads : options.threads) {
+    omp_set_num_threads(threads);
+    for (const int context : options.contexts) {
+      const olmoe::KvCache cache = random_cache(model, context);
+      std::vector<Routers> routers;
+      for (const std::string& policy : options.policies)
+        routers.push_back(routers_for(model, policy));
+      std::vector<Series> series(routers.size());
+      for (int r = 0; r < options.repeats; ++r) {
+        for (std::size_t p = 0; p < routers.size(); ++p) {
+          const double probe = bench::bandwidth(memory.bytes());
+          const Run run =
+              decode(model, routers[p], cache, options.tokens, 11 + static_cast<unsigned>(r));
+          series[p].add(decode_bytes(model, run.experts, context), run, probe);
+          series[p].mapped.push_back(bench::bandwidth(weights));
+        }
+      }
+      for (std::size_t p = 0; p < series.size(); ++p) {
+        const Series& s = series[p];
+        // Against the first policy, run by run, and what the bytes would allow.
+        std::vector<double> gains;
+        for (std::size_t r = 0; r < s.seconds.size(); ++r)
+          gains.push_back(series[0].seconds[r] / s.seconds[r]);
+        std::sort(gains.begin(), gains.end());
+        const double gain = gains[gains.size() / 2];
+        const double bytes = decode_bytes(model, s.experts, context);
+        const double allowed = decode_bytes(model, series[0].experts, context) / bytes;
+        std::printf("%7d %7d  %-28s %7.2f %8.1f %8.2f %7.2f %7.2f %7.3f %7.2f %7.3f %8.3f %8.3f\n",
+                    threads, context, options.policies[p].c_str(), s.experts, bytes / 1e6,
+                    1.0 / s.best_seconds(), s.best_rate() / 1e9, s.best_probe() / 1e9,
+                    s.median_ratio(), *std::max_element(s.mapped.begin(), s.mapped.end()) / 1e9,
+                    s.median_ratio(s.mapped), gain, gain / allowed);
+        std::fflush(stdout);
+        json.add("decode", options.policies[p] + " context " + std::to_string(context), threads,
+                 1.0 / s.best_seconds(), s.median_ratio());
+      }
+    }
+  }
+}
+
+void run_prefill(const Model& model, const Options& options, Json& json) {
+  std::printf(
+      "\nPrefill (native routing, best of %d; ratio: median of the runs)\n"
+      "%7s %7s %8s %9s %9s %9s %7s\n",
+      options.repeats, "threads", "prompt", "experts", "tokens/s", "GFLOP/s", "peak", "ratio");
+  const Routers routers = routers_for(model, olmoe::native_policy);
+  std::vector<Series> series(options.prompts.size() * options.threads.size());
+  for (int r = 0; r < options.repeats; ++r) {
+    for (std::size_t i = 0; i < series.size(); ++i) {
+      omp_set_num_threads(options.threads[i % options.threads.size()]);
+      const int prompt = options.prompts[i / options.threads.size()];
+      const double before = bench::peak(olmoe::kernels().isa);
+      const Run run = prefill(model, routers, prompt, 3 + static_cast<unsigned>(r));
+      const double probe = std::max(before, bench::peak(olmoe::kernels().isa));
+      series[i].add(prefill_operations(model, run.experts, prompt) / prompt, run, probe);
+    }
+  }
+  for (std::size_t i = 0; i < series.size(); ++i) {
+    const Series& s = series[i];
+    const int threads = options.threads[i % options.threads.size()];
+    const int prompt = options.prompts[i / options.threads.size()];
+    std::printf("%7d %7d %8.2f %9.2f %9.1f %9.1f %7.3f\n", threads, prompt, s.experts,
+                1.0 / s.best_seconds(), s.best_rate() / 1e9, s.best_probe() / 1e9,
+                s.median_ratio());
+    json.add("prefill", "prompt " + std::to_string(prompt), threads, 1.0 / s.best_seconds(),
+             s.median_ratio());
+  }
+}
+
+/// The mixtures of all layers, one after the other, so that no weights stay in a cache.
+void run_mixture(const Model& model, const Options& options, Json& json) {
+  std::printf(
+      "\nMixture of experts alone, all layers in turn (native routing, best of %d)\n"
+      "%7s %7s %12s %12s %12s\n",
+      options.repeats, "threads", "tokens", "us/token", "plain", "times");
+  const Routers routers = routers_for(model, olmoe::native_policy);
+  const olmoe::PolicyRouting source(routers);
+  const std::size_t hidden = at(model.config().hidden_size);
+  std::mt19937 random(5);
+  std::vector<float> x(512 * hidden);
+  for (float& v : x) v = static_cast<float>(random() >> 8) * 0x1p-23F - 1.0F;
+  std::vector<float> out(x.size());
+  const double layers = static_cast<double>(model.layers().size());
+
+  double plain = HUGE_VAL;
+  for (int r = 0; r < options.repeats; ++r) {
+    const double begin = now();
+    for (std::size_t l = 0; l < model.layers().size(); ++l) {
+      bench::plain_mixture(model, l, routers, std::span(x).subspan(at(r) * hidden, hidden),
+                           std::span(out).first(hidden));
+    }
+    plain = std::min(plain, (now() - begin) / layers);
+  }
+  for (const int threads : options.threads) {
+    omp_set_num_threads(threads);
+    for (const std::size_t tokens : {std::size_t{1}, std::size_t{64}, std::size_t{512}}) {
+      double best = HUGE_VAL;
+      for (int r = 0; r < (tokens == 1 ? 4 : 1) * options.repeats; ++r) {
+        const std::size_t first = tokens == 1 ? at(r) * hidden : 0;
+        olmoe::ExpertWorkspace workspace;
+        olmoe::ExecutedRouting routing;
+        const double begin = now();
+        for (std::size_t l = 0; l < model.layers().size(); ++l) {
+          olmoe::mix_experts(model.config(), model.layers()[l].moe, source, static_cast<int>(l), 0,
+                             std::span(x).subspan(first, tokens * hidden), routing,
+                             std::span(out).first(tokens * hidden), workspace);
+        }
+        best = std::min(best, (now() - begin) / layers / static_cast<double>(tokens));
+      }
+      std::printf("%7d %7zu %12.1f %12.1f %12.1f\n", threads, tokens, best * 1e6, plain * 1e6,
+                  plain / best);
+      json.add("mixture", std::to_string(tokens) + " tokens", threads, 1.0 / best, plain / best);
+    }
+  }
+}
+
+/// The whole model in plain loops, and how far the two are apart.
+void run_plain(const Model& model, const Options& options, Json& json) {
+  omp_set_num_threads(1);
+  const Routers routers = routers_for(model, olmoe::native_policy);
+  const auto ids = random_ids(model, 4, 1);
+  olmoe::KvCache plain_cache;
+  const double begin = now();
+  const auto plain = bench::plain_forward(model, ids, plain_cache, routers);
+  const double plain_seconds = (now() - begin) / static_cast<double>(ids.size());
+  double seconds = HUGE_VAL;
+  std::vector<float> logits;
+  for (int r = 0; r < options.repeats; ++r) {
+    olmoe::KvCache cache;
+    const double start = now();
+    for (const std::int32_t& id : ids)
+      logits = model.forward({&id, 1}, cache, routers, Model::LogitsOf::last_token);
+    seconds = std::min(seconds, (now() - start) / static_cast<double>(ids.size()));
+  }
+  double difference = 0.0;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    difference = std::max(difference,
+                          std::abs(static_cast<double>(logits[i]) - static_cast<double>(plain[i])));
+  }
+  std::printf(
+      "\nDecode in plain loops, 1 thread: %.2f tokens/s; ours %.2f, %.1f times as fast; "
+      "logits differ by %.1e\n",
+      1.0 / plain_seconds, 1.0 / seconds, plain_seconds / seconds, difference);
+  json.add("plain", "decode", 1, 1.0 / plain_seconds, plain_seconds / seconds);
+}
+
+// ---- Command line
+// --------------------------------------------------------------------------------
+
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  for (std::size_t from = 0;;) {
+    const std::size_t end = text.find(separator, from);
+    parts.push_back(text.substr(from, end - from));
+    if (end == std::string::npos) return parts;
+    from = end + 1;
+  }
+}
+
+std::vector<int> numbers(const std::string& text) {
+  std::vector<int> result;
+  for (const std::string& part : split(text, ',')) result.push_back(std::stoi(part));
+  return result;
+}
+
+Options parse(int argc, char** argv) {
+  Options options;
+  const std::vector<std::pair<std::string, std::function<void(const std::string&)>>> known{
+      {"--model", [&](const std::string& v) { options.model = v; }},
+      {"--threads", [&](const std::string& v) { options.threads = numbers(v); }},
+      {"--prompts", [&](const std::string& v) { options.prompts = numbers(v); }},
+      {"--contexts", [&](const std::string& v) { options.contexts = numbers(v); }},
+      {"--policies", [&](const std::string& v) { options.policies = split(v, ' '); }},
+      {"--parts", [&](const std::string& v) { options.parts = split(v, ','); }},
+      {"--repeats", [&](const std::string& v) { options.repeats = std::stoi(v); }},
+      {"--tokens", [&](const std::string& v) { options.tokens = std::stoi(v); }},
+      {"--isa", [&](const std::string& v) { olmoe::use_isa(std::string_view(v)); }},
+      {"--make", [&](const std::string& v) { options.make = v; }},
+      {"--json", [&](const std::string& v) { options.json = v; }},
+  };
+  for (int i = 1; i < argc; i += 2) {
+    const auto found = std::find_if(known.begin(), known.end(),
+                                    [&](const auto& option) { return option.first == argv[i]; });
+    if (found == known.end() || i + 1 == argc)
+      throw std::invalid_argument(std::string(argv[i]) + ": unknown option, or without its value");
+    found->second(argv[i + 1]);
+  }
+  if (options.model.empty()) throw std::invalid_argument("--model DIR is missing");
+  return options;
+}
+
+/// Reads a byte of every page of the weights, so that none is mapped during a measurement.
+void touch(const Model& model) {
+  constexpr std::size_t page = 4096;
+  unsigned sum = 0;
+  for (const std::string& name : model.checkpoint().names()) {
+    const auto bytes = model.checkpoint().at(name).bytes;
+    for (std::size_t i = 0; i < bytes.size(); i += page) sum += static_cast<unsigned>(bytes[i]);
+  }
+  asm volatile("" : : "r"(sum));
+}
+
+void run(const Options& options) {
+  const auto asked = [&](const char* part) {
+    return std::find(options.parts.begin(), options.parts.end(), part) != options.parts.end();
+  };
+  if (!options.make.empty() && !std::filesystem::exists(options.model))
+    olmoe::make_random_checkpoint({.config = options.make, .out = options.model, .seed = 1});
+  const double started = now();
+  const Model model(options.model);
+  std::printf("%s, kernels of %s\n", options.model.c_str(),
+              std::string(olmoe::name(olmoe::kernels().isa)).c_str());
+
+  omp_set_num_threads(*std::max_element(options.threads.begin(), options.threads.end()));
+  const double loaded = now();
+  prefill(model, routers_for(model, olmoe::native_policy), 16, 1);
+  std::printf("loaded in %.2f s, the first 16 tokens run in another %.2f s\n", loaded - started,
+              now() - loaded);
+  touch(model);
+
+  Json json;
+  if (asked("decode")) run_decode(model, options, bench::Memory(std::size_t{2} << 30), json);
+  if (asked("prefill")) run_prefill(model, options, json);
+  if (asked("mixture")) run_mixture(model, options, json);
+  if (asked("plain")) run_plain(model, options, json);
+
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  std::printf("\npeak resident %.2f GB, of which weights are %.2f GB\n",
+              static_cast<double>(usage.ru_maxrss) * 1024 / 1e9,
+              static_cast<double>(model.checkpoint().total_bytes()) / 1e9);
+  if (!options.json.empty()) json.write(options.json);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    run(parse(argc, argv));
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "bench_model: %s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,115 @@
+#include "probes.hpp"
+
+#include <omp.h>
+#include <sys/mman.h>
+
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <new>
+
+namespace bench {
+namespace {
+
+/// Twelve chains of dependent multiply-adds: more than latency times throughput of any processor.
+template <class V>
+[[gnu::always_inline]] inline void multiply_add(long n) {
+  const V factor = V{} + 0.999F;
+  const V term = V{} + 1e-4F;
+  V a = term, b = term, c = term, d = term, e = term, f = term;
+  V g = term, h = term, i = term, j = term, k = term, l = term;
+  for (long step = 0; step < n; ++step) {
+    a = a * factor + term, b = b * factor + term, c = c * factor + term;
+    d = d * factor + term, e = e * factor + term, f = f * factor + term;
+    g = g * factor + term, h = h * factor + term, i = i * factor + term;
+    j = j * factor + term, k = k * factor + term, l = l * factor + term;
+    // Twelve different values, as far as the compiler knows.
+    asm volatile("" : "+v"(a), "+v"(b), "+v"(c), "+v"(d), "+v"(e), "+v"(f));
+    asm volatile("" : "+v"(g), "+v"(h), "+v"(i), "+v"(j), "+v"(k), "+v"(l));
+  }
+}
+
+void run_baseline(long n) {
+  multiply_add<float __attribute__((vector_size(16)))>(n);
+}
+#ifdef FDROUTE_X86_KERNELS
+[[gnu::target("avx2,fma")]] void run_avx2(long n) {
+  multiply_add<float __attribute__((vector_size(32)))>(n);
+}
+[[gnu::target("avx512f,fma")]] void run_avx512(long n) {
+  multiply_add<float __attribute__((vector_size(64)))>(n);
+}
+#endif
+
+struct Loop {
+  void (*run)(long);
+  double floats;
+};
+
+Loop loop_of(olmoe::Isa isa) {
+#ifdef FDROUTE_X86_KERNELS
+  if (isa == olmoe::Isa::avx512) return {run_avx512, 16};
+  if (isa == olmoe::Isa::avx2) return {run_avx2, 8};
+#endif
+  return {run_baseline, 4};
+}
+
+std::uint64_t sum_of(const std::byte* from, std::size_t bytes) {
+  constexpr std::size_t line = 64;
+  std::uint64_t sums[8] = {};
+  for (std::size_t i = 0; i + line <= bytes; i += line) {
+    __builtin_prefetch(from + i + 4096);
+    for (std::size_t j = 0; j < 8; ++j) {
+      std::uint64_t word;
+      std::memcpy(&word, from + i + 8 * j, sizeof word);
+      sums[j] += word;
+    }
+  }
+  std::uint64_t sum = 0;
+  for (const std::uint64_t s : sums) sum += s;
+  return sum;
+}
+
+}  // namespace
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+Memory::Memory(std::size_t bytes) {
+  void* address =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (address == MAP_FAILED) throw std::bad_alloc();
+  ::madvise(address, bytes, MADV_HUGEPAGE);
+  std::memset(address, 1, bytes);
+  bytes_ = {static_cast<std::byte*>(address), bytes};
+}
+
+Memory::~Memory() {
+  ::munmap(bytes_.data(), bytes_.size());
+}
+
+double bandwidth(std::span<const std::byte> memory) {
+  std::uint64_t sum = 0;
+  const double start = now();
+#pragma omp parallel reduction(+ : sum)
+  {
+    const auto threads = static_cast<std::size_t>(omp_get_num_threads());
+    const std::size_t share = memory.size() / threads / 64 * 64;
+    sum += sum_of(memory.data() + share * static_cast<std::size_t>(omp_get_thread_num()), share);
+  }
+  const double seconds = now() - start;
+  asm volatile("" : : "r"(sum));
+  return static_cast<double>(memory.size()) / seconds;
+}
+
+double peak(olmoe::Isa isa) {
+  constexpr long n = 2'000'000;
+  const Loop loop = loop_of(isa);
+  const double start = now();
+#pragma omp parallel
+  loop.run(n);
+  return omp_get_max_threads() * 12.0 * 2.0 * loop.floats * n / (now() - start);
+}
+
+}  // namespace bench

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "kernels.hpp"
+
+namespace bench {
+
+/// Seconds since some fixed moment.
+double now();
+
+/// Memory for bandwidth(): `bytes` of it, on huge pages where the system gives them.
+class Memory {
+ public:
+  explicit Memory(std::size_t bytes);
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory();
+
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  std::span<std::byte> bytes_;
+};
+
+/// Bytes per second at which OpenMP's threads read `memory` once, each a part of it in order.
+double bandwidth(std::span<const std::byte> memory);
+
+/// Floating-point operations per second of fused multiply-adds (2 each) on registers, by all of
+/// OpenMP's threads, with the vectors of `isa`; of multiplications and additions where it has no
+/// fused ones.
+double peak(olmoe::Isa isa);
+
+}  // namespace bench

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "kernels.hpp"
+
+namespace olmoe {
+
+/// "baseline", "avx2" or "avx512".
+std::string_view name(Isa isa);
+
+/// The instruction sets that this program has kernels for and this processor has, ascending.
+std::vector<Isa> usable_isas();
+
+/// The kernels in use: those of the largest usable instruction set, unless use_isa() chose others.
+const Kernels& kernels();
+
+/// From now on, kernels() is of `isa`. Not while a model is running. Throws std::invalid_argument
+/// if `isa` is not usable.
+void use_isa(Isa isa);
+
+/// The same by name; throws also for a name that is none.
+void use_isa(std::string_view name);
+
+}  // namespace olmoe

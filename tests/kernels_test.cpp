@@ -1,0 +1,270 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <stdexcept>
+#include <vector>
+
+#include "each_isa.hpp"
+#include "error_of.hpp"
+#include "float16.hpp"
+#include "integration_test.hpp"
+#include "ops.hpp"
+
+namespace {
+
+using olmoe::DType;
+using olmoe::Isa;
+using olmoe::Matrix;
+
+std::vector<float> random_floats(std::size_t n, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<float> values(n);
+  for (float& v : values) v = static_cast<float>(random() >> 8) * 0x1p-23F - 1.0F;
+  return values;
+}
+
+/// A matrix of its own memory, and its exact values.
+struct Weights {
+  std::vector<std::uint32_t> memory;
+  std::vector<float> values;
+  Matrix matrix;
+};
+
+Weights weights(DType dtype, std::int64_t rows, std::int64_t cols, unsigned seed) {
+  Weights w;
+  w.values = random_floats(static_cast<std::size_t>(rows * cols), seed);
+  w.memory.resize(w.values.size() + 1);
+  auto* halves = reinterpret_cast<std::uint16_t*>(w.memory.data());
+  for (std::size_t i = 0; i < w.values.size(); ++i) {
+    float& value = w.values[i];
+    if (dtype == DType::F32) {
+      w.memory[i] = std::bit_cast<std::uint32_t>(value);
+    } else if (dtype == DType::F16) {
+      halves[i] = olmoe::to_half(value).bits;
+      value = olmoe::to_float(olmoe::Half{halves[i]});
+    } else {
+      halves[i] = olmoe::to_bfloat16(value).bits;
+      value = olmoe::to_float(olmoe::BFloat16{halves[i]});
+    }
+  }
+  w.matrix = {dtype, reinterpret_cast<const std::byte*>(w.memory.data()), rows, cols};
+  return w;
+}
+
+std::vector<float> product(const Matrix& w, const std::vector<float>& x) {
+  const auto tokens = static_cast<std::int64_t>(x.size()) / w.cols;
+  std::vector<float> y(static_cast<std::size_t>(tokens * w.rows));
+  olmoe::linear({{w, {}, y}}, x);
+  return y;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {
+    return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
+  });
+}
+
+struct Shape {
+  std::int64_t rows, cols, tokens;
+};
+
+}  // namespace
+
+TEST_CASE("products are those of the definition, for every storage and instruction set") {
+  for (const Shape& shape :
+       {Shape{1, 1, 1}, Shape{3, 31, 2}, Shape{32, 32, 3}, Shape{33, 33, 13}, Shape{70, 64, 14},
+        Shape{65, 200, 15}, Shape{8, 1000, 29}, Shape{100, 96, 61}}) {
+    // Not a structured binding, which clang 14 does not let a lambda use.
+    const std::int64_t rows = shape.rows;
+    const std::int64_t cols = shape.cols;
+    const std::int64_t tokens = shape.tokens;
+    for (const DType dtype : {DType::F32, DType::F16, DType::BF16}) {
+      CAPTURE(rows);
+      CAPTURE(cols);
+      CAPTURE(tokens);
+      CAPTURE(olmoe::name(dtype));
+      const Weights w = weights(dtype, rows, cols, 1);
+      const auto x = random_floats(static_cast<std::size_t>(tokens * cols), 2);
+      std::vector<std::vector<float>> fused;
+      each_isa([&](Isa isa) {
+        const auto y = product(w.matrix, x);
+        int wrong = 0;
+        for (std::int64_t t = 0; t < tokens; ++t) {
+          for (std::int64_t r = 0; r < rows; ++r) {
+            double sum = 0.0;
+            double size = 0.0;
+            for (std::int64_t c = 0; c < cols; ++c) {
+              const double term =
+                  static_cast<double>(w.values[static_cast<std::size_t>(r * cols + c)]) *
+                  static_cast<double>(x[static_cast<std::size_t>(t * cols + c)]);
+              sum += term;
+              size += std::abs(term);
+            }
+            // Each term passes at most cols / 32 + 6 roundings.
+            const double bound = (static_cast<double>(cols) / 32 + 6) * 0x1p-24 * size;
+            wrong += std::abs(static_cast<double>(y[static_cast<std::size_t>(t * rows + r)]) -
+                              sum) > bound;
+          }
+        }
+        CHECK(wrong == 0);
+
+        // Each token alone gives the same bits.
+        for (std::int64_t t = 0; t < tokens; ++t) {
+          const std::vector<float> one(x.begin() + t * cols, x.begin() + (t + 1) * cols);
+          CHECK(same_bits(product(w.matrix, one),
+                          {y.begin() + t * rows, y.begin() + (t + 1) * rows}));
+        }
+        if (isa != Isa::baseline) fused.push_back(y);
+      });
+      for (const auto& y : fused) CHECK(same_bits(y, fused.front()));
+    }
+  }
+}
+
+TEST_CASE("a NaN or an infinity stays in its row and its token") {
+  each_isa([](Isa) {
+    Weights w = weights(DType::F32, 40, 50, 3);
+    w.memory[std::size_t{7} * 50 + 49] =
+        std::bit_cast<std::uint32_t>(std::numeric_limits<float>::quiet_NaN());
+    auto x = random_floats(std::size_t{5} * 50, 4);
+    x[std::size_t{2} * 50] = std::numeric_limits<float>::infinity();
+    const auto y = product(w.matrix, x);
+    for (std::size_t t = 0; t < 5; ++t) {
+      for (std::size_t r = 0; r < 40; ++r) {
+        CHECK(std::isnan(y[t * 40 + r]) == (r == 7));
+        CHECK(std::isinf(y[t * 40 + r]) == (t == 2 && r != 7));
+      }
+    }
+  });
+}
+
+TEST_CASE("a bias is added to every token") {
+  const Weights w = weights(DType::BF16, 20, 30, 5);
+  const auto x = random_floats(std::size_t{3} * 30, 6);
+  const auto bias = random_floats(20, 7);
+  const auto without = product(w.matrix, x);
+  std::vector<float> with(without.size());
+  olmoe::linear({{w.matrix, bias, with}}, x);
+  for (std::size_t i = 0; i < with.size(); ++i) CHECK(with[i] == without[i] + bias[i % 20]);
+}
+
+TEST_CASE("silu and softmax are within a few ulp of double precision") {
+  each_isa([](Isa) {
+    std::vector<float> x;
+    for (int i = -2400; i <= 2400; ++i) x.push_back(static_cast<float>(i) / 16.0F);
+    for (const float value : {0x1p-149F, -0x1p-126F, 0.0F, -0.0F, 1e30F}) x.push_back(value);
+    const auto up = random_floats(x.size(), 8);
+    auto gate = x;
+    olmoe::activate(olmoe::Activation::Silu, gate, up);
+    // Below -88.7, exp(-x) is infinite in float, and the result 0 where it should be -2^-120 or so.
+    int wrong = 0;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double g = static_cast<double>(x[i]);
+      const double expected = g / (1.0 + std::exp(-g)) * static_cast<double>(up[i]);
+      wrong += std::abs(static_cast<double>(gate[i]) - expected) >
+               6 * 0x1p-24 * std::abs(expected) + 0x1p-120;
+    }
+    CHECK(wrong == 0);
+    std::vector<float> nan{std::numeric_limits<float>::quiet_NaN()};
+    olmoe::activate(olmoe::Activation::Silu, nan, std::vector<float>{1.0F});
+    CHECK(std::isnan(nan[0]));
+
+    for (const std::size_t n :
+         {std::size_t{1}, std::size_t{31}, std::size_t{32}, std::size_t{77}}) {
+      auto scores = random_floats(n, 9);
+      for (float& score : scores) score *= 100.0F;
+      scores[n / 2] = -std::numeric_limits<float>::infinity();
+      scores[n - 1] = 90.0F;
+      std::vector<float> probabilities = scores;
+      probabilities.resize((n + 31) / 32 * 32, std::numeric_limits<float>::quiet_NaN());
+      olmoe::kernels().softmax(probabilities.data(), static_cast<std::ptrdiff_t>(n), 0.25F);
+      double sum = 0.0;
+      const auto term = [&](std::size_t i) {
+        return std::exp(0.25 * (static_cast<double>(scores[i]) - 100.0));
+      };
+      for (std::size_t i = 0; i < n; ++i) sum += term(i);
+      for (std::size_t i = 0; i < n; ++i) {
+        const double expected = term(i) / sum;
+        // The argument's rounding enters the result times the argument.
+        CHECK(std::abs(static_cast<double>(probabilities[i]) - expected) <=
+              60 * 0x1p-24 * expected + 0x1p-126);
+      }
+    }
+  });
+}
+
+TEST_CASE("weighted sums of rows stop at each token's count") {
+  each_isa([](Isa) {
+    for (const std::size_t width : {std::size_t{5}, std::size_t{64}, std::size_t{130}}) {
+      constexpr std::size_t tokens = 17;
+      constexpr std::size_t first = 3;
+      constexpr std::size_t rows = first + tokens;
+      const auto v = random_floats(rows * width, 10);
+      const auto w = random_floats(tokens * rows, 11);
+      std::vector<const float*> weights;
+      std::vector<std::ptrdiff_t> counts;
+      for (std::size_t t = 0; t < tokens; ++t) {
+        weights.push_back(w.data() + t * rows);
+        counts.push_back(static_cast<std::ptrdiff_t>(first + t));
+      }
+      const auto stride = static_cast<std::ptrdiff_t>(width);
+      std::vector<float> y(tokens * width);
+      olmoe::kernels().sum_rows(weights.data(), counts.data(), tokens, v.data(), stride, stride,
+                                y.data(), stride);
+      for (std::size_t t = 0; t < tokens; ++t) {
+        std::vector<float> alone(width);
+        olmoe::kernels().sum_rows(weights.data() + t, counts.data() + t, 1, v.data(), stride,
+                                  stride, alone.data(), stride);
+        for (std::size_t c = 0; c < width; ++c) {
+          double sum = 0.0;
+          for (std::size_t i = 0; i < first + t; ++i)
+            sum += static_cast<double>(w[t * rows + i]) * static_cast<double>(v[i * width + c]);
+          CHECK(static_cast<double>(y[t * width + c]) == doctest::Approx(sum).epsilon(1e-5));
+          CHECK(y[t * width + c] == alone[c]);
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("blocks of rows cover every matrix once, in order") {
+  const std::vector<std::int64_t> rows{100, 1, 2048, 0, 33};
+  std::vector<std::int64_t> covered(rows.size(), 0);
+  std::size_t last = 0;
+  for (const olmoe::RowBlock& block : olmoe::row_blocks(rows)) {
+    CHECK(block.matrix >= last);
+    last = block.matrix;
+    CHECK(block.begin == covered[block.matrix]);
+    CHECK(block.end > block.begin);
+    covered[block.matrix] = block.end;
+  }
+  CHECK(covered == rows);
+}
+
+TEST_CASE("transformers' integration test compares means of logits, within 1e-2") {
+  using olmoe::IntegrationTest;
+  const auto means = IntegrationTest::row_means(std::vector<float>{1, 2, 6, -1, -2, -6}, 3);
+  CHECK(means == std::vector<double>{3.0, -3.0});
+  CHECK(IntegrationTest::agrees(-1.37, -1.3814));
+  CHECK(!IntegrationTest::agrees(-1.35, -1.3814));
+  CHECK(!IntegrationTest::agrees(1.3814, -1.3814));
+  CHECK(!IntegrationTest::agrees(std::nan(""), -1.3814));
+}
+
+TEST_CASE("instruction sets by name") {
+  const Isa before = olmoe::kernels().isa;
+  CHECK(before == olmoe::usable_isas().back());
+  CHECK(olmoe::usable_isas().front() == Isa::baseline);
+  olmoe::use_isa("baseline");
+  CHECK(olmoe::kernels().isa == Isa::baseline);
+  CHECK_THROWS_WITH_AS(olmoe::use_isa("avx3"),
+                       "unknown instruction set 'avx3'; known are baseline, avx2 and avx512",
+                       std::invalid_argument);
+  CHECK(olmoe::kernels().isa == Isa::baseline);
+  olmoe::use_isa(before);
+}
