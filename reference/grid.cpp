@@ -109,6 +109,7 @@ std::vector<Configuration> frontier_grid(const Config& config) {
       {"bh_layers", "bh:alpha=?" + bounds, FittedNullKey{"log_softmax", 8}.text(), true});
   families.push_back({"top_p", "top_p:p=?" + bounds, ""});
   families.push_back({"relative", "relative:t=?" + bounds, ""});
+  families.push_back({"threshold", "threshold:t=?" + bounds, ""});
 
   for (const Family& family : families) {
     for (const int target : {3, 4, 5, 6, 7}) {

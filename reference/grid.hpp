@@ -47,7 +47,7 @@ std::vector<Configuration> bh21_grid(const Config& config);
 /// * bh_{score}_trim{0,8}: BH with every score, null marginal (trim 0) or trimmed;
 ///   bh_log_softmax_trim{4,6,10,12} besides;
 /// * bh_layers: BH on log_softmax with trim 8, an alpha per layer such that each has the mean;
-/// * top_p, relative: the usual rules without a null.
+/// * top_p, relative, threshold: the usual rules without a null.
 ///
 /// All with 1 to 12 experts. Throws Error for a model with fewer than 16 experts.
 std::vector<Configuration> frontier_grid(const Config& config);

@@ -37,7 +37,7 @@ std::vector<double> column(const SafetensorsFile& file, const std::string& name)
 
 }  // namespace
 
-std::vector<fdroute::TabulatedNull> load_nulls(const std::filesystem::path& path, int layers) {
+std::vector<fdroute::TabulatedNull> load_nulls(const std::filesystem::path& path) {
   const SafetensorsFile file(path);
   const bool cdf_form = file.contains("layer.0.cdf");
   fdroute::NullProvenance provenance{
@@ -51,15 +51,8 @@ std::vector<fdroute::TabulatedNull> load_nulls(const std::filesystem::path& path
 
   const std::string x = cdf_form ? "x" : "score";
   const std::string y = cdf_form ? "cdf" : "log_sf";
-  int tables = 0;
-  while (file.contains("layer." + std::to_string(tables) + "." + x)) ++tables;
-  if (tables != layers) {
-    throw Error(path.string() + ": holds tables layer.*." + x + " for " + std::to_string(tables) +
-                " layers, the model has " + std::to_string(layers));
-  }
-
   std::vector<fdroute::TabulatedNull> nulls;
-  for (int l = 0; l < layers; ++l) {
+  for (int l = 0; file.contains("layer." + std::to_string(l) + "." + x); ++l) {
     const std::string prefix = "layer." + std::to_string(l) + ".";
     provenance.layer = l;
     std::vector<double> grid = column(file, prefix + x);
@@ -72,6 +65,16 @@ std::vector<fdroute::TabulatedNull> load_nulls(const std::filesystem::path& path
     } catch (const std::invalid_argument& error) {
       throw Error(path.string() + ": layer " + std::to_string(l) + ": " + error.what());
     }
+  }
+  if (nulls.empty()) throw Error(path.string() + ": holds no table layer.0." + x);
+  return nulls;
+}
+
+std::vector<fdroute::TabulatedNull> load_nulls(const std::filesystem::path& path, int layers) {
+  std::vector<fdroute::TabulatedNull> nulls = load_nulls(path);
+  if (std::ssize(nulls) != layers) {
+    throw Error(path.string() + ": holds tables for " + std::to_string(nulls.size()) +
+                " layers, the model has " + std::to_string(layers));
   }
   return nulls;
 }

@@ -6,15 +6,17 @@
 
 namespace olmoe {
 
-/// Reads one null distribution per layer, for `layers` layers, from a safetensors file of either
-/// form:
+/// Reads one null distribution per layer, layers 0, 1, ..., from a safetensors file of either form:
 ///
 /// * `layer.{l}.score`, `layer.{l}.log_sf`: log survival on an ascending grid; metadata names the
 ///   `score`, and may give `trim`, `model`, `tokens`;
 /// * `layer.{l}.x`, `layer.{l}.cdf`: cumulative distribution of raw logits.
 ///
-/// Throws Error, naming file and layer, if a layer is missing, the layers differ in form, or a
+/// Throws Error, naming file and layer, if there is no layer 0, the layers differ in form, or a
 /// table is not what fdroute::TabulatedNull accepts.
+std::vector<fdroute::TabulatedNull> load_nulls(const std::filesystem::path& path);
+
+/// The same for a model of `layers` layers. Throws Error if the file has more or fewer.
 std::vector<fdroute::TabulatedNull> load_nulls(const std::filesystem::path& path, int layers);
 
 }  // namespace olmoe

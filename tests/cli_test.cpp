@@ -162,6 +162,29 @@ TEST_CASE("generate writes text to stdout and the cost to stderr") {
   CHECK(bh.err.find("bh:alpha=0.05,min_k=1,max_k=16") != std::string::npos);
 }
 
+TEST_CASE("generate runs every policy that a string can name") {
+  const Outcome unknown = run_olmoe(generate(nano, {"--route", "?"}));
+  CHECK(unknown.code == 2);
+  const std::string before = "accepted are ";
+  const std::size_t start = unknown.err.find(before);
+  REQUIRE(start != std::string::npos);
+  std::istringstream names(unknown.err.substr(start + before.size()));
+  int policies = 0;
+  for (std::string name; names >> name; ++policies) {
+    if (name.back() == ',') name.pop_back();
+    CAPTURE(name);
+    // An OLMoE has no selection bias, and these do not go without one unless told to.
+    const bool biased = name == "deepseek-v3" || name == "glm4-moe";
+    const std::string policy = biased ? name + ":selection_bias=none" : name;
+    const Outcome outcome =
+        run_olmoe(generate(nano, {"--max-new-tokens", "2", "--threads", "1", "--route", policy}));
+    CHECK(outcome.code == 0);
+    CHECK(outcome.err.find(name + ":") != std::string::npos);
+    CHECK(outcome.err.find(" experts per token") != std::string::npos);
+  }
+  CHECK(policies > 23);
+}
+
 TEST_CASE("logits writes what was executed, for ids as JSON, as safetensors and as text") {
   const TempDir directory;
   const std::string out = (directory.path() / "out.safetensors").string();

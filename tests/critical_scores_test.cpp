@@ -361,7 +361,7 @@ TEST_CASE("the n largest logits come in the total order, for every n") {
       for (int n = 1; n <= experts; ++n) {
         std::vector<std::uint64_t> keys(index(experts));
         std::vector<std::int32_t> ranking(index(n), -7);
-        fd::detail::rank_largest(row, keys, ranking);
+        fd::detail::rank_largest(row, fd::TieOrder::lowest_index, keys, ranking);
         REQUIRE(ranking == std::vector<std::int32_t>(expected.begin(), expected.begin() + n));
       }
     }

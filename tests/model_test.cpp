@@ -326,7 +326,7 @@ TEST_CASE("nulls files of both forms load, and unfit ones are refused") {
   CHECK(olmoe::load_nulls(path, 2)[0].fitted_on() == "logit");
 
   write({{"score", "zscore"}}, 1, "score", "log_sf", score, log_sf);
-  CHECK(message() == path.string() + ": holds tables layer.*.score for 1 layers, the model has 2");
+  CHECK(message() == path.string() + ": holds tables for 1 layers, the model has 2");
   write({}, 2, "score", "log_sf", score, log_sf);
   CHECK(message() ==
         path.string() + ": metadata does not say which 'score' the tables were fitted on");
@@ -336,6 +336,44 @@ TEST_CASE("nulls files of both forms load, and unfit ones are refused") {
   CHECK(message() ==
         path.string() +
             ": layer 0: TabulatedNull: score[2] = 1 after 2: scores must ascend strictly");
+}
+
+TEST_CASE("nulls of the older form: p is 1 - interpolated cdf to 1e-12 at any logit") {
+  const TempDir directory;
+  const auto path = directory.path() / "nulls.safetensors";
+  constexpr std::size_t layers = 3;
+  constexpr std::size_t points = 1000;
+  std::vector<std::vector<double>> x(layers);
+  std::vector<std::vector<double>> cdf(layers);
+  std::vector<olmoe::NamedTensor> tensors;
+  for (std::size_t l = 0; l < layers; ++l) {
+    for (std::size_t i = 0; i < points; ++i) {
+      const double share = static_cast<double>(i) / (points - 1);
+      x[l].push_back(-6.0 + (10.3 + static_cast<double>(l)) * share);
+      cdf[l].push_back(0.5 * std::erfc((1.0 - x[l].back()) / 1.7));
+    }
+    for (double& value : cdf[l]) value /= cdf[l].back();
+    const std::string prefix = "layer." + std::to_string(l) + ".";
+    tensors.push_back(olmoe::NamedTensor::of(prefix + "x", {points}, x[l]));
+    tensors.push_back(olmoe::NamedTensor::of(prefix + "cdf", {points}, cdf[l]));
+  }
+  olmoe::write_safetensors(path, tensors, {});
+  const auto nulls = olmoe::load_nulls(path, static_cast<int>(layers));
+  for (std::size_t l = 0; l < layers; ++l) {
+    CHECK(nulls[l].fitted_on() == "logit");
+    for (const double logit : {-9.0, -2.0, 0.0, 2.0, 4.0, 4.3, 5.0}) {
+      CAPTURE(logit);
+      // Straight from the definition: find the segment, go along it.
+      double expected = logit <= x[l].front() ? cdf[l].front() : cdf[l].back();
+      for (std::size_t i = 1; i < points; ++i) {
+        if (x[l][i - 1] < logit && logit <= x[l][i]) {
+          const double t = (logit - x[l][i - 1]) / (x[l][i] - x[l][i - 1]);
+          expected = (1.0 - t) * cdf[l][i - 1] + t * cdf[l][i];
+        }
+      }
+      CHECK(std::abs(nulls[l](logit) - (1.0 - expected)) <= 1e-12);
+    }
+  }
 }
 
 TEST_CASE("a policy that the nulls cannot serve is refused") {

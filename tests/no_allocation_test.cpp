@@ -9,8 +9,10 @@
 
 #include "fdroute/any_router.hpp"
 #include "fdroute/dispatch.hpp"
+#include "fdroute/formats.hpp"
 #include "fdroute/null/normal.hpp"
 #include "fdroute/null/tabulated.hpp"
+#include "fdroute/presets.hpp"
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/zscore.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
@@ -166,5 +168,40 @@ TEST_CASE("a dispatch plan allocates nothing once it has seen the largest batch"
           plan.build(routing.view(), batch.tokens(), 64);
           plan.build(routing.view(), batch.tokens() / 2, 64);
           fd::combine(plan, 1, rows.data(), combined);
+        }) == 0);
+}
+
+TEST_CASE("routing by groups and biases allocates nothing") {
+  const std::vector<float> bias(256, 0.125F);
+  check_no_allocation(fd::presets::deepseek_v2({}));
+  check_no_allocation(fd::presets::deepseek_v3({}, bias));
+}
+
+TEST_CASE("conversions between the forms of a routing allocate nothing") {
+  test::Random random(112);
+  const fd::Router router(70, fd::BenjaminiHochberg{0.4}, fd::ZScore{}, fd::NormalNull{});
+  const test::Batch batch = test::batch_of_every_kind(70, 4, random);
+  const std::ptrdiff_t tokens = batch.tokens();
+  auto routing = test::routed(router, batch.view());
+  fd::DispatchPlan plan;
+  plan.build(routing.view(), tokens, 70);
+  test::Padded<std::int64_t> out(tokens, 70);
+  const auto places = static_cast<std::size_t>(fd::assignments(routing.view(), tokens));
+  std::vector<std::int64_t> offsets(static_cast<std::size_t>(tokens) + 1);
+  std::vector<std::int32_t> experts(places);
+  std::vector<float> weights(places);
+  std::vector<float> dense(static_cast<std::size_t>(tokens) * 70);
+  std::vector<std::uint64_t> words(static_cast<std::size_t>(tokens) * 2);
+  CHECK(allocations_of([&] {
+          const fd::CsrView csr{offsets.data(), experts.data(), weights.data()};
+          const fd::DenseView wide{dense.data(), 70};
+          const fd::BitmaskView selected{words.data(), 2};
+          fd::to_csr(routing.view(), tokens, csr);
+          fd::to_dense(routing.view(), tokens, 70, wide);
+          fd::to_bitmask(routing.view(), tokens, selected);
+          fd::to_padded(routing.view(), tokens, out.view());
+          fd::to_padded(csr, tokens, out.view());
+          fd::to_padded(wide, selected, tokens, out.view());
+          fd::to_padded(plan, tokens, out.view());
         }) == 0);
 }

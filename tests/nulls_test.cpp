@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "fdroute/null/logistic.hpp"
 #include "fdroute/null/normal.hpp"
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/router.hpp"
@@ -22,6 +23,7 @@ using test::fitted_on;
 using Table = fd::TabulatedNull;
 
 static_assert(fd::NullDistribution<fd::NormalNull> && !fd::FittedNull<fd::NormalNull>);
+static_assert(fd::NullDistribution<fd::LogisticNull> && !fd::FittedNull<fd::LogisticNull>);
 static_assert(fd::NullDistribution<Table> && fd::FittedNull<Table>);
 
 namespace {
@@ -67,6 +69,35 @@ TEST_CASE("NormalNull is the upper tail, to full relative accuracy") {
   CHECK(fd::NormalNull{}(-infinity) == 1.0);
 }
 
+TEST_CASE("LogisticNull is the upper tail, to full relative accuracy") {
+  // scipy 1.10.1: scipy.stats.logistic.sf(score, location, scale)
+  struct Value {
+    double score;
+    fd::LogisticNull null;
+    double p;
+  };
+  const std::vector<Value> values{{-8, {}, 0.9999995008680829},
+                                  {-1, {0, 1}, 0.7310585786300049},
+                                  {0, {}, 0.5},
+                                  {0.5, {0, 1}, 0.3775406687981454},
+                                  {2, {0, 1}, 0.11920292202211755},
+                                  {5.5, {}, 4.6505358766135035e-05},
+                                  {10, {0, 1}, 4.5397868702434395e-05},
+                                  {36.5, {0, 1}, 1.4068617124461467e-16},
+                                  {40, {0, 1}, 4.248354255291589e-18},
+                                  {300, {0, 1}, 5.148200222412014e-131},
+                                  {700, {0, 1}, 9.85967654375977e-305},
+                                  {-3.25, {-4, 0.25}, 0.04742587317756678}};
+  for (const Value& value : values) {
+    CAPTURE(value.score);
+    CHECK(close(value.null(value.score), value.p, 1e-13));
+  }
+  CHECK(fd::LogisticNull{}(infinity) == 0.0);
+  CHECK(fd::LogisticNull{}(-infinity) == 1.0);
+  CHECK(fd::LogisticNull{}(1e9) == 0.0);
+  CHECK(fd::LogisticNull{}(-1e9) == 1.0);
+}
+
 TEST_CASE("NormalNull keeps strong scores apart where 1 - cdf is 0") {
   double before = 1.0;
   int steps = 0;
@@ -97,6 +128,8 @@ TEST_CASE("nulls do not increase from one float to the next") {
     for (int i = 0; i < 100; ++i) from = std::nextafter(from, -test::infinity);
     check(fd::NormalNull{}, from, 200);
     check(fd::NormalNull{0.3, 7.0}, from, 200);
+    check(fd::LogisticNull{}, from, 200);
+    check(fd::LogisticNull{0.3, 7.0}, from, 200);
     check(log_table(), from, 200);
     check(cdf_table(), from, 200);
   }
@@ -267,6 +300,18 @@ TEST_CASE("NormalNull's parameters are checked by the router") {
   CHECK(rejection(0.0, -1.5) == "NormalNull: sd must be positive and finite, got -1.5");
   CHECK(rejection(0.0, not_a_number) == "NormalNull: sd must be positive and finite, got nan");
   CHECK(rejection(0.0, infinity) == "NormalNull: sd must be positive and finite, got inf");
+}
+
+TEST_CASE("LogisticNull's parameters are checked by the router") {
+  const auto rejection = [](double location, double scale) {
+    return test::rejection_of([&] {
+      fd::Router(4, fd::BenjaminiHochberg{}, fd::ZScore{}, fd::LogisticNull{location, scale});
+    });
+  };
+  CHECK(rejection(-3.0, 0.5) == "no error");
+  CHECK(rejection(infinity, 1.0) == "LogisticNull: location must be finite, got inf");
+  CHECK(rejection(0.0, 0.0) == "LogisticNull: scale must be positive and finite, got 0");
+  CHECK(rejection(0.0, not_a_number) == "LogisticNull: scale must be positive and finite, got nan");
 }
 
 TEST_CASE("a router refuses a null that was fitted on another score") {

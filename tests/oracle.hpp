@@ -164,6 +164,15 @@ inline int relative_threshold(const std::vector<double>& probabilities, double t
   return count;
 }
 
+/// #{ j : P_j >= t }.
+inline int absolute_threshold(const std::vector<double>& probabilities, double t) {
+  int count = 0;
+  for (double probability : probabilities) {
+    if (probability >= t) ++count;
+  }
+  return count;
+}
+
 // ---- Selection and weights
 // -----------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <cstddef>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -35,6 +37,14 @@ std::string canonical(const std::string& policy, fd::SoftmaxWeights weights = {}
   return fd::parse_router(policy, 16, table("log_softmax"), weights).policy();
 }
 
+/// Any rule, as one type: a Router of every rule would take long to compile. It always goes the
+/// general way, so it also shows that a string's router finds the same counts by critical scores.
+struct PlainRule {
+  std::function<int(std::span<const double>)> rule;
+
+  int operator()(std::span<const double> sorted_p) const noexcept { return rule(sorted_p); }
+};
+
 template <class A, class B>
 bool route_alike(const A& a, const B& b) {
   test::Random random(71);
@@ -61,6 +71,8 @@ TEST_CASE("a policy string makes the router that it describes") {
                     fd::Router(16, fd::TopP{0.7}, weights, bounds)));
   CHECK(route_alike(parse("relative:t=0.25,min_k=2,max_k=5"),
                     fd::Router(16, fd::RelativeThreshold{0.25}, weights, bounds)));
+  CHECK(route_alike(parse("threshold:t=0.125,min_k=2,max_k=5"),
+                    fd::Router(16, fd::AbsoluteThreshold{0.125}, weights, bounds)));
   const fd::BenjaminiHochberg rule{0.3};
   CHECK(route_alike(parse("bh:alpha=0.3,min_k=2,max_k=5"),
                     fd::Router(16, rule, fd::LogSoftmax{}, null, weights, bounds)));
@@ -78,16 +90,73 @@ TEST_CASE("a policy string makes the router that it describes") {
   CHECK(!route_alike(parse("bh:alpha=0.3"), parse("bh:alpha=0.3,null=normal")));
 }
 
+TEST_CASE("every rule that reads p-values has a string") {
+  const auto null = table("log_softmax");
+  test::Random random(72);
+  const test::Batch batch = test::batch_of_every_kind(16, 12, random);
+  // Another way to the same experts may round their weights differently.
+  const auto select_alike = [&](const auto& a, const auto& b) {
+    const auto of_a = test::routed(a, batch.view());
+    const auto of_b = test::routed(b, batch.view());
+    return of_a.experts == of_b.experts && of_a.counts == of_b.counts;
+  };
+  const auto alike = [&](const std::string& policy, const PlainRule& rule) {
+    CAPTURE(policy);
+    return select_alike(fd::parse_router(policy, 16, null),
+                        fd::Router(16, rule, fd::LogSoftmax{}, null)) &&
+           select_alike(fd::parse_router(policy + ",null=logistic,location=0.1,scale=0.4", 16),
+                        fd::Router(16, rule, fd::ZScore{}, fd::LogisticNull{0.1, 0.4}));
+  };
+  CHECK(alike("by:alpha=0.6", PlainRule{fd::BenjaminiYekutieli{0.6}}));
+  CHECK(alike("ebh:alpha=0.6,kappa=0.3", PlainRule{fd::EBH{0.6, 0.3}}));
+  CHECK(alike("bonferroni:alpha=0.6", PlainRule{fd::Bonferroni{0.6}}));
+  CHECK(alike("sidak:alpha=0.6", PlainRule{fd::Sidak{0.6}}));
+  CHECK(alike("holm:alpha=0.6", PlainRule{fd::Holm{0.6}}));
+  CHECK(alike("hochberg:alpha=0.6", PlainRule{fd::Hochberg{0.6}}));
+  CHECK(alike("hommel:alpha=0.6", PlainRule{fd::Hommel{0.6}}));
+  CHECK(alike("storey:alpha=0.3,lambda=0.2", PlainRule{fd::StoreyBH{0.3, 0.2}}));
+  CHECK(alike("bky:alpha=0.3", PlainRule{fd::TwoStageBKY{0.3}}));
+  CHECK(alike("lfdr:alpha=0.3", PlainRule{fd::LocalFdr{0.3}}));
+  fd::HigherCriticism hc{0.4};
+  CHECK(alike("hc:search=0.4", PlainRule{hc}));
+  hc.deviation = fd::HigherCriticism::Deviation::of_rank;
+  CHECK(alike("hc:search=0.4,deviation=rank", PlainRule{hc}));
+  hc.critical = fd::critical_statistic(hc, 16, 0.1);
+  CHECK(alike("hc:search=0.4,deviation=rank,level=0.1", PlainRule{hc}));
+  fd::BerkJones bj{0.4};
+  CHECK(alike("bj:search=0.4", PlainRule{bj}));
+  bj.critical = fd::critical_statistic(bj, 16, 0.1);
+  CHECK(alike("bj:search=0.4,level=0.1", PlainRule{bj}));
+  // The comparison can tell.
+  CHECK(!alike("bj:search=0.4", PlainRule{bj}));
+  CHECK(!alike("holm:alpha=0.6", PlainRule{fd::Hochberg{0.6}}));
+  CHECK(!alike("hommel:alpha=0.6", PlainRule{fd::Hochberg{0.6}}));
+}
+
 TEST_CASE("what a policy leaves out takes its documented value") {
   CHECK(canonical("topk") == "topk:k=8,min_k=1,max_k=16,temperature=1,renormalize=false");
   CHECK(canonical("top_p") == "top_p:p=0.9,min_k=1,max_k=16,temperature=1,renormalize=false");
   CHECK(canonical("relative") == "relative:t=0.1,min_k=1,max_k=16,temperature=1,renormalize=false");
+  CHECK(canonical("threshold") ==
+        "threshold:t=0.05,min_k=1,max_k=16,temperature=1,renormalize=false");
   CHECK(canonical("bh") ==
         "bh:alpha=0.05,min_k=1,max_k=16,null=tabulated,score=log_softmax,temperature=1,"
         "renormalize=false");
   CHECK(fd::parse_router("bh:null=normal", 16).policy() ==
         "bh:alpha=0.05,min_k=1,max_k=16,null=normal,score=zscore,mean=0,sd=1,temperature=1,"
         "renormalize=false");
+  const std::string rest =
+      "min_k=1,max_k=16,null=tabulated,score=log_softmax,temperature=1,renormalize=false";
+  for (const std::string name : {"by", "bonferroni", "sidak", "holm", "hochberg", "hommel", "bky"})
+    CHECK(canonical(name) == name + ":alpha=0.05," + rest);
+  CHECK(canonical("storey") == "storey:alpha=0.05,lambda=0.5," + rest);
+  CHECK(canonical("ebh") == "ebh:alpha=0.05,kappa=0.5," + rest);
+  CHECK(canonical("lfdr") == "lfdr:alpha=0.2," + rest);
+  CHECK(canonical("hc") == "hc:search=0.5,deviation=p,level=1," + rest);
+  CHECK(canonical("bj") == "bj:search=0.5,level=1," + rest);
+  CHECK(fd::parse_router("lfdr:null=logistic", 16).policy() ==
+        "lfdr:alpha=0.2,min_k=1,max_k=16,null=logistic,score=zscore,location=0,"
+        "scale=0.5513288954217921,temperature=1,renormalize=false");
   CHECK(fd::parse_router("bh:null=normal", 16, table("logit")).policy() ==
         fd::parse_router("bh:null=normal", 16).policy());
   CHECK(fd::parse_router("bh", 16, table("zscore")).policy() ==
@@ -110,6 +179,8 @@ TEST_CASE("a written-out policy reads back as itself") {
                                           "top_p:p=0.1,min_k=0",
                                           "relative:t=1e-3",
                                           "relative:t=1",
+                                          "threshold",
+                                          "threshold:t=1e-3,min_k=0",
                                           "bh",
                                           "bh:alpha=0.1",
                                           "bh:alpha=0.30000000000000004",
@@ -127,7 +198,27 @@ TEST_CASE("a written-out policy reads back as itself") {
                                           "bh:null=normal,score=log_softmax",
                                           "bh:temperature=0.3",
                                           "bh:renormalize=true,temperature=12345.678",
-                                          "bh:renormalize=false"};
+                                          "bh:renormalize=false",
+                                          "bh:null=logistic",
+                                          "bh:null=logistic,location=-7.25,scale=0.1",
+                                          "by",
+                                          "by:alpha=0.3,null=normal",
+                                          "ebh",
+                                          "ebh:kappa=0.25,alpha=0.9",
+                                          "bonferroni:alpha=0.4",
+                                          "sidak:alpha=0.4,score=log_softmax",
+                                          "holm:alpha=0.4,min_k=0",
+                                          "hochberg:null=logistic,alpha=0.4",
+                                          "hommel:alpha=0.4",
+                                          "storey",
+                                          "storey:lambda=0.3,alpha=0.2",
+                                          "bky:alpha=0.3",
+                                          "hc",
+                                          "hc:search=0.25,deviation=rank",
+                                          "hc:level=0.1",
+                                          "bj:search=0.75,level=0.3",
+                                          "lfdr",
+                                          "lfdr:alpha=0.5,null=normal"};
   for (const std::string& policy : policies) {
     CAPTURE(policy);
     const fd::AnyRouter once = fd::parse_router(policy, 16, table("log_softmax"));
@@ -142,7 +233,10 @@ TEST_CASE("a written-out policy reads back as itself") {
 }
 
 TEST_CASE("a malformed policy: where, and what is accepted there") {
-  const std::string policies = "; accepted are topk, top_p, relative, bh";
+  const std::string policies =
+      "; accepted are topk, top_p, relative, threshold, bh, by, ebh, bonferroni, sidak, holm, "
+      "hochberg, hommel, storey, bky, hc, bj, lfdr, olmoe, mixtral, qwen3-moe, gpt-oss, llama4, "
+      "deepseek-v2, deepseek-v3, glm4-moe";
   CHECK(rejection("") == "policy '', position 1: unknown policy ''" + policies);
   CHECK(rejection("top-k") == "policy 'top-k', position 1: unknown policy 'top-k'" + policies);
   CHECK(rejection("BH") == "policy 'BH', position 1: unknown policy 'BH'" + policies);
@@ -210,7 +304,17 @@ TEST_CASE("a malformed policy: where, and what is accepted there") {
         "policy 'bh:score=softmax', position 10: score is one of logit, log_softmax, zscore, got "
         "'softmax'");
   CHECK(rejection("bh:null=gumbel") ==
-        "policy 'bh:null=gumbel', position 9: null is one of tabulated, normal, got 'gumbel'");
+        "policy 'bh:null=gumbel', position 9: null is one of tabulated, normal, logistic, got "
+        "'gumbel'");
+  CHECK(rejection("bh:score=rank") ==
+        "policy 'bh:score=rank', position 10: score=rank is refused: ranks within a token are 1 .. "
+        "m whatever its logits are, so their p-values are k/m and every token would get the same "
+        "number of experts");
+  CHECK(rejection("hc:deviation=q") ==
+        "policy 'hc:deviation=q', position 14: deviation is one of p, rank, got 'q'");
+  CHECK(rejection("bh:null=logistic,sd=2") ==
+        "policy 'bh:null=logistic,sd=2', position 18: unknown key 'sd'; bh accepts alpha, min_k, "
+        "max_k, null, score, location, scale, temperature, renormalize");
   CHECK(rejection("bh:renormalize=1") ==
         "policy 'bh:renormalize=1', position 16: renormalize is one of false, true, got '1'");
   CHECK(rejection(std::string("topk:k=3\0", 9)) == "policy 'topk:k=3");  // what() ends there
@@ -224,10 +328,25 @@ TEST_CASE("a policy's value out of range: the policy's own message") {
   CHECK(rejection("top_p:p=1.5") == "policy 'top_p:p=1.5': TopP: p must lie in (0, 1], got 1.5");
   CHECK(rejection("relative:t=0") ==
         "policy 'relative:t=0': RelativeThreshold: t must lie in (0, 1], got 0");
+  CHECK(rejection("threshold:t=2") ==
+        "policy 'threshold:t=2': AbsoluteThreshold: t must lie in (0, 1], got 2");
   CHECK(rejection("bh:alpha=1") ==
         "policy 'bh:alpha=1': BenjaminiHochberg: alpha must lie in (0, 1), got 1");
   CHECK(rejection("bh:alpha=nan") ==
         "policy 'bh:alpha=nan': BenjaminiHochberg: alpha must lie in (0, 1), got nan");
+  CHECK(rejection("sidak:alpha=1") ==
+        "policy 'sidak:alpha=1': Sidak: alpha must lie in (0, 1), got 1");
+  CHECK(rejection("hommel:alpha=0") ==
+        "policy 'hommel:alpha=0': Hommel: alpha must lie in (0, 1), got 0");
+  CHECK(rejection("storey:lambda=1") ==
+        "policy 'storey:lambda=1': StoreyBH: lambda must lie in (0, 1), got 1");
+  CHECK(rejection("hc:search=2") ==
+        "policy 'hc:search=2': HigherCriticism: search must lie in (0, 1), got 2");
+  CHECK(rejection("bj:level=0") ==
+        "policy 'bj:level=0': critical_statistic: level must lie in (0, 1], got 0");
+  CHECK(
+      rejection("bh:null=logistic,scale=0") ==
+      "policy 'bh:null=logistic,scale=0': LogisticNull: scale must be positive and finite, got 0");
   CHECK(rejection("bh:min_k=17") ==
         "policy 'bh:min_k=17': ExpertBounds: 0 <= min_k <= max_k and max_k >= 1 must hold, got "
         "min_k 17, max_k 16");
@@ -247,6 +366,9 @@ TEST_CASE("a policy's value out of range: the policy's own message") {
         "policy 'topk:k=1': Router: the number of experts must lie in [1, 1024], got 0");
   CHECK(test::rejection_of([] { fd::parse_router("topk:k=1", 2000); }) ==
         "policy 'topk:k=1': Router: the number of experts must lie in [1, 1024], got 2000");
+  CHECK(test::rejection_of([] { fd::parse_router("hc:null=normal,level=0.1", 1 << 30); }) ==
+        "policy 'hc:null=normal,level=0.1': Router: the number of experts must lie in [1, 1024], "
+        "got 1073741824");
   CHECK(test::rejection_of([] { fd::parse_router("topk", 4); }) ==
         "policy 'topk': TopK: k must lie in [1, 4], the number of experts, got 8");
 }

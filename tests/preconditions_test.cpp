@@ -8,6 +8,7 @@
 #include <string>
 
 #include "fdroute/any_router.hpp"
+#include "fdroute/formats.hpp"
 #include "fdroute/null/normal.hpp"
 #include "fdroute/score/zscore.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
@@ -80,4 +81,27 @@ TEST_CASE("a broken precondition ends the process with its name, in every build"
   check_preconditions(topk);
   check_preconditions(fd::AnyRouter(bh, ""));
   check_preconditions(fd::AnyRouter(topk, ""));
+}
+
+TEST_CASE("no conversion drops an expert that finds no place") {
+  const fd::Router router(4, fd::TopK{3});
+  const std::array<float, 8> logits{};
+  const fd::LogitsView view(logits.data(), 2, 4);
+  test::Padded wide = test::routed(router, view);
+  test::Padded narrow(2, 2);
+  std::array<std::int64_t, 3> offsets{};
+  std::array<std::int32_t, 6> experts{};
+  std::array<float, 8> weights{};
+  const fd::CsrView csr{offsets.data(), experts.data(), weights.data()};
+  fd::to_csr(wide.view(), 2, csr);
+  std::array<std::uint64_t, 2> bits{7, 7};
+  fd::DispatchPlan plan;
+  plan.build(wide.view(), 2, 4);
+  const fd::DenseView dense{weights.data(), 4};
+  const fd::BitmaskView selected{bits.data(), 1};
+  constexpr auto too_narrow = "fdroute: precondition violated: out.capacity >= every count\n";
+  CHECK(last_words([&] { fd::to_padded(wide.view(), 2, narrow.view()); }) == too_narrow);
+  CHECK(last_words([&] { fd::to_padded(csr, 2, narrow.view()); }) == too_narrow);
+  CHECK(last_words([&] { fd::to_padded(dense, selected, 2, narrow.view()); }) == too_narrow);
+  CHECK(last_words([&] { fd::to_padded(plan, 2, narrow.view()); }) == too_narrow);
 }

@@ -19,6 +19,7 @@
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/zscore.hpp"
+#include "fdroute/selection/absolute_threshold.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
 #include "fdroute/selection/relative_threshold.hpp"
 #include "fdroute/selection/top_p.hpp"
@@ -141,6 +142,13 @@ TEST_CASE("a router refuses what it cannot route with, and says why") {
   CHECK(relative(-1.0) == "RelativeThreshold: t must lie in (0, 1], got -1");
   CHECK(relative(std::numeric_limits<double>::quiet_NaN()) ==
         "RelativeThreshold: t must lie in (0, 1], got nan");
+
+  const auto absolute = [](double t) {
+    return test::rejection_of([&] { fd::Router(8, fd::AbsoluteThreshold{t}); });
+  };
+  CHECK(absolute(1.0) == "no error");
+  CHECK(absolute(0.0) == "AbsoluteThreshold: t must lie in (0, 1], got 0");
+  CHECK(absolute(1.5) == "AbsoluteThreshold: t must lie in (0, 1], got 1.5");
 
   const auto bounds = [](fd::ExpertBounds b) {
     return test::rejection_of([&] { fd::Router(8, fd::TopK{4}, fd::SoftmaxWeights{}, b); });

@@ -4,20 +4,15 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <cstdlib>
-#include <fstream>
-#include <functional>
-#include <map>
-#include <numeric>
 #include <set>
 #include <span>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "fdroute/null/normal.hpp"
 #include "fdroute/router.hpp"
 #include "fdroute/score/zscore.hpp"
+#include "fdroute/selection/absolute_threshold.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
 #include "fdroute/selection/relative_threshold.hpp"
 #include "fdroute/selection/top_p.hpp"
@@ -84,87 +79,6 @@ TEST_CASE("BenjaminiHochberg on sorted p-values is the definition") {
   CHECK(fd::BenjaminiHochberg{0.5}(std::vector<double>(7, 1.0)) == 0);
   CHECK(fd::BenjaminiHochberg{0.5}(std::vector<double>(7, 0.0)) == 7);
   CHECK(fd::BenjaminiHochberg{0.5}({}) == 0);
-}
-
-// ---- R
-// -------------------------------------------------------------------------------------------
-
-namespace {
-
-struct Adjusted {
-  std::vector<double> p;
-  std::vector<double> adjusted;
-};
-
-std::map<std::string, Adjusted> read_golden() {
-  std::ifstream file(FDROUTE_SOURCE_DIR "/tests/golden/p_adjust_bh.csv");
-  std::string line;
-  std::getline(file, line);
-  REQUIRE(line.starts_with("# R version "));
-  std::getline(file, line);
-  REQUIRE(line == "case,p,adjusted");
-  std::map<std::string, Adjusted> cases;
-  while (std::getline(file, line)) {
-    std::istringstream fields(line);
-    std::string name;
-    std::string p;
-    std::string adjusted;
-    REQUIRE(std::getline(fields, name, ','));
-    REQUIRE(std::getline(fields, p, ','));
-    REQUIRE(std::getline(fields, adjusted));
-    cases[name].p.push_back(std::strtod(p.c_str(), nullptr));  // also reads subnormals
-    cases[name].adjusted.push_back(std::strtod(adjusted.c_str(), nullptr));
-  }
-  return cases;
-}
-
-/// Scores 0 .. m-1 have the given p-values, the largest score the smallest.
-struct LookupNull {
-  std::vector<double> sorted_p;
-
-  double operator()(double score) const noexcept {
-    const double last = static_cast<double>(sorted_p.size()) - 1.0;
-    if (!(score >= 0.0)) return 1.0;
-    return sorted_p[static_cast<std::size_t>(last - std::floor(std::min(score, last)))];
-  }
-};
-
-}  // namespace
-
-TEST_CASE("BenjaminiHochberg rejects what R's p.adjust does") {
-  const auto cases = read_golden();
-  REQUIRE(cases.size() == 18);
-  std::set<std::size_t> lengths;
-  std::set<int> counts;
-  for (const auto& entry : cases) {
-    const Adjusted& golden = entry.second;
-    CAPTURE(entry.first);
-    lengths.insert(golden.p.size());
-    const int m = static_cast<int>(golden.p.size());
-    LookupNull null{golden.p};
-    std::sort(null.sorted_p.begin(), null.sorted_p.end());
-    test::Batch batch{m};
-    batch.logits.resize(golden.p.size());
-    std::iota(batch.logits.begin(), batch.logits.end(), 0.0F);
-    for (const double alpha : {0.001, 0.00513, 0.0123, 0.0347, 0.0472, 0.0513, 0.107, 0.213, 0.351,
-                               0.5031, 0.749, 0.987}) {
-      CAPTURE(alpha);
-      int rejected = 0;
-      for (const double adjusted : golden.adjusted) {
-        // Closer to alpha than this, rounding in the adjustment would decide, not the rule.
-        REQUIRE(std::abs(adjusted - alpha) > 1e-12);
-        rejected += static_cast<int>(adjusted <= alpha);
-      }
-      const fd::BenjaminiHochberg rule{alpha};
-      CHECK(rule(null.sorted_p) == rejected);
-      const fd::Router router(m, rule, fd::Logit{}, null, fd::SoftmaxWeights{},
-                              fd::ExpertBounds{0});
-      CHECK(counts_of(router, batch) == std::vector<int>{rejected});
-      counts.insert(rejected);
-    }
-  }
-  CHECK(lengths == std::set<std::size_t>{1, 2, 5, 64});
-  CHECK(counts.size() > 25);
 }
 
 // ---- Rules of one's own
@@ -405,23 +319,29 @@ std::vector<double> probabilities(const std::vector<float>& row) {
 
 }  // namespace
 
-TEST_CASE("TopP and RelativeThreshold count probabilities") {
+TEST_CASE("TopP, RelativeThreshold and AbsoluteThreshold count probabilities") {
   test::Random random(17);
   std::set<int> nucleus_counts;
   std::set<int> relative_counts;
+  std::set<int> absolute_counts;
   for (const int experts : {1, 2, 8, 64, 129}) {
     const test::Batch batch = test::batch_of_every_kind(experts, 6, random);
     for (const double level : {0.0571, 0.3137, 0.7019, 0.9173, 0.9931}) {
       const fd::Router nucleus(experts, fd::TopP{level}, fd::SoftmaxWeights{}, fd::ExpertBounds{0});
       const fd::Router relative(experts, fd::RelativeThreshold{level}, fd::SoftmaxWeights{},
                                 fd::ExpertBounds{0});
+      const double t = level / 10;
+      const fd::Router absolute(experts, fd::AbsoluteThreshold{t}, fd::SoftmaxWeights{},
+                                fd::ExpertBounds{0});
       CHECK(nucleus.capacity() == experts);
       const auto by_nucleus = test::routed(nucleus, batch.view());
       const auto by_ratio = test::routed(relative, batch.view());
-      for (std::ptrdiff_t t = 0; t < batch.tokens(); ++t) {
-        const std::vector<float> row = batch.row(t);
+      const auto by_share = test::routed(absolute, batch.view());
+      for (std::ptrdiff_t token = 0; token < batch.tokens(); ++token) {
+        const std::vector<float> row = batch.row(token);
         int nucleus_count = 0;
         int relative_count = 0;
+        int absolute_count = 0;
         if (routable(row)) {
           const std::vector<double> p = probabilities(row);
           double sum = 0.0;
@@ -429,28 +349,38 @@ TEST_CASE("TopP and RelativeThreshold count probabilities") {
             // Nearer than this, the order of the roundings would decide.
             REQUIRE(std::abs((sum += probability) - level) > 1e-13);
             REQUIRE(std::abs(probability / p[0] - level) > 1e-13);
+            REQUIRE(std::abs(probability - t) > 1e-13);
           }
           nucleus_count = oracle::top_p(p, level);
           relative_count = oracle::relative_threshold(p, level);
+          absolute_count = oracle::absolute_threshold(p, t);
         }
-        CHECK(test::difference(oracle::route(row, nucleus_count, {0}), by_nucleus, t, row) == "");
-        CHECK(test::difference(oracle::route(row, relative_count, {0}), by_ratio, t, row) == "");
+        CHECK(test::difference(oracle::route(row, nucleus_count, {0}), by_nucleus, token, row) ==
+              "");
+        CHECK(test::difference(oracle::route(row, relative_count, {0}), by_ratio, token, row) ==
+              "");
+        CHECK(test::difference(oracle::route(row, absolute_count, {0}), by_share, token, row) ==
+              "");
         nucleus_counts.insert(nucleus_count);
         relative_counts.insert(relative_count);
+        absolute_counts.insert(absolute_count);
       }
     }
   }
   CHECK(nucleus_counts.size() > 30);
   CHECK(relative_counts.size() > 10);
+  CHECK(absolute_counts.size() > 10);
 }
 
-TEST_CASE("TopP and RelativeThreshold where the level is met exactly") {
+TEST_CASE("TopP, RelativeThreshold and AbsoluteThreshold where the level is met exactly") {
   const std::vector<float> equal(8, 1.25F);
   for (int k = 1; k <= 8; ++k) {
     CHECK(fd::TopP{k / 8.0}(equal) == k);
     CHECK(fd::TopP{std::nextafter(k / 8.0, 0.0)}(equal) == k);
     if (k < 8) CHECK(fd::TopP{std::nextafter(k / 8.0, 1.0)}(equal) == k + 1);
   }
+  CHECK(fd::AbsoluteThreshold{0.125}(equal) == 8);
+  CHECK(fd::AbsoluteThreshold{std::nextafter(0.125, 1.0)}(equal) == 0);
   CHECK(fd::RelativeThreshold{1.0}(equal) == 8);
   const std::vector<float> descending{3.0F, 2.0F, -1.0F, -test::infinity, test::nan};
   CHECK(fd::RelativeThreshold{1.0}(descending) == 1);
@@ -464,4 +394,6 @@ TEST_CASE("TopP and RelativeThreshold where the level is met exactly") {
   CHECK(fd::TopP{0.51}(two_infinite) == 2);
   CHECK(fd::RelativeThreshold{1.0}(two_infinite) == 2);
   CHECK(fd::RelativeThreshold{0.01}(two_infinite) == 2);
+  CHECK(fd::AbsoluteThreshold{0.5}(two_infinite) == 2);
+  CHECK(fd::AbsoluteThreshold{0.51}(two_infinite) == 0);
 }

@@ -20,9 +20,9 @@ namespace fdroute::inline v0 {
 class AnyRouter {
  public:
   /// `policy` is the string that parse_router() would make this router from.
-  template <class R, class S, class N, class W>
-  AnyRouter(Router<R, S, N, W> router, std::string policy)
-      : model_(std::make_shared<const Model<Router<R, S, N, W>>>(std::move(router))),
+  template <class R, class S, class N, class W, class K>
+  AnyRouter(Router<R, S, N, W, K> router, std::string policy)
+      : model_(std::make_shared<const Model<Router<R, S, N, W, K>>>(std::move(router))),
         policy_(std::move(policy)),
         experts_(model_->experts()),
         capacity_(model_->capacity()) {}

@@ -5,6 +5,8 @@
 #include <span>
 #include <string_view>
 
+#include "fdroute/ranking/by_logit.hpp"
+
 namespace fdroute::inline v0 {
 
 /// A type logits may be stored in: anything that converts to float, implicitly or explicitly.
@@ -43,9 +45,18 @@ concept NullDistribution = std::copyable<N> && requires(const N& null, double sc
   noexcept->std::same_as<double>;
 };
 
+/// A null distribution for every expert: its survival function p = P(S >= score) under the
+/// `expert`'s own null, in double, non-increasing in the score, in [0, 1]. Experts then rank by
+/// p-value.
+template <class N>
+concept ExpertNull = std::copyable<N> && requires(const N& null, double score, int expert) {
+  { null(score, expert) }
+  noexcept->std::same_as<double>;
+};
+
 /// A null distribution that knows which score it was fitted on. A Router refuses any other.
 template <class N>
-concept FittedNull = NullDistribution<N> && requires(const N& null) {
+concept FittedNull = (NullDistribution<N> || ExpertNull<N>)&&requires(const N& null) {
   { null.fitted_on() } -> std::convertible_to<std::string_view>;
 };
 
@@ -76,18 +87,39 @@ concept FixedCountRule = Rule<R> && requires(const R& rule, int experts) {
 template <class R>
 concept NullFreeRule = FixedCountRule<R> || LogitRule<R>;
 
-/// A step-up rule: the largest k with p(k) <= critical_value(k, experts), or 0. Critical values
-/// must not decrease in k. Such a rule is evaluated without p-values (see
-/// detail/critical_scores.hpp).
+/// A rule by critical values, which must not decrease in k: it compares p(k) with
+/// `critical_value(k, experts)`, for k in 1..experts, closed.
 template <class R>
-concept StepUpRule = Rule<R> && requires(const R& rule, int k, int experts) {
+concept CriticalValueRule = Rule<R> && requires(const R& rule, int k, int experts) {
   { rule.critical_value(k, experts) }
   noexcept->std::same_as<double>;
 };
 
+/// A step-down rule: the first k with p(k) > critical_value(k, experts) stops; the count is k - 1,
+/// or experts if there is none. It says so with `static constexpr bool step_down = true`.
+template <class R>
+concept StepDownRule = CriticalValueRule<R> && R::step_down;
+
+/// A step-up rule, what a rule with critical values is unless it says otherwise: the largest k with
+/// p(k) <= critical_value(k, experts), or 0. Such a rule is evaluated without p-values (see
+/// detail/critical_scores.hpp).
+template <class R>
+concept StepUpRule = CriticalValueRule<R> && !StepDownRule<R>;
+
+/// A ranking: fills `keys`, shape (experts), with what the token's experts are ranked by, from its
+/// logits, shape (experts). Larger keys rank first, equal keys by `ties`, NaN last; an expert of
+/// key -inf is masked. The score and the rule see the keys in place of the logits.
+template <class K>
+concept Ranking = std::copyable<K> &&
+    requires(const K& ranking, std::span<const float> logits, std::span<float> keys) {
+  { ranking.ties } -> std::convertible_to<TieOrder>;
+  { ranking(logits, keys) }
+  noexcept->std::same_as<void>;
+};
+
 /// Routing weights: fills `weights[i]` for the selected `experts[i]` from the token's logits, shape
-/// (experts). Logits may be anything but all non-finite; selected ids are in descending logit
-/// order.
+/// (experts). Logits may be anything but all non-finite; selected ids are in the order of the
+/// ranking.
 template <class W>
 concept RoutingWeights = std::copyable<W> &&
     requires(const W& policy, std::span<const float> logits, std::span<const std::int32_t> experts,

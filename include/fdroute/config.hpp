@@ -2,6 +2,8 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <stdexcept>
+#include <string>
 
 namespace fdroute::inline v0 {
 
@@ -10,6 +12,13 @@ namespace fdroute::inline v0 {
 inline constexpr int max_experts = 1024;
 
 namespace detail {
+
+inline void validate_experts(int experts) {
+  if (experts < 1 || experts > max_experts) {
+    throw std::invalid_argument("Router: the number of experts must lie in [1, " +
+                                std::to_string(max_experts) + "], got " + std::to_string(experts));
+  }
+}
 
 [[noreturn]] inline void precondition_failed(const char* what) noexcept {
   std::fprintf(stderr, "fdroute: precondition violated: %s\n", what);

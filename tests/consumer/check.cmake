@@ -31,6 +31,6 @@ run(${CMAKE_COMMAND} -G ${GENERATOR} -DCMAKE_MAKE_PROGRAM=${MAKE_PROGRAM}
   ${where} -S ${CMAKE_CURRENT_LIST_DIR} -B ${SCRATCH}/build)
 run(${CMAKE_COMMAND} --build ${SCRATCH}/build)
 run(${SCRATCH}/build/consumer)
-if(NOT output STREQUAL "expert 1, weight 0.583909\nexpert 4, weight 0.354159\n")
+if(NOT output STREQUAL "expert 1, weight 0.583909\nexpert 4, weight 0.354159\n2 of one's own\n")
   message(FATAL_ERROR "the consumer prints:\n${output}")
 endif()

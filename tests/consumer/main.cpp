@@ -1,6 +1,8 @@
 #include <fdroute/fdroute.hpp>
 #include <iostream>
 
+int own_policies(const float* logits);
+
 int main() {
   const float logits[8] = {0.1F, 4.0F, -0.3F, 0.2F, 3.5F, -0.1F, 0.0F, -0.2F};
   const fdroute::Router router(8, fdroute::BenjaminiHochberg{.alpha = 0.05}, fdroute::Logit{},
@@ -11,4 +13,5 @@ int main() {
                fdroute::RoutingView{experts, weights, &count, 8});
   for (int i = 0; i < count; ++i)
     std::cout << "expert " << experts[i] << ", weight " << weights[i] << '\n';
+  std::cout << own_policies(logits) << " of one's own\n";
 }

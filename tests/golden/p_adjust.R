@@ -1,7 +1,7 @@
-# Writes p_adjust_bh.csv: p-values and R's p.adjust(p, method = "BH"), the values that
-# rules_test.cpp compares BenjaminiHochberg with. Needs nothing but base R:
+# Writes p_adjust.csv: p-values and R's p.adjust() of them by every method, the values that
+# multiple_testing_test.cpp compares the rules with. Needs nothing but base R:
 #
-#   Rscript p_adjust.R p_adjust_bh.csv
+#   Rscript p_adjust.R p_adjust.csv
 #
 # The tests read the file; they do not need R.
 
@@ -32,16 +32,19 @@ cases <- list(
   ties_strong = c(rep(1.3e-5, 5), rep(0.0213, 20), rep(0.347, 20), rep(1, 19)),
   tiny = c(10^-(seq(3, 300, length.out = 60)), 0, 0, 0.5, 1),
   saturated = c(rep(0, 12), runif(52)),
-  descending = sort(mixture(64, 16), decreasing = TRUE)
+  descending = sort(mixture(64, 16), decreasing = TRUE),
+  # Benjamini and Hochberg (1995), section 3.2: fifteen endpoints of a trial.
+  published_15 = c(0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240,
+                   0.4262, 0.5719, 0.6528, 0.7590, 1)
 )
 
+methods <- c("BH", "BY", "bonferroni", "holm", "hochberg", "hommel")
 out <- file(path[1], "w")
 writeLines(paste0("# ", R.version.string, ", stats ", packageVersion("stats")), out)
-writeLines("case,p,adjusted", out)
+writeLines(paste(c("case", "p", methods), collapse = ","), out)
 for (name in names(cases)) {
   p <- cases[[name]]
-  writeLines(sprintf("%s,%.17g,%.17g", name, p, p.adjust(p, method = "BH")), out)
+  columns <- lapply(methods, function(method) sprintf("%.17g", p.adjust(p, method = method)))
+  writeLines(do.call(paste, c(list(name, sprintf("%.17g", p)), columns, sep = ",")), out)
 }
 close(out)
-cat(R.version.string, "\n")
-cat("stats", format(packageVersion("stats")), "\n")

@@ -72,6 +72,16 @@ class PolicyArguments {
                                         std::string(argument->value) + "'");
   }
 
+  /// Throws `reason` if the argument has this value.
+  void refuse(std::string_view key, std::string_view value, const std::string& reason) const {
+    for (const Argument& argument : arguments_) {
+      if (argument.key == key && argument.value == value) {
+        fail(value_position(argument),
+             std::string(key) + "=" + std::string(value) + " is refused: " + reason);
+      }
+    }
+  }
+
   /// Throws unless every argument given has been asked for.
   void finish() const {
     for (const Argument& argument : arguments_) {

@@ -1,9 +1,8 @@
 #pragma once
 
 #include <span>
-#include <stdexcept>
 
-#include "fdroute/detail/text.hpp"
+#include "fdroute/detail/step_rules.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -27,18 +26,15 @@ struct BenjaminiHochberg {
 
   constexpr int operator()(std::span<const double> sorted_p) const noexcept {
     const int m = static_cast<int>(sorted_p.size());
-    for (int k = m; k > 0; --k) {
-      if (sorted_p[static_cast<std::size_t>(k - 1)] <= critical_value(k, m)) return k;
-    }
-    return 0;
+    return detail::step_up(sorted_p, [&](int k) { return critical_value(k, m); });
   }
 
-  void validate(int) const {
-    if (!(alpha > 0.0 && alpha < 1.0)) {
-      throw std::invalid_argument("BenjaminiHochberg: alpha must lie in (0, 1), got " +
-                                  detail::to_text(alpha));
-    }
+  constexpr void adjust(std::span<double> sorted_p) const noexcept {
+    const auto m = static_cast<double>(sorted_p.size());
+    detail::adjust_step_up(sorted_p, [&](double p, int k) { return p * m / k; });
   }
+
+  void validate(int) const { detail::validate_alpha("BenjaminiHochberg", alpha); }
 };
 
 }  // namespace fdroute::inline v0

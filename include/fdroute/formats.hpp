@@ -1,0 +1,212 @@
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "fdroute/config.hpp"
+#include "fdroute/dispatch.hpp"
+#include "fdroute/views.hpp"
+
+namespace fdroute::inline v0 {
+
+// The forms of one routing. route() writes the padded and the dense one; the padded one is the hub
+// from which the others are made and to which they lead back. Nothing here allocates.
+//
+//     padded        the routing itself: experts in selection order, weights, counts
+//     CSR           the same without padding
+//     bitmask       which experts, no weights
+//     dense         weights without the selection: one that rounds to 0 looks like none; hence
+//                   dense + bitmask
+//     by expert     DispatchPlan
+//
+// padded -> CSR -> padded returns every id, weight and count. From dense + bitmask and from a
+// DispatchPlan, which know no selection order, a token's experts come back by descending weight,
+// equal weights by lower index: the same set and the same weights always, and the same order unless
+// two selected weights round to the same float or the weights do not follow the ranking.
+
+/// A routing in compressed form, in the caller's memory: token t owns places offsets[t] up to
+/// offsets[t + 1] of `experts` and `weights`, in selection order. Shapes: offsets (tokens + 1),
+/// experts and weights (assignments), their number being that of assignments().
+template <class Id = std::int32_t>
+struct CsrView {
+  std::int64_t* offsets;
+  Id* experts;
+  float* weights;
+};
+
+template <class Id>
+CsrView(std::int64_t*, Id*, float*) -> CsrView<Id>;
+
+/// The 64-bit words that hold one bit per expert.
+constexpr int bitmask_words(int experts) noexcept {
+  return (experts + 63) / 64;
+}
+
+/// Which experts a token selected: bit e % 64 of word e / 64 of row t of `words`, shape
+/// (tokens, bitmask_words(experts)). Bits beyond the last expert are 0.
+struct BitmaskView {
+  std::uint64_t* words;
+  int words_per_token;
+
+  constexpr std::span<std::uint64_t> row(std::ptrdiff_t token) const noexcept {
+    return {words + token * words_per_token, static_cast<std::size_t>(words_per_token)};
+  }
+};
+
+/// The number of (token, expert) pairs: the sum of the counts.
+template <class Id>
+std::int64_t assignments(RoutingView<Id> routing, std::ptrdiff_t tokens) noexcept {
+  std::int64_t sum = 0;
+  for (std::ptrdiff_t token = 0; token < tokens; ++token) sum += routing.counts[token];
+  return sum;
+}
+
+namespace detail {
+
+// Fills a padded row behind its `count` experts; see to_padded().
+template <class Id>
+void pad_row(RoutingView<Id> row, std::int32_t count) noexcept {
+  const Id valid = count > 0 ? row.experts[0] : Id(0);
+  std::fill(row.experts + count, row.experts + row.capacity,
+            row.padding == Padding::minus_one ? Id(-1) : valid);
+  std::fill(row.weights + count, row.weights + row.capacity, 0.0F);
+  row.counts[0] = count;
+}
+
+// Puts one more expert into the first `count` places of a padded row, which are in order of
+// descending weight; of equal weights, the one that came first stays in front.
+template <class Id>
+void insert_by_weight(RoutingView<Id> row, std::int32_t count, Id expert, float weight) noexcept {
+  expects(count < row.capacity, "out.capacity >= every count");
+  std::int32_t place = count;
+  for (; place > 0 && row.weights[place - 1] < weight; --place) {
+    row.experts[place] = row.experts[place - 1];
+    row.weights[place] = row.weights[place - 1];
+  }
+  row.experts[place] = expert;
+  row.weights[place] = weight;
+}
+
+}  // namespace detail
+
+/// The same routing at another width, id type or padding; `out.status` is copied if both have one.
+///
+/// With Padding::repeat_valid and out.capacity = top_k this is the fixed top-k form that kernels of
+/// other engines take: every place is a valid id, the places beyond the count repeat the token's
+/// first expert (expert 0 if it has none) with weight 0, and no count need be read.
+/// Aborts with a message if a count exceeds out.capacity: experts are never dropped silently.
+template <class Id, class OutId>
+void to_padded(RoutingView<Id> routing, std::ptrdiff_t tokens, RoutingView<OutId> out) noexcept {
+  for (std::ptrdiff_t token = 0; token < tokens; ++token) {
+    const RoutingView<Id> from = routing.from(token);
+    const RoutingView<OutId> row = out.from(token);
+    const std::int32_t count = from.counts[0];
+    detail::expects(count <= row.capacity, "out.capacity >= every count");
+    std::transform(from.experts, from.experts + count, row.experts,
+                   [](Id id) { return static_cast<OutId>(id); });
+    std::copy_n(from.weights, count, row.weights);
+    detail::pad_row(row, count);
+    if (from.status != nullptr && row.status != nullptr) *row.status = *from.status;
+  }
+}
+
+/// Leaves the padding out. `out.experts` and `out.weights` have assignments(routing, tokens)
+/// places.
+template <class Id, class OutId>
+void to_csr(RoutingView<Id> routing, std::ptrdiff_t tokens, CsrView<OutId> out) noexcept {
+  std::int64_t place = 0;
+  for (std::ptrdiff_t token = 0; token < tokens; ++token) {
+    const RoutingView<Id> from = routing.from(token);
+    out.offsets[token] = place;
+    for (std::int32_t i = 0; i < from.counts[0]; ++i, ++place) {
+      out.experts[place] = static_cast<OutId>(from.experts[i]);
+      out.weights[place] = from.weights[i];
+    }
+  }
+  out.offsets[tokens] = place;
+}
+
+/// Pads again. Aborts with a message if a token has more than out.capacity experts.
+template <class Id, class OutId>
+void to_padded(CsrView<Id> routing, std::ptrdiff_t tokens, RoutingView<OutId> out) noexcept {
+  for (std::ptrdiff_t token = 0; token < tokens; ++token) {
+    const RoutingView<OutId> row = out.from(token);
+    const std::int64_t first = routing.offsets[token];
+    const std::int64_t count = routing.offsets[token + 1] - first;
+    detail::expects(count <= row.capacity, "out.capacity >= every count");
+    for (std::int64_t i = 0; i < count; ++i) {
+      row.experts[i] = static_cast<OutId>(routing.experts[first + i]);
+      row.weights[i] = routing.weights[first + i];
+    }
+    detail::pad_row(row, static_cast<std::int32_t>(count));
+  }
+}
+
+/// The weight of every expert, 0 where it is not selected. out.counts and out.status may be null.
+template <class Id>
+void to_dense(RoutingView<Id> routing, std::ptrdiff_t tokens, int experts, DenseView out) noexcept {
+  for (std::ptrdiff_t token = 0; token < tokens; ++token) {
+    const RoutingView<Id> from = routing.from(token);
+    const DenseView row = out.from(token);
+    std::fill_n(row.weights, experts, 0.0F);
+    for (std::int32_t i = 0; i < from.counts[0]; ++i)
+      row.weights[from.experts[i]] = from.weights[i];
+    if (row.counts != nullptr) *row.counts = from.counts[0];
+    if (from.status != nullptr && row.status != nullptr) *row.status = *from.status;
+  }
+}
+
+/// One bit per selected expert.
+template <class Id>
+void to_bitmask(RoutingView<Id> routing, std::ptrdiff_t tokens, BitmaskView out) noexcept {
+  for (std::ptrdiff_t token = 0; token < tokens; ++token) {
+    const RoutingView<Id> from = routing.from(token);
+    const std::span<std::uint64_t> row = out.row(token);
+    std::fill(row.begin(), row.end(), std::uint64_t{0});
+    for (std::int32_t i = 0; i < from.counts[0]; ++i) {
+      const auto expert = static_cast<std::size_t>(from.experts[i]);
+      row[expert / 64] |= std::uint64_t{1} << (expert % 64);
+    }
+  }
+}
+
+/// The experts of the bitmask with their weights from the dense form, by descending weight. Aborts
+/// with a message if a token has more than out.capacity experts.
+template <class Id>
+void to_padded(DenseView dense, BitmaskView selected, std::ptrdiff_t tokens,
+               RoutingView<Id> out) noexcept {
+  for (std::ptrdiff_t token = 0; token < tokens; ++token) {
+    const RoutingView<Id> row = out.from(token);
+    const float* weights = dense.from(token).weights;
+    std::int32_t count = 0;
+    std::size_t first = 0;
+    for (std::uint64_t word : selected.row(token)) {
+      for (; word != 0; word &= word - 1) {
+        const std::size_t expert = first + static_cast<std::size_t>(std::countr_zero(word));
+        detail::insert_by_weight(row, count++, static_cast<Id>(expert), weights[expert]);
+      }
+      first += 64;
+    }
+    detail::pad_row(row, count);
+  }
+}
+
+/// A plan's assignments token by token, by descending weight. Aborts with a message if a token has
+/// more than out.capacity experts.
+template <class Id>
+void to_padded(const DispatchPlan& plan, std::ptrdiff_t tokens, RoutingView<Id> out) noexcept {
+  for (std::ptrdiff_t token = 0; token < tokens; ++token) out.counts[token] = 0;
+  for (std::size_t expert = 0; expert + 1 < plan.offsets().size(); ++expert) {
+    for (std::size_t i = plan.offsets()[expert]; i < plan.offsets()[expert + 1]; ++i) {
+      const RoutingView<Id> row = out.from(plan.tokens()[i]);
+      detail::insert_by_weight(row, row.counts[0]++, static_cast<Id>(expert), plan.weights()[i]);
+    }
+  }
+  for (std::ptrdiff_t token = 0; token < tokens; ++token)
+    detail::pad_row(out.from(token), out.counts[token]);
+}
+
+}  // namespace fdroute::inline v0

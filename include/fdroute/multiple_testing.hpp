@@ -1,0 +1,107 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <numeric>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "fdroute/concepts.hpp"
+#include "fdroute/detail/text.hpp"
+#include "fdroute/detail/weighted_p.hpp"
+
+/// The rules as multiple-testing procedures, without a router: on p-values in any order.
+///
+/// m p-values in [0, 1]; NaN counts among them as 1. All functions throw std::invalid_argument when
+/// another p-value lies outside, or when `rule` is not valid for m hypotheses. All allocate and
+/// take O(m log m), besides what the rule takes.
+
+namespace fdroute::inline v0 {
+
+/// A rule with adjusted p-values: replaces sorted p-values, shape (m), by adjusted ones, in order.
+template <class R>
+concept AdjustingRule = Rule<R> && requires(const R& rule, std::span<double> sorted_p) {
+  rule.adjust(sorted_p);
+};
+
+namespace detail {
+
+inline double checked_p(std::span<const double> p, std::size_t j) {
+  if (std::isnan(p[j])) return 1.0;
+  if (p[j] >= 0.0 && p[j] <= 1.0) return p[j];
+  throw std::invalid_argument("p[" + std::to_string(j) + "] must lie in [0, 1], got " +
+                              to_text(p[j]));
+}
+
+template <Rule R>
+std::vector<double> sorted_for(const R& rule, std::span<const double> p) {
+  if constexpr (requires { rule.validate(0); }) rule.validate(static_cast<int>(p.size()));
+  std::vector<double> sorted(p.size());
+  for (std::size_t j = 0; j < p.size(); ++j) sorted[j] = checked_p(p, j);
+  std::sort(sorted.begin(), sorted.end());
+  return sorted;
+}
+
+}  // namespace detail
+
+/// The number of hypotheses that `rule` rejects: those of the smallest p-values.
+template <Rule R>
+int rejections(const R& rule, std::span<const double> p) {
+  return rule(std::span<const double>(detail::sorted_for(rule, p)));
+}
+
+/// The largest p-value that `rule` rejects; nothing if it rejects none. All smaller ones are
+/// rejected too.
+template <Rule R>
+std::optional<double> threshold(const R& rule, std::span<const double> p) {
+  const std::vector<double> sorted = detail::sorted_for(rule, p);
+  const int count = rule(std::span<const double>(sorted));
+  if (count == 0) return std::nullopt;
+  return sorted[static_cast<std::size_t>(count - 1)];
+}
+
+/// Writes the adjusted p-values, out[j] that of p[j]; both have shape (m) and may be the same.
+///
+/// out[j] is the smallest alpha at which the rule, its other fields being equal, rejects p[j], or 1
+/// if there is none below 1. So `rule` rejects p[j] exactly when out[j] <= rule.alpha, as far as
+/// rounding goes: the two are computed differently, and may disagree if out[j] is within 1e-12
+/// alpha of alpha. Of TwoStageBKY this holds at the rule's own alpha only, which its first stage
+/// uses.
+template <AdjustingRule R>
+void adjusted(const R& rule, std::span<const double> p, std::span<double> out) {
+  if (out.size() != p.size()) {
+    throw std::invalid_argument("adjusted: " + std::to_string(p.size()) + " p-values, room for " +
+                                std::to_string(out.size()));
+  }
+  std::vector<double> sorted = detail::sorted_for(rule, p);
+  const std::vector<double> before = sorted;
+  rule.adjust(std::span<double>(sorted));
+  for (std::size_t j = 0; j < p.size(); ++j) {
+    // Equal p-values have equal adjusted ones, those of the last of them.
+    const auto after =
+        std::upper_bound(before.begin(), before.end(), detail::checked_p(p, j)) - before.begin();
+    out[j] = sorted[static_cast<std::size_t>(after - 1)];
+  }
+}
+
+/// min(1, p_j / weights_j), for weighted Benjamini-Hochberg and its like (see WeightedNull): with a
+/// rule, rejects p_j if it rejects the weighted one. Throws std::invalid_argument as said above,
+/// and unless the weights, one for each p-value, are finite, at least 0 and of mean 1.
+inline std::vector<double> weighted_p_values(std::span<const double> p,
+                                             std::span<const double> weights) {
+  if (p.size() != weights.size()) {
+    throw std::invalid_argument("weighted_p_values: " + std::to_string(p.size()) + " p-values, " +
+                                std::to_string(weights.size()) + " weights");
+  }
+  detail::validate_p_value_weights("weighted_p_values", weights);
+  std::vector<double> weighted(p.size());
+  for (std::size_t j = 0; j < p.size(); ++j)
+    weighted[j] = detail::weighted_p(detail::checked_p(p, j), weights[j]);
+  return weighted;
+}
+
+}  // namespace fdroute::inline v0

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "fdroute/null/provenance.hpp"
+
+namespace fdroute::inline v0 {
+
+/// ConformalNull: the rank of a score among a calibration sample of scores of unneeded experts,
+///
+///     p = (1 + #{ i : c_i >= score }) / (n + 1)
+///
+/// without any shape assumed: if the score is exchangeable with the n calibration scores,
+/// P(p <= u) <= u for every u. No p-value is below 1/(n + 1), and all scores above the sample tie:
+/// Benjamini-Hochberg over m experts can reject a single one only if n + 1 >= m / alpha.
+///
+/// The constructor takes the sample in any order and throws std::invalid_argument when it is empty,
+/// holds NaN, or provenance.score is empty. O(log n) a p-value.
+///
+/// V. Vovk, A. Gammerman and G. Shafer, Algorithmic learning in a random world (2005),
+/// doi:10.1007/b106715. S. Bates et al., Testing for outliers with conformal p-values, Ann. Stat.
+/// 51 (2023), doi:10.1214/22-AOS2244
+class ConformalNull {
+ public:
+  ConformalNull(std::vector<double> calibration, NullProvenance provenance)
+      : sorted_(std::move(calibration)), provenance_(std::move(provenance)) {
+    if (sorted_.empty()) throw std::invalid_argument("ConformalNull: the sample is empty");
+    if (provenance_.score.empty()) {
+      throw std::invalid_argument(
+          "ConformalNull: provenance.score must name the score of the sample");
+    }
+    const auto nan = std::find_if(sorted_.begin(), sorted_.end(),
+                                  [](double score) { return std::isnan(score); });
+    if (nan != sorted_.end()) {
+      throw std::invalid_argument("ConformalNull: calibration[" +
+                                  std::to_string(nan - sorted_.begin()) + "] is not a number");
+    }
+    std::sort(sorted_.begin(), sorted_.end());
+  }
+
+  /// p; `score` may be infinite, not NaN.
+  double operator()(double score) const noexcept {
+    const auto reached = sorted_.end() - std::lower_bound(sorted_.begin(), sorted_.end(), score);
+    return static_cast<double>(1 + reached) / static_cast<double>(sorted_.size() + 1);
+  }
+
+  /// Name of the score of the calibration sample.
+  std::string_view fitted_on() const noexcept { return provenance_.score; }
+
+  const NullProvenance& provenance() const noexcept { return provenance_; }
+
+  /// Number of calibration scores.
+  std::size_t size() const noexcept { return sorted_.size(); }
+
+ private:
+  std::vector<double> sorted_;
+  NullProvenance provenance_;
+};
+
+}  // namespace fdroute::inline v0

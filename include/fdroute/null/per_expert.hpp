@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fdroute/concepts.hpp"
+
+namespace fdroute::inline v0 {
+
+/// PerExpertNull: a null distribution for each expert,
+///
+///     p_j = P(S_j >= score) = nulls[j](score)
+///
+/// for experts whose logits differ in level or spread. Experts then rank by p-value, not by logit.
+/// A Router throws std::invalid_argument unless there is one null for each of its experts, each is
+/// valid, and all were fitted on the same score.
+template <NullDistribution N>
+struct PerExpertNull {
+  std::vector<N> nulls;
+
+  double operator()(double score, int expert) const noexcept {
+    return nulls[static_cast<std::size_t>(expert)](score);
+  }
+
+  /// Name of the score that the nulls were fitted on.
+  std::string_view fitted_on() const noexcept requires FittedNull<N> {
+    return nulls.front().fitted_on();
+  }
+
+  void validate(int experts) const {
+    if (nulls.size() != static_cast<std::size_t>(experts)) {
+      throw std::invalid_argument("PerExpertNull: " + std::to_string(nulls.size()) + " nulls for " +
+                                  std::to_string(experts) + " experts");
+    }
+    for (std::size_t j = 0; j < nulls.size(); ++j) {
+      if constexpr (requires { nulls[j].validate(); }) nulls[j].validate();
+      if constexpr (FittedNull<N>) {
+        const std::string_view score = nulls[j].fitted_on();
+        if (score != fitted_on()) {
+          throw std::invalid_argument("PerExpertNull: null 0 was fitted on score '" +
+                                      std::string(fitted_on()) + "', null " + std::to_string(j) +
+                                      " on '" + std::string(score) + "'");
+        }
+      }
+    }
+  }
+};
+
+}  // namespace fdroute::inline v0

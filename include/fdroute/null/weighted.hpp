@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fdroute/concepts.hpp"
+#include "fdroute/detail/weighted_p.hpp"
+
+namespace fdroute::inline v0 {
+
+/// WeightedNull: p-values divided by the experts' prior weights,
+///
+///     p_j = min(1, P(S >= score) / weights[j]),   1 where weights[j] = 0
+///
+/// Benjamini-Hochberg on these is the weighted procedure: experts thought to matter more need less
+/// evidence, at the same false discovery rate, if the weights do not depend on the token. Experts
+/// then rank by p-value, not by logit. A Router throws std::invalid_argument unless there is one
+/// weight for each of its experts, all finite, at least 0 and of mean 1 (to 1e-6).
+///
+/// C. R. Genovese, K. Roeder and L. Wasserman, False discovery control with p-value weighting,
+/// Biometrika 93 (2006), section 2, doi:10.1093/biomet/93.3.509
+template <NullDistribution N>
+struct WeightedNull {
+  N null;
+  std::vector<double> weights;
+
+  double operator()(double score, int expert) const noexcept {
+    return detail::weighted_p(null(score), weights[static_cast<std::size_t>(expert)]);
+  }
+
+  /// Name of the score that the null was fitted on.
+  std::string_view fitted_on() const noexcept requires FittedNull<N> { return null.fitted_on(); }
+
+  void validate(int experts) const {
+    if constexpr (requires { null.validate(); }) null.validate();
+    if (weights.size() != static_cast<std::size_t>(experts)) {
+      throw std::invalid_argument("WeightedNull: " + std::to_string(weights.size()) +
+                                  " weights for " + std::to_string(experts) + " experts");
+    }
+    detail::validate_p_value_weights("WeightedNull", weights);
+  }
+};
+
+template <class N>
+WeightedNull(N, std::vector<double>) -> WeightedNull<N>;
+
+}  // namespace fdroute::inline v0

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <stdexcept>
+#include <string>
+
+#include "fdroute/config.hpp"
+#include "fdroute/ranking/by_logit.hpp"
+
+namespace fdroute::inline v0 {
+
+/// What a group of experts is ranked by: its largest key, or the sum in float of its two largest.
+enum class GroupScore : std::uint8_t { max, sum_of_top2 };
+
+/// GroupLimited: experts lie in `groups` groups of equal size and consecutive index; only those of
+/// the `kept` best groups may be selected.
+///
+///     key_j = ranking's key_j if j's group is among the `kept` groups of largest score, else
+///     masked
+///
+/// Groups of equal score: lower index first, or higher with TieOrder::highest_index. A NaN key
+/// takes no part in its group's score; without any other the score is -inf. `masked` is -inf, or
+/// the value that another implementation fills in. `groups` divides the number of experts, 1 <=
+/// kept <= groups, and groups of one expert have no sum of two; a Router throws
+/// std::invalid_argument otherwise. `ties` is the inner ranking's.
+///
+/// DeepSeek-AI, DeepSeek-V2 (2024), section 2.2.2, arXiv:2405.04434
+template <class Inner = ByLogit>
+struct GroupLimited {
+  Inner ranking{};
+  int groups = 1;
+  int kept = 1;
+  GroupScore score = GroupScore::max;
+  float masked = -std::numeric_limits<float>::infinity();
+  TieOrder ties = ranking.ties;
+
+  void operator()(std::span<const float> logits, std::span<float> keys) const noexcept {
+    ranking(logits, keys);
+    const auto n = static_cast<std::size_t>(groups);
+    const std::size_t size = keys.size() / n;
+    std::array<float, max_experts> scores;
+    for (std::size_t g = 0; g < n; ++g) scores[g] = score_of(keys.subspan(g * size, size));
+    for (std::size_t g = 0; g < n; ++g) {
+      int better = 0;
+      for (std::size_t h = 0; h < n; ++h) better += static_cast<int>(ranks_before(scores, h, g));
+      if (better >= kept) std::fill_n(keys.data() + g * size, size, masked);
+    }
+  }
+
+  void validate(int experts) const {
+    const auto fail = [](const std::string& fact) {
+      throw std::invalid_argument("GroupLimited: " + fact);
+    };
+    if (groups < 1 || experts % groups != 0) {
+      fail("groups must divide the " + std::to_string(experts) + " experts, got " +
+           std::to_string(groups));
+    }
+    if (kept < 1 || kept > groups) {
+      fail("kept must lie in [1, " + std::to_string(groups) + "], the number of groups, got " +
+           std::to_string(kept));
+    }
+    if (score == GroupScore::sum_of_top2 && groups == experts)
+      fail("a group of one expert has no two largest keys");
+    if constexpr (requires { ranking.validate(experts); }) ranking.validate(experts);
+  }
+
+ private:
+  float score_of(std::span<const float> keys) const noexcept {
+    constexpr float lowest = -std::numeric_limits<float>::infinity();
+    float first = lowest;
+    float second = lowest;
+    for (const float key : keys) {
+      if (std::isnan(key)) continue;
+      second = std::max(second, std::min(first, key));
+      first = std::max(first, key);
+    }
+    const float sum = first + second;
+    return score == GroupScore::max || std::isnan(sum) ? first : sum;  // inf - inf: the infinity
+  }
+
+  bool ranks_before(const std::array<float, max_experts>& scores, std::size_t a,
+                    std::size_t b) const noexcept {
+    if (scores[a] > scores[b]) return true;
+    if (scores[a] < scores[b]) return false;
+    return ties == TieOrder::lowest_index ? a < b : a > b;
+  }
+};
+
+}  // namespace fdroute::inline v0

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <span>
+#include <stdexcept>
+
+#include "fdroute/detail/softmax.hpp"
+#include "fdroute/detail/text.hpp"
+
+namespace fdroute::inline v0 {
+
+/// AbsoluteThreshold: the experts whose softmax probability is at least t.
+///
+///     count = #{ j : P_j >= t },  0 if there is none
+///
+/// with P the softmax over all experts, in double; the comparison is made as exp(logit_j - largest
+/// logit) >= t * sum. It is a threshold common to all tokens on the log_softmax score. `t` lies in
+/// (0, 1]; a Router throws std::invalid_argument otherwise.
+struct AbsoluteThreshold {
+  double t = 0.05;
+
+  int operator()(std::span<const float> sorted_logits) const noexcept {
+    const detail::SoftmaxNumerator numerator{sorted_logits.front()};
+    double total = 0.0;
+    for (const float logit : sorted_logits) total += numerator(logit);
+    int count = 0;
+    for (const float logit : sorted_logits)
+      count += static_cast<int>(numerator(logit) >= t * total);
+    return count;
+  }
+
+  void validate(int) const {
+    if (!(t > 0.0 && t <= 1.0)) {
+      throw std::invalid_argument("AbsoluteThreshold: t must lie in (0, 1], got " +
+                                  detail::to_text(t));
+    }
+  }
+};
+
+}  // namespace fdroute::inline v0

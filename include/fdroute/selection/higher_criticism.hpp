@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <span>
+
+#include "fdroute/detail/strongest_deviation.hpp"
+
+namespace fdroute::inline v0 {
+
+/// HigherCriticism: cut where the p-values deviate most, in standard units, from uniform ones.
+///
+///     HC(i) = sqrt(m) (i/m - p(i)) / sqrt(v(i)),   v(i) = p(i) (1 - p(i))    Deviation::of_p
+///                                                       = i/m (1 - i/m)      Deviation::of_rank
+///     count = argmax { HC(i) : i <= search m, i < m, p(i) < i/m },  the last i of equals;
+///             0 if there is none or its HC is below `critical`
+///
+/// In double; p = 0 has an infinite HC by the first form. Without a gate (`critical` = 0) noise is
+/// cut as readily as signal: some p(i) nearly always lies below i/m. critical_statistic() gives the
+/// `critical` that noise reaches with a given probability. `search` lies in (0, 1), `critical` is
+/// finite and at least 0; a Router throws std::invalid_argument otherwise.
+///
+/// of_p is the statistic HC* of D. Donoho and J. Jin, Higher criticism for detecting sparse
+/// heterogeneous mixtures, Ann. Stat. 32 (2004), doi:10.1214/009053604000000265. (HC+
+/// there also leaves out p-values below 1/m: a router's strongest experts. It is not offered.)
+/// of_rank, and the cut at the argmax, are those of D. Donoho and J. Jin, Higher criticism
+/// thresholding, PNAS 105 (2008), doi:10.1073/pnas.0807471105
+struct HigherCriticism {
+  enum class Deviation : std::uint8_t { of_p, of_rank };
+
+  double search = 0.5;
+  Deviation deviation = Deviation::of_p;
+  double critical = 0.0;
+
+  int operator()(std::span<const double> sorted_p) const noexcept {
+    return detail::strongest_deviation(
+        sorted_p, search, critical, [this](double p, int i, int m) { return statistic(p, i, m); });
+  }
+
+  /// HC(i) of p(i) = p, for p < i/m.
+  double statistic(double p, int i, int m) const noexcept {
+    const double share = static_cast<double>(i) / m;
+    const double of = deviation == Deviation::of_p ? p : share;
+    return (share - p) / std::sqrt(of * (1.0 - of) / m);
+  }
+
+  /// The largest p(i) whose HC(i) is at least `value`; 0 if there is none.
+  double boundary(double value, int i, int m) const noexcept {
+    const double x = static_cast<double>(i) / m;
+    const double q = value * value / m;
+    if (deviation == Deviation::of_rank) return std::fmax(0.0, x - std::sqrt(q * (x * (1.0 - x))));
+    // The smaller root of (x - p)^2 = q p (1 - p).
+    return 2.0 * (x * x) / (2.0 * x + q + std::sqrt(q * q + 4.0 * q * (x * (1.0 - x))));
+  }
+
+  void validate(int) const { detail::validate_deviation_rule("HigherCriticism", search, critical); }
+};
+
+}  // namespace fdroute::inline v0

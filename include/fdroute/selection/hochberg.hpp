@@ -1,0 +1,39 @@
+#pragma once
+
+#include <span>
+
+#include "fdroute/detail/step_rules.hpp"
+
+namespace fdroute::inline v0 {
+
+/// Hochberg's step-up rule at family-wise error rate alpha: Holm's critical values, stepped up.
+///
+///     count = max { k : p(k) <= alpha / (m - k + 1) },  0 if there is none
+///
+/// Closed, in double. `alpha` lies in (0, 1); a Router throws std::invalid_argument otherwise. The
+/// error rate holds under independence and under positive dependence (MTP2), where Simes'
+/// inequality does.
+///
+/// Y. Hochberg, A sharper Bonferroni procedure for multiple tests of significance, Biometrika 75
+/// (1988), doi:10.1093/biomet/75.4.800
+struct Hochberg {
+  double alpha = 0.05;
+
+  constexpr double critical_value(int k, int experts) const noexcept {
+    return alpha / (experts - k + 1);
+  }
+
+  constexpr int operator()(std::span<const double> sorted_p) const noexcept {
+    const int m = static_cast<int>(sorted_p.size());
+    return detail::step_up(sorted_p, [&](int k) { return critical_value(k, m); });
+  }
+
+  constexpr void adjust(std::span<double> sorted_p) const noexcept {
+    const auto m = static_cast<int>(sorted_p.size());
+    detail::adjust_step_up(sorted_p, [&](double p, int k) { return p * (m - k + 1); });
+  }
+
+  void validate(int) const { detail::validate_alpha("Hochberg", alpha); }
+};
+
+}  // namespace fdroute::inline v0

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <span>
+
+#include "fdroute/detail/step_rules.hpp"
+
+namespace fdroute::inline v0 {
+
+/// Holm's step-down rule at family-wise error rate alpha.
+///
+///     count = max { k : p(i) <= alpha / (m - i + 1) for all i <= k },  0 if there is none
+///
+/// Closed, in double. `alpha` lies in (0, 1); a Router throws std::invalid_argument otherwise. The
+/// probability that any null expert is selected is at most alpha, whatever the dependence; it
+/// rejects all that Bonferroni's rule does.
+///
+/// S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6 (1979),
+/// section 2, https://www.jstor.org/stable/4615733
+struct Holm {
+  static constexpr bool step_down = true;
+  double alpha = 0.05;
+
+  constexpr double critical_value(int k, int experts) const noexcept {
+    return alpha / (experts - k + 1);
+  }
+
+  constexpr int operator()(std::span<const double> sorted_p) const noexcept {
+    const int m = static_cast<int>(sorted_p.size());
+    return detail::step_down(sorted_p, [&](int k) { return critical_value(k, m); });
+  }
+
+  constexpr void adjust(std::span<double> sorted_p) const noexcept {
+    const auto m = static_cast<int>(sorted_p.size());
+    detail::adjust_step_down(sorted_p, [&](double p, int k) { return p * (m - k + 1); });
+  }
+
+  void validate(int) const { detail::validate_alpha("Holm", alpha); }
+};
+
+}  // namespace fdroute::inline v0

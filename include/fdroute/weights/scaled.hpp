@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <stdexcept>
+
+#include "fdroute/detail/text.hpp"
+
+namespace fdroute::inline v0 {
+
+/// Scaled: another policy's weights times a factor, the product rounded to float.
+///
+///     w_j = factor * weights_j
+///
+/// `factor` is positive and finite; a Router throws std::invalid_argument otherwise.
+template <class W>
+struct Scaled {
+  W weights{};
+  float factor = 1.0F;
+
+  void operator()(std::span<const float> logits, std::span<const std::int32_t> experts,
+                  std::span<float> out) const noexcept {
+    weights(logits, experts, out);
+    for (float& weight : out) weight *= factor;
+  }
+
+  void validate(int experts) const {
+    if (!(factor > 0.0F && factor <= std::numeric_limits<float>::max())) {
+      throw std::invalid_argument("Scaled: factor must be positive and finite, got " +
+                                  detail::to_text(factor));
+    }
+    if constexpr (requires { weights.validate(experts); }) weights.validate(experts);
+  }
+};
+
+}  // namespace fdroute::inline v0
