@@ -12,8 +12,9 @@
 
 namespace fdroute::inline v0 {
 
-// The forms of one routing. route() writes the padded one, the dense one and the bitmask; the padded
-// one is the hub from which the others are made and to which they lead back. Nothing here allocates.
+// The forms of one routing. route() writes the padded one, the dense one and the bitmask; the
+// padded one is the hub from which the others are made and to which they lead back. Nothing here
+// allocates.
 //
 //     padded        the routing itself: experts in selection order, weights, counts
 //     CSR           the same without padding
