@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <random>
 #include <span>
 #include <string>
@@ -13,6 +14,22 @@
 
 namespace bench {
 
+/// Memory that begins at a cache line, as engines' buffers do.
+template <class T>
+struct LineAllocator {
+  using value_type = T;
+  LineAllocator() = default;
+  template <class U>
+  LineAllocator(const LineAllocator<U>&) noexcept {}
+  T* allocate(std::size_t n) {
+    return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64}));
+  }
+  void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, std::align_val_t{64}); }
+  bool operator==(const LineAllocator&) const = default;
+};
+template <class T>
+using Buffer = std::vector<T, LineAllocator<T>>;
+
 /// Rows of router logits, shape (tokens, experts), drawn from
 ///
 ///     -2.85 + 0.75 (normal + boost),   boost exponential of mean 0.7 with probability 0.2, else 0
@@ -20,12 +37,12 @@ namespace bench {
 /// which has the mean, deviation, skewness and order statistics of the bundled OLMoE's layers 1 to
 /// 3 (reference/model/capture.safetensors: mean -2.8, deviation 0.88, skewness 0.42, largest of 64
 /// experts 2.8 deviations above the mean, 8th largest 1.2).
-inline std::vector<float> router_logits(std::ptrdiff_t tokens, int experts, unsigned seed) {
+inline Buffer<float> router_logits(std::ptrdiff_t tokens, int experts, unsigned seed) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
   std::exponential_distribution<float> boost(1.0F / 0.7F);
   std::bernoulli_distribution boosted(0.2);
-  std::vector<float> logits(static_cast<std::size_t>(tokens * experts));
+  Buffer<float> logits(static_cast<std::size_t>(tokens * experts));
   for (float& x : logits)
     x = -2.85F + 0.75F * (normal(random) + (boosted(random) ? boost(random) : 0.0F));
   return logits;
@@ -34,7 +51,7 @@ inline std::vector<float> router_logits(std::ptrdiff_t tokens, int experts, unsi
 /// A null distribution of 1001 points fitted to the scores of `logits`, each token's 8 largest (an
 /// eighth of them, if there are fewer than 64 experts) left out.
 template <class Score>
-fdroute::TabulatedNull trimmed_null(const std::vector<float>& logits, int experts, Score score) {
+fdroute::TabulatedNull trimmed_null(const Buffer<float>& logits, int experts, Score score) {
   const auto width = static_cast<std::size_t>(experts);
   std::vector<double> scores;
   std::vector<float> row(width);

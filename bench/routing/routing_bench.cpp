@@ -56,22 +56,22 @@ struct Output {
 
   int experts;
   int capacity;
-  std::vector<std::int32_t> ids;
-  std::vector<float> weights;
-  std::vector<std::int32_t> counts;
-  std::vector<std::uint64_t> masks;
+  bench::Buffer<std::int32_t> ids;
+  bench::Buffer<float> weights;
+  bench::Buffer<std::int32_t> counts;
+  bench::Buffer<std::uint64_t> masks;
 };
 
 template <class View, class T, class AnyRouter>
 void routing(benchmark::State& state, const AnyRouter& router, std::ptrdiff_t tokens, int threads) {
   const int experts = router.experts();
-  const std::vector<float> data = bench::router_logits(rows, experts, 1);
-  std::vector<T> stored;
+  const bench::Buffer<float> data = bench::router_logits(rows, experts, 1);
+  bench::Buffer<T> stored;
   for (const float x : data) stored.push_back(static_cast<T>(x));
   Output out(tokens, experts, router.capacity());
   View view{};
   out.view(view);
-  std::vector<float> softmax(out.weights.size());
+  bench::Buffer<float> softmax(out.weights.size());
 
   std::ptrdiff_t first = 0;
   double routing_ns = 0.0;

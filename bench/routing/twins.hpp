@@ -8,29 +8,32 @@
 #include <numeric>
 #include <vector>
 
-#include "fdroute/detail/padded_row.hpp"
+#include "fdroute/detail/token_block.hpp"
 
 /// What routing is measured against: the softmax that any router pays, and other people's ways to
 /// select, in plain loops. One token a call, logits of `experts` experts.
 namespace bench {
 
-/// The floor: softmax of one row, by the library's own kernels.
+/// The floor: softmax of all rows, by the library's own kernels, in blocks as it takes them.
 template <class Arch>
-void softmax_row(const float* logits, int experts, float* weights) noexcept {
-  using Lane = fdroute::detail::Floats<Arch>;
-  fdroute::detail::LaneArray x;
-  fdroute::detail::PaddedRow<Arch> row;
-  row.x = x.data();
-  row.load(logits, experts);
-  fdroute::detail::LaneArray exps;
-  const double sum = fdroute::detail::exp_sum<Arch>(row.x, row.padded, row.largest, exps.data());
-  const Lane factor(static_cast<float>(1.0 / sum));
-  int i = 0;
-  for (; i + 16 <= experts; i += 16)
-    (Lane::load(exps.data() + i) * factor).store_anywhere(weights + i);
-  if (i < experts) {
-    (Lane::load(exps.data() + i) * factor).store(exps.data() + i);
-    std::copy_n(exps.data() + i, experts - i, weights + i);
+FDROUTE_KERNEL void softmax_rows(fdroute::LogitsView<float> logits, float* weights) noexcept {
+  namespace detail = fdroute::detail;
+  using Lane = detail::Floats<Arch>;
+  const int experts = logits.experts;
+  const std::ptrdiff_t most = detail::TokenBlock::tokens_of(experts);
+  for (std::ptrdiff_t first = 0; first < logits.tokens; first += most) {
+    const auto rows = logits.slice(first, std::min(most, logits.tokens - first));
+    detail::TokenBlock block(static_cast<int>(rows.tokens), experts);
+    detail::load_rows<Arch, true>(block, rows);
+    detail::take_exps<Arch>(block);
+    for (int t = 0; t < block.tokens; ++t) {
+      const float* exps = block.exps_of(t);
+      const float factor = block.inverse_sum[static_cast<std::size_t>(t)];
+      float* to = weights + (first + t) * experts;
+      int i = 0;
+      for (; i + 16 <= experts; i += 16) (Lane::load(exps + i) * Lane(factor)).store_anywhere(to + i);
+      for (; i < experts; ++i) to[i] = exps[i] * factor;
+    }
   }
 }
 

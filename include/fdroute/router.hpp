@@ -74,7 +74,8 @@ class Router {
                std::move(ranking), bounds,           experts} {
     validate();
     if constexpr (Parts::has_critical_scores)
-      parts_.critical = detail::critical_scores(parts_.rule, parts_.null, experts);
+      parts_.critical =
+          detail::with_ends(detail::critical_scores(parts_.rule, parts_.null, experts));
   }
 
   /// The same for a rule that looks at no p-value.
@@ -117,11 +118,11 @@ class Router {
     const auto generally = [this](const T* row, View to) { return route_generally(row, to); };
     using Kernels = detail::VectorBlock<Arch, Parts>;
     if constexpr (Kernels::available) {
-      const std::ptrdiff_t block = Kernels::tokens(experts());
+      const std::ptrdiff_t block = detail::TokenBlock::tokens_of(experts());
       return execution.for_each((logits.tokens + block - 1) / block, [&](std::ptrdiff_t i) {
         const std::ptrdiff_t first = i * block;
         const auto rows = logits.slice(first, std::min(block, logits.tokens - first));
-        return Kernels(parts_).route(rows, out.from(first), generally);
+        return Kernels::route(parts_, rows, out.from(first), generally);
       });
     } else {
       return execution.for_each(logits.tokens, [&](std::ptrdiff_t token) {

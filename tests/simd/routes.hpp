@@ -113,19 +113,20 @@ Routes route_on(const Case& c) {
   return routes;
 }
 
-/// `row` must be ordinary (detail/padded_row.hpp).
+/// `row` must be ordinary (detail/token_block.hpp).
 template <class Arch>
 RowKernels kernels_on(const std::vector<float>& row) {
   namespace detail = fdroute::detail;
+  const int experts = static_cast<int>(row.size());
+  detail::TokenBlock block(1, experts);
+  detail::load_rows<Arch, true>(block, fdroute::LogitsView<float>(row.data(), 1, experts));
+  detail::take_exps<Arch>(block);
   RowKernels result;
-  detail::LaneArray x;
-  detail::PaddedRow<Arch> padded;
-  padded.x = x.data();
-  padded.load(row.data(), static_cast<int>(row.size()));
-  detail::LaneArray exps;
-  result.sum = detail::exp_sum<Arch>(padded.x, padded.padded, padded.largest, exps.data());
-  result.exps.assign(exps.begin(), exps.begin() + static_cast<std::ptrdiff_t>(row.size()));
-  result.log_softmax = detail::log_softmax_map(padded.largest, result.sum);
-  result.zscore = detail::zscore_map(padded);
+  result.sum = block.exp_sum[0];
+  result.exps.assign(block.exps_of(0), block.exps_of(0) + experts);
+  detail::map_by_log_softmax<Arch>(block);
+  result.log_softmax = block.map[0];
+  detail::map_by_zscore<Arch>(block);
+  result.zscore = block.map[0];
   return result;
 }

@@ -45,40 +45,40 @@ std::vector<float> critical_scores(const R& rule, const N& null, int experts) {
   return scores;
 }
 
+/// Critical scores as step_to_count() reads them, t_k at place k: with a t_0 that nothing
+/// reaches, and t_(m+1) = t_m.
+inline std::vector<float> with_ends(const std::vector<float>& critical) {
+  std::vector<float> table{std::numeric_limits<float>::quiet_NaN()};
+  table.insert(table.end(), critical.begin(), critical.end());
+  table.push_back(critical.back());
+  return table;
+}
+
 /// The count of a rule by critical values, from the critical scores t_1 >= ... >= t_m alone: no
 /// p-value, no sort. `passing(t)` is the number of the row's m scores >= t; NaN passes nothing, on
-/// either side. The selected scores are those >= t_count, which are also the last that were
-/// counted.
+/// either side. The selected scores are those that were counted last.
 ///
 /// Step-up: start at k = m and set k <- passing(t_k) until k repeats. Let k* be the answer. As long
 /// as k >= k*, t_k <= t_k*, so at least k* scores pass and k never falls below k*; a k that repeats
 /// has its k largest scores at or above t_k, so k <= k*.
 ///
-/// Step-down: start at k = 0 and set k <- passing(t_(k+1)) until k repeats or is m. As long as the
-/// k largest scores reach their t_1 .. t_k, k <= k*, and passing(t_(k+1)) >= k; the scores from
+/// Step-down: start at k = 0 and set k <- passing(t_(k+1)) until k repeats. As long as the k
+/// largest scores reach their t_1 .. t_k, k <= k*, and passing(t_(k+1)) >= k; the scores from
 /// rank k + 1 on that reach t_(k+1) reach the t of their own rank, which is no larger. A k that
 /// repeats has its next score below t_(k+1): k = k*.
-template <CriticalValueRule R, class Passing>
-FDROUTE_INLINE int count_by_critical_scores(const float* critical, int m,
-                                            const Passing& passing) noexcept {
-  if constexpr (StepDownRule<R>) {
-    int k = 0;
-    while (k < m) {
-      const int next = passing(critical[k]);
-      if (next == k) break;
-      k = next;
-    }
-    return k;
-  } else {
-    // Two steps a turn: their number is unpredictable, that of the turns less so.
-    int k = m;
-    while (true) {
-      const int once = passing(critical[k - 1]);
-      if (once == 0) return 0;
-      k = passing(critical[once - 1]);
-      if (k == once || k == 0) return k;
-    }
-  }
+///
+/// This takes one step, and returns whether k has repeated.
+template <bool step_down, class Passing>
+FDROUTE_INLINE bool step_to_count(const float* t, int& k, const Passing& passing) noexcept {
+  const int before = k;
+  k = passing(t[step_down ? before + 1 : before]);
+  return k == before;
+}
+
+/// The k to start with.
+template <bool step_down>
+constexpr int first_count(int m) noexcept {
+  return step_down ? 0 : m;
 }
 
 }  // namespace fdroute::inline v0::detail

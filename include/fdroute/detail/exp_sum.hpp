@@ -1,47 +1,68 @@
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 
 #include "fdroute/detail/lanes.hpp"
 
 namespace fdroute::inline v0::detail {
 
-/// exp(x - largest) in float, for x <= largest, |largest| <= 1000; 0 for x < largest - 104, where
+/// The bits of 2^(64 + i/8), twice, less those that i << 20 adds.
+alignas(64) inline constexpr Table8 eighth_powers = {
+    0x5f800000, 0x5f7b95c2, 0x5f7837f0, 0x5f75fed7,
+    0x5f7504f3, 0x5f75672a, 0x5f7744fd, 0x5f7ac0c7,
+    0x5f800000, 0x5f7b95c2, 0x5f7837f0, 0x5f75fed7,
+    0x5f7504f3, 0x5f75672a, 0x5f7744fd, 0x5f7ac0c7};
+
+/// exp(x - largest) in float, for x <= largest, |largest| <= 400; 0 for x < largest - 104, where
 /// the result is less than half of the smallest float. Within 1.2 ulp where it is a normal number,
-/// and within 0.51 of the smallest float below that; exactly 1 for x = largest.
+/// and within 1.2 of the smallest float below that; exactly 1 for x = largest.
 ///
 /// The difference is never rounded: with largest = high + low, high a multiple of 2^-12, and n the
-/// integer nearest to (x - largest) / log 2,
+/// multiple of 1/8 nearest to (x - largest) / log 2,
 ///
 ///     r = (x - (high + n ln2_high)) - (low + n ln2_low),     exp(x - largest) = 2^n exp(r)
 ///
-/// where high + n ln2_high is a multiple of 2^-12, so exact, and x minus it has at most 24 bits or
-/// an error below 2^-26. exp(r) is 1 + r + r^2 q(r), q a polynomial made for |r| <= 0.3467.
+/// where high + n ln2_high is a multiple of 2^-15, so exact, and x minus it has at most 24 bits or
+/// an error below 2^-26. 2^n is an entry of the table times a power of two, kept 2^64 times too
+/// large until the end, so that only the result may be subnormal; exp(r) is 1 + r + r^2 q(r), q a
+/// line made for |r| <= log 2 / 16.
 template <class Arch>
 class ExpOfDifference {
-  using Lane = Floats<Arch>;
-
  public:
-  static constexpr float limit = 1000.0F;
+  static constexpr float limit = 400.0F;
 
-  explicit ExpOfDifference(float largest) noexcept
-      : largest_(largest), high_((largest + 3072.0F) - 3072.0F), low_(largest - high_) {}
+  FDROUTE_INLINE explicit ExpOfDifference(float largest) noexcept
+      : ExpOfDifference(largest, high_part(largest), largest - high_part(largest)) {}
 
-  FDROUTE_INLINE Lane operator()(const Lane& x) const noexcept {
-    const Lane largest(largest_);
-    const Lane difference = x - largest;
-    const Lane to_integer(0x1.8p23F);  // adding it leaves no bit below 1
-    const Lane n = (difference * Lane(0x1.715476p0F) + to_integer) - to_integer;
-    const Lane near = x - add_exact_product(n, Lane(2839.0F / 4096.0F), Lane(high_));
-    const Lane r = near - (n * Lane(0x1.0bfbe8p-15F) + Lane(low_));
-    Lane q(0x1.6a2400p-10F);
-    q = q * r + Lane(0x1.123a02p-7F);
-    q = q * r + Lane(0x1.5558f2p-5F);
-    q = q * r + Lane(0x1.555492p-3F);
-    q = q * r + Lane(0x1.fffffcp-2F);
-    return scale(difference >= Lane(-104.0F), (q * (r * r) + r) + Lane(1.0F), n);
+  /// The same with high and low already known.
+  FDROUTE_INLINE ExpOfDifference(float largest, float high, float low) noexcept
+      : largest_(largest), high_(high), low_(low) {}
+
+  /// Of a number or of many: rounded to a multiple of 2^-12.
+  template <class V>
+  static FDROUTE_INLINE V high_part(const V& largest) noexcept {
+    return (largest + V(3072.0F)) - V(3072.0F);
+  }
+
+  template <std::size_t n>
+  FDROUTE_INLINE Floats<Arch, n> operator()(const Floats<Arch, n>& x) const noexcept {
+    using Lane = Floats<Arch, n>;
+    constexpr float to_eighths = 0x1.8p20F;  // adding it leaves no bit below 1/8
+    const Lane difference = x - Lane(largest_);
+    const auto counts = difference >= Lane(-104.0F);
+    const Lane shifted = difference * Lane(0x1.715476p0F) + Lane(to_eighths);
+    const Lane power = shifted - Lane(to_eighths);
+    const Lane near = x - add_exact_product(power, Lane(2839.0F / 4096.0F), Lane(high_));
+    const Lane r = near - (power * Lane(0x1.0bfbe8p-15F) + Lane(low_));
+    const Lane q = Lane(0x1.555148p-3F) * r + Lane(0x1.00086ap-1F);
+    const auto eighths = bits_of(shifted);  // modulo 2^12: 8 n
+    const Lane scaled = float_of(look_up(eighth_powers, eighths) + (eighths << 20));
+    return multiply_where(counts, scaled * (q * (r * r) + r) + scaled, Lane(0x1p-64F));
   }
 
  private:
@@ -50,59 +71,73 @@ class ExpOfDifference {
   float low_;
 };
 
-/// The exps of a row's differences from its largest element, written to `e`, and their sum.
+/// The sum of the first 64 of a row's exps, or of as many as there are, lane by lane, v0 ... v3
+/// being its vectors of 16 lanes: (v0 + v2) + (v1 + v3).
 ///
-/// `x` and `e` are aligned to 64 bytes and `padded` long, a multiple of 16; the padding is -inf.
-/// The sum adds four vectors of 16 lanes as (v0 + v1) + (v2 + v3) in float, all such groups and
-/// then the lanes in double: its relative rounding error is at most 2^-23, for any number of
-/// experts.
+/// `x` and `e` are `padded` long, a multiple of 16; the padding is -inf. `e` is aligned to 64 bytes;
+/// the exps are written to it.
+template <class Arch>
+FDROUTE_INLINE Floats<Arch> exp_sum_of_64(const ExpOfDifference<Arch>& exp, const float* x,
+                                          int padded, float* e) noexcept {
+  if constexpr (!std::same_as<Arch, ScalarArch>) {
+    if (padded >= 64) {
+      const auto plus = [](const auto& a, const auto& b) FDROUTE_INLINED { return a + b; };
+      const auto exps = exp(Floats<Arch, 64>::load_anywhere(x));
+      exps.store(e);
+      return halved(halved(exps, plus), plus);
+    }
+  }
+  std::array<Floats<Arch>, 4> v;
+  v.fill(Floats<Arch>(0.0F));
+  for (int i = 0; i < std::min(padded, 64); i += 16) {
+    Floats<Arch>& part = v[static_cast<std::size_t>(i) / 16];
+    part = exp(Floats<Arch>::load_anywhere(x + i));
+    part.store(e + i);
+  }
+  return (v[0] + v[2]) + (v[1] + v[3]);
+}
+
+/// The exps of a row's differences from its largest element, written to `e`, and their sum: 64 at a
+/// time by lanes in float, then these lanes, and then the lanes, in double. Its relative rounding
+/// error is at most 2^-23, for any number of experts.
 template <class Arch>
 FDROUTE_INLINE double exp_sum(const float* x, int padded, float largest, float* e) noexcept {
-  if (!(std::abs(largest) <= ExpOfDifference<Arch>::limit)) {
+  if (!(std::abs(largest) <= ExpOfDifference<Arch>::limit)) [[unlikely]] {
     // Exact for all elements within a factor of 2 of the largest; the others' exps are 0.
     for (int i = 0; i < padded; i += 16)
-      (Floats<Arch>::load(x + i) - Floats<Arch>(largest)).store(e + i);
+      (Floats<Arch>::load_anywhere(x + i) - Floats<Arch>(largest)).store(e + i);
     x = e;
     largest = 0.0F;
   }
   const ExpOfDifference<Arch> exp(largest);
-  const auto exp_at = [&](int i) {
-    const Floats<Arch> result = exp(Floats<Arch>::load(x + i));
-    result.store(e + i);
-    return result;
-  };
-  Doubles<Arch> total(0.0);
-  int i = 0;
-  for (; i + 64 <= padded; i += 64) {
-    const auto first = exp_at(i) + exp_at(i + 16);
-    const auto second = exp_at(i + 32) + exp_at(i + 48);
-    total = total + widen(first + second);
-  }
-  if (i < padded) {
-    Floats<Arch> rest = exp_at(i);
-    for (i += 16; i < padded; i += 16) rest = rest + exp_at(i);
-    total = total + widen(rest);
-  }
+  Doubles<Arch> total = widen(exp_sum_of_64(exp, x, padded, e));
+  for (int i = 64; i < padded; i += 64)
+    total = total + widen(exp_sum_of_64(exp, x + i, padded - i, e + i));
   return sum(total);
 }
 
-/// log(x) in double for x in [1, 2^20], within 2^-44 relative to the larger of log x and 2^-7.
+/// log(x) in double for x in [1, 2^20], within 2^-44 relative to the larger of log x and 2^-7; V is
+/// double or Doubles.
 ///
 /// x = 2^n m, m in [sqrt(1/2), sqrt(2)); log m = 2 artanh f, f = (m - 1) / (m + 1), by its series.
 /// Our own, since the C library's may differ by machine.
-inline double log_of_sum(double x) noexcept {
-  const auto bits = std::bit_cast<std::int64_t>(x);
-  const std::int64_t n = (bits - std::bit_cast<std::int64_t>(0x1.6a09e667f3bcdp-1)) >> 52;
-  const auto m = std::bit_cast<double>(bits - n * (std::int64_t{1} << 52));
-  const double f = (m - 1.0) / (m + 1.0);
-  const double f2 = rounded(f * f);
-  const double f4 = rounded(f2 * f2);
-  const double low =
-      (1.0 + rounded(f2 * (1.0 / 3))) + rounded(f4 * (1.0 / 5 + rounded(f2 * (1.0 / 7))));
-  const double high =
-      (1.0 / 9 + rounded(f2 * (1.0 / 11))) + rounded(f4 * (1.0 / 13 + rounded(f2 * (1.0 / 15))));
-  const double series = low + rounded(rounded(f4 * f4) * high);
-  return rounded(static_cast<double>(n) * 0x1.62e42fefa39efp-1) + rounded(2.0 * f * series);
+template <class V>
+FDROUTE_INLINE V log_of_sum(const V& x) noexcept {
+  constexpr double root_half = 0x1.6a09e667f3bcdp-1;
+  const auto bits = bits_of(x);
+  const auto n = (bits - bits_of(V(root_half))) >> 52;
+  const V m = double_of(bits - (n << 52));
+  // As the last bits of a large number, an integer is a double.
+  const V whole = double_of(n + bits_of(V(0x1p52))) - V(0x1p52);
+  const V f = (m - V(1.0)) / (m + V(1.0));
+  const V f2 = product(f, f);
+  const V f4 = product(f2, f2);
+  const V low = (V(1.0) + product(f2, V(1.0 / 3))) +
+                product(f4, V(1.0 / 5) + product(f2, V(1.0 / 7)));
+  const V high = (V(1.0 / 9) + product(f2, V(1.0 / 11))) +
+                 product(f4, V(1.0 / 13) + product(f2, V(1.0 / 15)));
+  const V series = low + product(product(f4, f4), high);
+  return product(whole, V(0x1.62e42fefa39efp-1)) + product(f + f, series);
 }
 
 }  // namespace fdroute::inline v0::detail

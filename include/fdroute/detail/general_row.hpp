@@ -103,8 +103,11 @@ class GeneralRow {
         return static_cast<int>(
             std::ranges::count_if(keys, [&](float x) { return score(x) >= threshold; }));
       };
-      count_ = policies_.bounded(count_by_critical_scores<decltype(P::rule)>(
-          policies_.critical.data(), policies_.experts, passing));
+      constexpr bool step_down = StepDownRule<decltype(P::rule)>;
+      int passed = first_count<step_down>(policies_.experts);
+      while (!step_to_count<step_down>(policies_.critical.data(), passed, passing)) {
+      }
+      count_ = policies_.bounded(passed);
       rank(std::max(count_, 1));
     } else {
       rank(policies_.experts);

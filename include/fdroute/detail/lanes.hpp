@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -14,22 +15,23 @@ namespace fdroute::inline v0::detail {
 /// body(0), ..., body(n - 1), with no loop left at any level of optimisation.
 template <std::size_t n, class Body>
 FDROUTE_INLINE void unrolled(const Body& body) noexcept {
-  [&]<std::size_t... I>(std::index_sequence<I...>) {
+  [&]<std::size_t... I>(std::index_sequence<I...>) FDROUTE_INLINED {
     (body(I), ...);
   }
   (std::make_index_sequence<n>{});
 }
 
-/// 16 numbers, in as many registers as Arch needs for them.
+/// n numbers, a multiple of 16, in as many registers as Arch needs for them.
 ///
-/// Kernels work on 16 lanes whatever the width of a register: a reduction over a row runs lane by
-/// lane and then folds the lanes in halves, so that every Arch does the same operations in the same
-/// order and gets the same bits.
-template <class T, class Arch>
+/// Kernels work on 16 lanes or more whatever the width of a register: a reduction over a row runs
+/// lane by lane and then folds the lanes in halves, so that every Arch does the same operations in
+/// the same order and gets the same bits. An operation is done on all registers before the next
+/// one begins: 64 lanes keep a processor busy where 16 would wait for each result.
+template <class T, class Arch, std::size_t n = 16>
 struct Lanes {
   using Register = RegisterOf<T, Arch>;
   static constexpr std::size_t width = sizeof(Register) / sizeof(T);
-  static constexpr std::size_t size = 16;
+  static constexpr std::size_t size = n;
   static constexpr std::size_t parts = size / width;
 
   std::array<Register, parts> part;
@@ -39,116 +41,223 @@ struct Lanes {
 
   /// `from` is aligned to 64 bytes, as is `to` below.
   static FDROUTE_INLINE Lanes load(const T* from) noexcept {
-    return generate([&](std::size_t i) { return load_aligned<Register>(from + i * width); });
+    return generate([&](std::size_t i) FDROUTE_INLINED { return load_aligned<Register>(from + i * width); });
   }
   static FDROUTE_INLINE Lanes load_anywhere(const T* from) noexcept {
-    return generate([&](std::size_t i) { return load_unaligned<Register>(from + i * width); });
+    return generate([&](std::size_t i) FDROUTE_INLINED { return load_unaligned<Register>(from + i * width); });
   }
   FDROUTE_INLINE void store(T* to) const noexcept {
-    unrolled<parts>([&](std::size_t i) { store_aligned(part[i], to + i * width); });
+    unrolled<parts>([&](std::size_t i) FDROUTE_INLINED { store_aligned(part[i], to + i * width); });
   }
   FDROUTE_INLINE void store_anywhere(T* to) const noexcept {
-    unrolled<parts>([&](std::size_t i) { store_unaligned(part[i], to + i * width); });
+    unrolled<parts>([&](std::size_t i) FDROUTE_INLINED { store_unaligned(part[i], to + i * width); });
   }
 
   template <class Make>
   static FDROUTE_INLINE Lanes generate(const Make& make) noexcept {
     Lanes result;
-    unrolled<parts>([&](std::size_t i) { result.part[i] = make(i); });
+    unrolled<parts>([&](std::size_t i) FDROUTE_INLINED { result.part[i] = make(i); });
     return result;
   }
 };
 
-/// Which of the 16 lanes a comparison holds for.
-template <class T, class Arch>
+/// Which of the n lanes a comparison holds for; n <= 64.
+template <class T, class Arch, std::size_t n = 16>
 struct LaneMask {
   using Register = MaskOf<T, Arch>;
-  static constexpr std::size_t parts = Lanes<T, Arch>::parts;
+  static constexpr std::size_t parts = Lanes<T, Arch, n>::parts;
 
   std::array<Register, parts> part;
 
   /// Bit j tells of lane j.
-  FDROUTE_INLINE std::uint32_t bits() const noexcept {
-    std::uint32_t all = 0;
-    unrolled<parts>(
-        [&](std::size_t i) { all |= mask_bits(part[i]) << (i * Lanes<T, Arch>::width); });
+  FDROUTE_INLINE std::uint64_t bits() const noexcept {
+    if constexpr (requires { joined_bits(part[0], part[1], part[2], part[3], Arch{}); }) {
+      if constexpr (parts == 4 && n == 64)
+        return joined_bits(part[0], part[1], part[2], part[3], Arch{});
+    }
+    std::uint64_t all = 0;
+    unrolled<parts>([&](std::size_t i) FDROUTE_INLINED {
+      all |= std::uint64_t{mask_bits(part[i])} << (i * Lanes<T, Arch, n>::width);
+    });
     return all;
+  }
+
+  FDROUTE_INLINE bool all() const noexcept {
+    Register both = part[0];
+    unrolled<parts - 1>([&](std::size_t i) FDROUTE_INLINED { both = both & part[i + 1]; });
+    return mask_bits(both) == (std::uint64_t{1} << Lanes<T, Arch, n>::width) - 1;
   }
 
   template <class Make>
   static FDROUTE_INLINE LaneMask generate(const Make& make) noexcept {
     LaneMask result;
-    unrolled<parts>([&](std::size_t i) { result.part[i] = make(i); });
+    unrolled<parts>([&](std::size_t i) FDROUTE_INLINED { result.part[i] = make(i); });
     return result;
   }
 };
 
-template <class Arch>
-using Floats = Lanes<float, Arch>;
+template <class Arch, std::size_t n = 16>
+using Floats = Lanes<float, Arch, n>;
 template <class Arch>
 using Doubles = Lanes<double, Arch>;
+template <class Arch>
+using Ints = Lanes<std::int32_t, Arch>;
 
-template <class T, class Arch>
-FDROUTE_INLINE Lanes<T, Arch> operator+(const Lanes<T, Arch>& a, const Lanes<T, Arch>& b) noexcept {
-  return a.generate([&](std::size_t i) { return a.part[i] + b.part[i]; });
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<T, Arch, n> operator+(const Lanes<T, Arch, n>& a,
+                                           const Lanes<T, Arch, n>& b) noexcept {
+  return a.generate([&](std::size_t i) FDROUTE_INLINED { return a.part[i] + b.part[i]; });
 }
-template <class T, class Arch>
-FDROUTE_INLINE Lanes<T, Arch> operator-(const Lanes<T, Arch>& a, const Lanes<T, Arch>& b) noexcept {
-  return a.generate([&](std::size_t i) { return a.part[i] - b.part[i]; });
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<T, Arch, n> operator-(const Lanes<T, Arch, n>& a,
+                                           const Lanes<T, Arch, n>& b) noexcept {
+  return a.generate([&](std::size_t i) FDROUTE_INLINED { return a.part[i] - b.part[i]; });
 }
 /// A rounded product: no sum that follows fuses with it, whatever the compiler may do.
-template <class T, class Arch>
-FDROUTE_INLINE Lanes<T, Arch> operator*(const Lanes<T, Arch>& a, const Lanes<T, Arch>& b) noexcept {
-  return a.generate([&](std::size_t i) { return rounded(a.part[i] * b.part[i]); });
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<T, Arch, n> operator*(const Lanes<T, Arch, n>& a,
+                                           const Lanes<T, Arch, n>& b) noexcept {
+  return a.generate([&](std::size_t i) FDROUTE_INLINED { return rounded(a.part[i] * b.part[i]); });
 }
-template <class T, class Arch>
-FDROUTE_INLINE LaneMask<T, Arch> operator>(const Lanes<T, Arch>& a,
-                                           const Lanes<T, Arch>& b) noexcept {
-  return LaneMask<T, Arch>::generate([&](std::size_t i) { return a.part[i] > b.part[i]; });
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<T, Arch, n> product(const Lanes<T, Arch, n>& a,
+                                         const Lanes<T, Arch, n>& b) noexcept {
+  return a * b;
 }
-template <class T, class Arch>
-FDROUTE_INLINE LaneMask<T, Arch> operator>=(const Lanes<T, Arch>& a,
-                                            const Lanes<T, Arch>& b) noexcept {
-  return LaneMask<T, Arch>::generate([&](std::size_t i) { return a.part[i] >= b.part[i]; });
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<T, Arch, n> operator/(const Lanes<T, Arch, n>& a,
+                                           const Lanes<T, Arch, n>& b) noexcept {
+  return a.generate([&](std::size_t i) FDROUTE_INLINED { return a.part[i] / b.part[i]; });
+}
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE LaneMask<T, Arch, n> operator>(const Lanes<T, Arch, n>& a,
+                                              const Lanes<T, Arch, n>& b) noexcept {
+  return LaneMask<T, Arch, n>::generate([&](std::size_t i) FDROUTE_INLINED { return a.part[i] > b.part[i]; });
+}
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE LaneMask<T, Arch, n> operator>=(const Lanes<T, Arch, n>& a,
+                                               const Lanes<T, Arch, n>& b) noexcept {
+  return LaneMask<T, Arch, n>::generate([&](std::size_t i) FDROUTE_INLINED { return a.part[i] >= b.part[i]; });
+}
+
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE LaneMask<T, Arch, n> operator<=(const Lanes<T, Arch, n>& a,
+                                               const Lanes<T, Arch, n>& b) noexcept {
+  return LaneMask<T, Arch, n>::generate(
+      [&](std::size_t i) FDROUTE_INLINED { return a.part[i] <= b.part[i]; });
+}
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE LaneMask<T, Arch, n> operator==(const Lanes<T, Arch, n>& a,
+                                               const Lanes<T, Arch, n>& b) noexcept {
+  return LaneMask<T, Arch, n>::generate(
+      [&](std::size_t i) FDROUTE_INLINED { return a.part[i] == b.part[i]; });
 }
 
 /// The larger numbers; of -0 and +0, either.
-template <class T, class Arch>
-FDROUTE_INLINE Lanes<T, Arch> larger(const Lanes<T, Arch>& a, const Lanes<T, Arch>& b) noexcept {
-  return a.generate([&](std::size_t i) { return larger(a.part[i], b.part[i]); });
-}
-template <class T, class Arch>
-FDROUTE_INLINE Lanes<T, Arch> smaller(const Lanes<T, Arch>& a, const Lanes<T, Arch>& b) noexcept {
-  return a.generate([&](std::size_t i) { return smaller(a.part[i], b.part[i]); });
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<T, Arch, n> larger(const Lanes<T, Arch, n>& a,
+                                        const Lanes<T, Arch, n>& b) noexcept {
+  return a.generate([&](std::size_t i) FDROUTE_INLINED { return larger(a.part[i], b.part[i]); });
 }
 
 /// x * y + z for an exact product.
-template <class T, class Arch>
-FDROUTE_INLINE Lanes<T, Arch> add_exact_product(const Lanes<T, Arch>& x, const Lanes<T, Arch>& y,
-                                                const Lanes<T, Arch>& z) noexcept {
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<T, Arch, n> add_exact_product(const Lanes<T, Arch, n>& x,
+                                                   const Lanes<T, Arch, n>& y,
+                                                   const Lanes<T, Arch, n>& z) noexcept {
   return x.generate(
-      [&](std::size_t i) { return add_exact_product(x.part[i], y.part[i], z.part[i]); });
+      [&](std::size_t i) FDROUTE_INLINED { return add_exact_product(x.part[i], y.part[i], z.part[i]); });
 }
 
-template <class T, class Arch>
-FDROUTE_INLINE Lanes<T, Arch> choose(const LaneMask<T, Arch>& mask, const Lanes<T, Arch>& yes,
-                                     const Lanes<T, Arch>& no) noexcept {
-  return yes.generate([&](std::size_t i) { return choose(mask.part[i], yes.part[i], no.part[i]); });
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<T, Arch, n> choose(const LaneMask<T, Arch, n>& mask,
+                                        const Lanes<T, Arch, n>& yes,
+                                        const Lanes<T, Arch, n>& no) noexcept {
+  return yes.generate([&](std::size_t i) FDROUTE_INLINED { return choose(mask.part[i], yes.part[i], no.part[i]); });
 }
 
-/// x * 2^n, rounded once, where `mask` holds, else 0; n holds integers in [-150, 0] there, x
-/// numbers in [0.5, 2].
+/// counts + 1 where `mask` holds.
 template <class Arch>
-FDROUTE_INLINE Floats<Arch> scale(const LaneMask<float, Arch>& mask, const Floats<Arch>& x,
-                                  const Floats<Arch>& n) noexcept {
-  return x.generate([&](std::size_t i) { return scale(mask.part[i], x.part[i], n.part[i]); });
+FDROUTE_INLINE Ints<Arch> count_where(const LaneMask<std::int32_t, Arch>& mask,
+                                      const Ints<Arch>& counts) noexcept {
+  return counts.generate([&](std::size_t i) FDROUTE_INLINED { return count_where(mask.part[i], counts.part[i]); });
+}
+
+/// table[i mod 8].
+template <class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<std::uint32_t, Arch, n> look_up(
+    const Table8& table, const Lanes<std::uint32_t, Arch, n>& i) noexcept {
+  return i.generate([&](std::size_t part) FDROUTE_INLINED { return look_up(table, i.part[part]); });
+}
+
+template <std::unsigned_integral T, class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<T, Arch, n> operator<<(const Lanes<T, Arch, n>& x, int by) noexcept {
+  return x.generate([&](std::size_t i) FDROUTE_INLINED { return x.part[i] << by; });
+}
+template <std::unsigned_integral T, class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<T, Arch, n> operator>>(const Lanes<T, Arch, n>& x, int by) noexcept {
+  return x.generate([&](std::size_t i) FDROUTE_INLINED { return x.part[i] >> by; });
+}
+
+template <class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<std::uint32_t, Arch, n> bits_of(const Floats<Arch, n>& x) noexcept {
+  return Lanes<std::uint32_t, Arch, n>::generate(
+      [&](std::size_t i) FDROUTE_INLINED { return bits_of(x.part[i]); });
+}
+template <class Arch, std::size_t n>
+FDROUTE_INLINE Floats<Arch, n> float_of(const Lanes<std::uint32_t, Arch, n>& bits) noexcept {
+  return Floats<Arch, n>::generate(
+      [&](std::size_t i) FDROUTE_INLINED { return float_of(bits.part[i]); });
+}
+template <class Arch>
+FDROUTE_INLINE Lanes<std::uint64_t, Arch> bits_of(const Doubles<Arch>& x) noexcept {
+  return Lanes<std::uint64_t, Arch>::generate(
+      [&](std::size_t i) FDROUTE_INLINED { return bits_of(x.part[i]); });
+}
+template <class Arch>
+FDROUTE_INLINE Doubles<Arch> double_of(const Lanes<std::uint64_t, Arch>& bits) noexcept {
+  return Doubles<Arch>::generate(
+      [&](std::size_t i) FDROUTE_INLINED { return double_of(bits.part[i]); });
+}
+
+/// x * factor where `mask` holds, else 0. Not to be added to anything.
+template <class Arch, std::size_t n>
+FDROUTE_INLINE Floats<Arch, n> multiply_where(const LaneMask<float, Arch, n>& mask,
+                                              const Floats<Arch, n>& x,
+                                              const Floats<Arch, n>& factor) noexcept {
+  return x.generate(
+      [&](std::size_t i) FDROUTE_INLINED { return multiply_where(mask.part[i], x.part[i], factor.part[i]); });
+}
+
+/// x * factor in the lanes whose bit is set, else 0. Not to be added to anything.
+template <class Arch>
+FDROUTE_INLINE Floats<Arch> multiply_by_bits(std::uint32_t bits, const Floats<Arch>& x,
+                                           const Floats<Arch>& factor) noexcept {
+  return x.generate([&](std::size_t i) FDROUTE_INLINED {
+    return multiply_by_bits(bits >> (i * x.width), x.part[i], factor.part[i]);
+  });
+}
+
+/// Integers that compare as the numbers do, -0 = +0; none is NaN.
+template <class Arch>
+FDROUTE_INLINE Ints<Arch> ordered(const Floats<Arch>& x) noexcept {
+  Ints<Arch> result;
+  unrolled<Ints<Arch>::parts>([&](std::size_t i) FDROUTE_INLINED { result.part[i] = ordered(x.part[i]); });
+  return result;
+}
+
+/// row[ids[i]] for ids in [0, 64).
+template <class Arch>
+FDROUTE_INLINE Floats<Arch> pick(const float* row, const Ints<Arch>& ids) noexcept {
+  return Floats<Arch>::generate(
+      [&](std::size_t i) FDROUTE_INLINED { return pick(row, ids.part[i]); });
 }
 
 /// The same numbers in double.
 template <class Arch>
 FDROUTE_INLINE Doubles<Arch> widen(const Floats<Arch>& x) noexcept {
   Doubles<Arch> result;
-  unrolled<Floats<Arch>::parts>([&](std::size_t i) {
+  unrolled<Floats<Arch>::parts>([&](std::size_t i) FDROUTE_INLINED {
     if constexpr (std::is_same_v<Arch, ScalarArch>) {
       result.part[i] = double{x.part[i]};
     } else {
@@ -160,30 +269,33 @@ FDROUTE_INLINE Doubles<Arch> widen(const Floats<Arch>& x) noexcept {
   return result;
 }
 
-/// Combines the lanes in halves: lane j with lane j + 8, then with j + 4, j + 2 and j + 1.
-template <class T, class Arch, class Combine>
-FDROUTE_INLINE T fold(Lanes<T, Arch> x, const Combine& combine) noexcept {
-  using L = Lanes<T, Arch>;
-  const auto halve = [&]<std::size_t half>(std::integral_constant<std::size_t, half>) {
-    if constexpr (L::parts >= 2 * half)
-      unrolled<half>([&](std::size_t i) { x.part[i] = combine(x.part[i], x.part[i + half]); });
-  };
-  halve(std::integral_constant<std::size_t, 8>{});
-  halve(std::integral_constant<std::size_t, 4>{});
-  halve(std::integral_constant<std::size_t, 2>{});
-  halve(std::integral_constant<std::size_t, 1>{});
-  return fold_register<T, L::width / 2>(x.part[0], combine);
+/// Half as many lanes: lane j combined with lane j + n / 2.
+template <class T, class Arch, std::size_t n, class Combine>
+FDROUTE_INLINE Lanes<T, Arch, n / 2> halved(const Lanes<T, Arch, n>& x,
+                                            const Combine& combine) noexcept {
+  return Lanes<T, Arch, n / 2>::generate(
+      [&](std::size_t i) FDROUTE_INLINED { return combine(x.part[i], x.part[i + x.parts / 2]); });
 }
 
-template <class T, class Arch>
-FDROUTE_INLINE T largest(const Lanes<T, Arch>& x) noexcept {
-  return fold(x, [](const auto& a, const auto& b) { return larger(a, b); });
+/// Folds the lanes in halves: lane j with lane j + n / 2, then with j + n / 4, ... and j + 1.
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE T largest(const Lanes<T, Arch, n>& x) noexcept {
+  if constexpr (x.parts > 1) {
+    return largest(halved(x, [](const auto& a, const auto& b) FDROUTE_INLINED { return larger(a, b); }));
+  } else {
+    return largest_of(x.part[0]);
+  }
 }
 
-template <class T, class Arch>
-FDROUTE_INLINE T sum(const Lanes<T, Arch>& x) noexcept {
+/// Likewise.
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE T sum(const Lanes<T, Arch, n>& x) noexcept {
   using Register = RegisterOf<T, Arch>;
-  return fold(x, [](const Register& a, const Register& b) -> Register { return a + b; });
+  if constexpr (x.parts > 1) {
+    return sum(halved(x, [](const Register& a, const Register& b) FDROUTE_INLINED -> Register { return a + b; }));
+  } else {
+    return sum_of(x.part[0]);
+  }
 }
 
 }  // namespace fdroute::inline v0::detail

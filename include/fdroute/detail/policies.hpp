@@ -21,7 +21,7 @@ struct Policies {
   K ranking;
   ExpertBounds bounds;
   int experts;
-  std::vector<float> critical{};  // t_1 .. t_m, if has_critical_scores
+  std::vector<float> critical{};  // with_ends(), if has_critical_scores
 
   int bounded(int count) const noexcept { return std::min(bounds(count), experts); }
 };

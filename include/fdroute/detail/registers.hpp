@@ -15,6 +15,7 @@
 
 // Kernels are short and their arguments are registers: a call would cost more than most of them.
 #define FDROUTE_INLINE __attribute__((always_inline)) inline
+#define FDROUTE_INLINED __attribute__((always_inline))  // of a lambda, before its body
 
 namespace fdroute::inline v0::detail {
 
@@ -55,7 +56,7 @@ FDROUTE_INLINE Register load_unaligned(const T* from) noexcept {
   }
 }
 
-template <std::floating_point T>
+template <class T>
 FDROUTE_INLINE void store_aligned(T x, T* to) noexcept {
   *to = x;
 }
@@ -64,7 +65,7 @@ FDROUTE_INLINE void store_aligned(const xsimd::batch<T, Arch>& x, T* to) noexcep
   x.store_aligned(to);
 }
 
-template <std::floating_point T>
+template <class T>
 FDROUTE_INLINE void store_unaligned(T x, T* to) noexcept {
   *to = x;
 }
@@ -92,6 +93,11 @@ FDROUTE_INLINE xsimd::batch<T, Arch> rounded(const xsimd::batch<T, Arch>& x) noe
   return rounded(static_cast<typename xsimd::batch<T, Arch>::register_type>(x));
 }
 
+/// A rounded product.
+FDROUTE_INLINE double product(double x, double y) noexcept {
+  return rounded(x * y);
+}
+
 template <std::floating_point T>
 FDROUTE_INLINE T larger(T a, T b) noexcept {
   return a > b ? a : b;
@@ -100,16 +106,6 @@ template <class T, class Arch>
 FDROUTE_INLINE xsimd::batch<T, Arch> larger(const xsimd::batch<T, Arch>& a,
                                             const xsimd::batch<T, Arch>& b) noexcept {
   return xsimd::max(a, b);
-}
-
-template <std::floating_point T>
-FDROUTE_INLINE T smaller(T a, T b) noexcept {
-  return a < b ? a : b;
-}
-template <class T, class Arch>
-FDROUTE_INLINE xsimd::batch<T, Arch> smaller(const xsimd::batch<T, Arch>& a,
-                                             const xsimd::batch<T, Arch>& b) noexcept {
-  return xsimd::min(a, b);
 }
 
 /// x * y + z for an exact product: fused or not, the result is the same.
@@ -124,7 +120,7 @@ FDROUTE_INLINE xsimd::batch<T, Arch> add_exact_product(const xsimd::batch<T, Arc
   return xsimd::fma(x, y, z);
 }
 
-template <std::floating_point T>
+template <class T>
 FDROUTE_INLINE T choose(bool mask, T yes, T no) noexcept {
   return mask ? yes : no;
 }
@@ -135,16 +131,110 @@ FDROUTE_INLINE xsimd::batch<T, Arch> choose(const xsimd::batch_bool<T, Arch>& ma
   return xsimd::select(mask, yes, no);
 }
 
-/// x * 2^n, rounded once, where `mask` holds, else 0; n an integer in [-150, 0], x in [0.5, 2]. In
-/// two factors: where 2^n itself lies below float's range, the product, a subnormal, need not.
-FDROUTE_INLINE float scale(bool mask, float x, float n) noexcept {
-  if (!mask) return 0.0F;
-  const float first = larger(n, -100.0F);
-  const auto power = [](float e) {
-    return std::bit_cast<float>((static_cast<std::int32_t>(e) + 127) << 23);
-  };
-  return x * power(first) * power(n - first);
+/// table[i mod 8], of 8 entries that stand there twice, aligned to 64 bytes.
+using Table8 = std::uint32_t[16];
+FDROUTE_INLINE std::uint32_t look_up(const Table8& table, std::uint32_t i) noexcept {
+  return table[i & 7U];
 }
+
+/// x * factor where `mask` holds, else 0.
+FDROUTE_INLINE float multiply_where(bool mask, float x, float factor) noexcept {
+  return mask ? x * factor : 0.0F;
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> multiply_where(const xsimd::batch_bool<float, Arch>& mask,
+                                                        const xsimd::batch<float, Arch>& x,
+                                                        const xsimd::batch<float, Arch>& factor) noexcept {
+  return choose(mask, x * factor, xsimd::batch<float, Arch>(0.0F));
+}
+
+/// counts + 1 where `mask` holds.
+FDROUTE_INLINE std::int32_t count_where(bool mask, std::int32_t counts) noexcept {
+  return counts + (mask ? 1 : 0);
+}
+
+/// x * factor in the lanes whose bit is set in `bits`, else 0.
+FDROUTE_INLINE float multiply_by_bits(std::uint32_t bits, float x, float factor) noexcept {
+  return (bits & 1U) != 0 ? x * factor : 0.0F;
+}
+
+FDROUTE_INLINE std::uint32_t bits_of(float x) noexcept {
+  return std::bit_cast<std::uint32_t>(x);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> bits_of(
+    const xsimd::batch<float, Arch>& x) noexcept {
+  return xsimd::bitwise_cast<xsimd::batch<std::uint32_t, Arch>>(x);
+}
+FDROUTE_INLINE std::uint64_t bits_of(double x) noexcept {
+  return std::bit_cast<std::uint64_t>(x);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::uint64_t, Arch> bits_of(
+    const xsimd::batch<double, Arch>& x) noexcept {
+  return xsimd::bitwise_cast<xsimd::batch<std::uint64_t, Arch>>(x);
+}
+FDROUTE_INLINE double double_of(std::uint64_t bits) noexcept {
+  return std::bit_cast<double>(bits);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<double, Arch> double_of(
+    const xsimd::batch<std::uint64_t, Arch>& bits) noexcept {
+  return xsimd::bitwise_cast<xsimd::batch<double, Arch>>(bits);
+}
+FDROUTE_INLINE float float_of(std::uint32_t bits) noexcept {
+  return std::bit_cast<float>(bits);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> float_of(
+    const xsimd::batch<std::uint32_t, Arch>& bits) noexcept {
+  return xsimd::bitwise_cast<xsimd::batch<float, Arch>>(bits);
+}
+
+/// An integer that compares as the number does, -0 = +0.
+FDROUTE_INLINE std::int32_t ordered(float x) noexcept {
+  const auto bits = std::bit_cast<std::int32_t>(x + 0.0F);  // -0 becomes +0
+  return bits ^ ((bits >> 31) & 0x7FFF'FFFF);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> ordered(
+    const xsimd::batch<float, Arch>& x) noexcept {
+  using Int = xsimd::batch<std::int32_t, Arch>;
+  const auto bits = xsimd::bitwise_cast<Int>(x + xsimd::batch<float, Arch>(0.0F));
+  return bits ^ ((bits >> 31) & Int(0x7FFF'FFFF));
+}
+
+/// The largest lane, and the sum of the lanes, folded in halves as Lanes are.
+FDROUTE_INLINE float largest_of(float x) noexcept {
+  return x;
+}
+FDROUTE_INLINE double sum_of(double x) noexcept {
+  return x;
+}
+
+/// Bit j tells of lane j.
+FDROUTE_INLINE std::uint32_t mask_bits(bool mask) noexcept {
+  return mask ? 1U : 0U;
+}
+
+/// An array as it stands in memory. A compiler that saw the vectors it was stored from would take
+/// the elements out of these, which is dearer than to load them.
+template <class Array>
+FDROUTE_INLINE Array& in_memory(Array& array) noexcept {
+  asm("" : "+m"(array));
+  return array;
+}
+
+/// row[ids[i]] for ids in [0, 64).
+FDROUTE_INLINE float pick(const float* row, std::int32_t id) noexcept {
+  return row[id];
+}
+
+template <class Arch>
+struct WidePair {
+  xsimd::batch<double, Arch> low;
+  xsimd::batch<double, Arch> high;
+};
 
 // ---- What xsimd 8.1 lacks
 // ------------------------------------------------------------------------ Each function has a
@@ -152,22 +242,48 @@ FDROUTE_INLINE float scale(bool mask, float x, float n) noexcept {
 // Arch, chooses: of its bases, the nearest with a form of its own.
 
 template <class Arch>
-FDROUTE_INLINE xsimd::batch<float, Arch> scale(const xsimd::batch_bool<float, Arch>& mask,
-                                               const xsimd::batch<float, Arch>& x,
-                                               const xsimd::batch<float, Arch>& n,
-                                               const xsimd::generic&) noexcept {
-  using Float = xsimd::batch<float, Arch>;
-  const Float first = larger(n, Float(-100.0F));
-  const auto power = [](const Float& e) {
-    return xsimd::bitwise_cast<Float>((xsimd::to_int(e) + 127) << 23);
-  };
-  return choose(mask, x * power(first) * power(n - first), Float(0.0F));
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(
+    const Table8& table, const xsimd::batch<std::uint32_t, Arch>& i,
+    const xsimd::generic&) noexcept {
+  std::uint32_t found[i.size];
+  i.store_unaligned(found);
+  for (std::uint32_t& entry : found) entry = table[entry & 7U];
+  return xsimd::batch<std::uint32_t, Arch>::load_unaligned(found);
 }
 
-/// Bit j tells of lane j.
-FDROUTE_INLINE std::uint32_t mask_bits(bool mask) noexcept {
-  return mask ? 1U : 0U;
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask,
+    const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::generic&) noexcept {
+  using Int = xsimd::batch<std::int32_t, Arch>;
+  return counts + xsimd::select(mask, Int(1), Int(0));
 }
+
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> multiply_by_bits(std::uint32_t bits,
+                                                        const xsimd::batch<float, Arch>& x,
+                                                        const xsimd::batch<float, Arch>& factor,
+                                                        const xsimd::generic&) noexcept {
+  using Int = xsimd::batch<std::int32_t, Arch>;
+  alignas(64) static constexpr std::int32_t lane_bit[] = {1, 2, 4, 8, 16, 32, 64, 128};
+  static_assert(Int::size <= std::size(lane_bit));
+  const Int lanes = Int::load_aligned(lane_bit);
+  const auto set = (Int(static_cast<std::int32_t>(bits)) & lanes) == lanes;
+  const auto product = xsimd::bitwise_cast<Int>(x * factor);
+  return xsimd::bitwise_cast<xsimd::batch<float, Arch>>(product & xsimd::bitwise_cast(set));
+}
+
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> pick(const float* row,
+                                              const xsimd::batch<std::int32_t, Arch>& ids,
+                                              const xsimd::generic&) noexcept {
+  std::int32_t id[ids.size];
+  ids.store_unaligned(id);
+  float picked[ids.size];
+  for (std::size_t i = 0; i < ids.size; ++i) picked[i] = row[id[i]];
+  return xsimd::batch<float, Arch>::load_unaligned(picked);
+}
+
 template <class T, class Arch>
 FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<T, Arch>& mask,
                                        const xsimd::generic&) noexcept {
@@ -178,17 +294,25 @@ FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<T, Arch>& mask,
   return bits;
 }
 
-/// Lane 0.
-template <class T, class Arch>
-FDROUTE_INLINE T first_lane(const xsimd::batch<T, Arch>& x, const xsimd::generic&) noexcept {
-  return x.get(0);
-}
-
 template <class Arch>
-struct WidePair {
-  xsimd::batch<double, Arch> low;
-  xsimd::batch<double, Arch> high;
-};
+FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x,
+                                const xsimd::generic&) noexcept {
+  float lane[x.size];
+  x.store_unaligned(lane);
+  for (std::size_t half = x.size / 2; half > 0; half /= 2) {
+    for (std::size_t i = 0; i < half; ++i) lane[i] = larger(lane[i], lane[i + half]);
+  }
+  return lane[0];
+}
+template <class Arch>
+FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::generic&) noexcept {
+  double lane[x.size];
+  x.store_unaligned(lane);
+  for (std::size_t half = x.size / 2; half > 0; half /= 2) {
+    for (std::size_t i = 0; i < half; ++i) lane[i] += lane[i + half];
+  }
+  return lane[0];
+}
 
 /// The lower and the upper half of the lanes, in double.
 template <class Arch>
@@ -215,18 +339,31 @@ FDROUTE_INLINE void compress(std::uint32_t bits, std::int32_t base, const float*
 }
 
 #if XSIMD_WITH_SSE2
+FDROUTE_INLINE float largest_lane(__m128 x) noexcept {
+  x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
+}
+FDROUTE_INLINE double sum_lanes(__m128d x) noexcept {
+  return _mm_cvtsd_f64(_mm_add_sd(x, _mm_unpackhi_pd(x, x)));
+}
+template <class Arch>
+FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x, const xsimd::sse2&) noexcept {
+  return largest_lane(x);
+}
+template <class Arch>
+FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::sse2&) noexcept {
+  return sum_lanes(x);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask,
+    const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::sse2&) noexcept {
+  return _mm_sub_epi32(counts, mask);
+}
 template <class Arch>
 FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<float, Arch>& mask,
                                        const xsimd::sse2&) noexcept {
   return static_cast<std::uint32_t>(_mm_movemask_ps(mask));
-}
-template <class Arch>
-FDROUTE_INLINE float first_lane(const xsimd::batch<float, Arch>& x, const xsimd::sse2&) noexcept {
-  return _mm_cvtss_f32(x);
-}
-template <class Arch>
-FDROUTE_INLINE double first_lane(const xsimd::batch<double, Arch>& x, const xsimd::sse2&) noexcept {
-  return _mm_cvtsd_f64(x);
 }
 template <class Arch>
 FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
@@ -236,48 +373,97 @@ FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
 #endif
 
 #if XSIMD_WITH_AVX
+FDROUTE_INLINE float largest_lane(__m256 x) noexcept {
+  return largest_lane(_mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
+}
+FDROUTE_INLINE double sum_lanes(__m256d x) noexcept {
+  return sum_lanes(_mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
+}
+template <class Arch>
+FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x, const xsimd::avx&) noexcept {
+  return largest_lane(x);
+}
+template <class Arch>
+FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::avx&) noexcept {
+  return sum_lanes(x);
+}
 template <class Arch>
 FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<float, Arch>& mask,
                                        const xsimd::avx&) noexcept {
   return static_cast<std::uint32_t>(_mm256_movemask_ps(mask));
 }
 template <class Arch>
-FDROUTE_INLINE float first_lane(const xsimd::batch<float, Arch>& x, const xsimd::avx&) noexcept {
-  return _mm256_cvtss_f32(x);
-}
-template <class Arch>
-FDROUTE_INLINE double first_lane(const xsimd::batch<double, Arch>& x, const xsimd::avx&) noexcept {
-  return _mm256_cvtsd_f64(x);
-}
-template <class Arch>
 FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
                                     const xsimd::avx&) noexcept {
   return {_mm256_cvtps_pd(_mm256_castps256_ps128(x)), _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1))};
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask,
+    const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::avx&) noexcept {
+  using Int = xsimd::batch<std::int32_t, Arch>;
+  return counts + xsimd::select(mask, Int(1), Int(0));
+}
+#endif
+
+#if XSIMD_WITH_AVX2
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(
+    const Table8& table, const xsimd::batch<std::uint32_t, Arch>& i, const xsimd::avx2&) noexcept {
+  return _mm256_permutevar8x32_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(table)), i);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask,
+    const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::avx2&) noexcept {
+  return _mm256_sub_epi32(counts, mask);
 }
 #endif
 
 #if XSIMD_WITH_AVX512F
 template <class Arch>
-FDROUTE_INLINE xsimd::batch<float, Arch> scale(const xsimd::batch_bool<float, Arch>& mask,
-                                               const xsimd::batch<float, Arch>& x,
-                                               const xsimd::batch<float, Arch>& n,
-                                               const xsimd::avx512f&) noexcept {
-  return _mm512_maskz_scalef_ps(mask, x, n);
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(
+    const Table8& table, const xsimd::batch<std::uint32_t, Arch>& i,
+    const xsimd::avx512f&) noexcept {
+  return _mm512_permutexvar_epi32(i, _mm512_load_si512(table));
 }
 template <class Arch>
-FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<float, Arch>& mask,
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask,
+    const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::avx512f&) noexcept {
+  return _mm512_mask_add_epi32(counts, mask, counts, _mm512_set1_epi32(1));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> multiply_by_bits(std::uint32_t bits,
+                                                        const xsimd::batch<float, Arch>& x,
+                                                        const xsimd::batch<float, Arch>& factor,
+                                                        const xsimd::avx512f&) noexcept {
+  return _mm512_maskz_mul_ps(static_cast<__mmask16>(bits), x, factor);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> pick(const float* row,
+                                              const xsimd::batch<std::int32_t, Arch>& ids,
+                                              const xsimd::avx512f&) noexcept {
+  const auto of_32 = [&](const float* half) FDROUTE_INLINED {
+    return _mm512_permutex2var_ps(_mm512_loadu_ps(half), ids, _mm512_loadu_ps(half + 16));
+  };
+  const __mmask16 high = _mm512_cmpge_epi32_mask(ids, _mm512_set1_epi32(32));
+  return _mm512_mask_blend_ps(high, of_32(row), of_32(row + 32));
+}
+template <class T, class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<T, Arch>& mask,
                                        const xsimd::avx512f&) noexcept {
   return std::uint32_t{static_cast<__mmask16>(mask)};
 }
 template <class Arch>
-FDROUTE_INLINE float first_lane(const xsimd::batch<float, Arch>& x,
+FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x,
                                 const xsimd::avx512f&) noexcept {
-  return _mm512_cvtss_f32(x);
+  const __m256d high = _mm512_extractf64x4_pd(_mm512_castps_pd(x), 1);
+  return largest_lane(_mm256_max_ps(_mm512_castps512_ps256(x), _mm256_castpd_ps(high)));
 }
 template <class Arch>
-FDROUTE_INLINE double first_lane(const xsimd::batch<double, Arch>& x,
-                                 const xsimd::avx512f&) noexcept {
-  return _mm512_cvtsd_f64(x);
+FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::avx512f&) noexcept {
+  return sum_lanes(_mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
 }
 template <class Arch>
 FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
@@ -292,47 +478,67 @@ FDROUTE_INLINE void compress(std::uint32_t bits, std::int32_t base, const float*
   const __m512i step = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   const __m512i id = _mm512_add_epi32(_mm512_set1_epi32(base), step);
   _mm512_storeu_si512(to_ids, _mm512_maskz_compress_epi32(mask, id));
-  _mm512_storeu_ps(to_values, _mm512_maskz_compress_ps(mask, _mm512_load_ps(values)));
+  _mm512_storeu_ps(to_values, _mm512_maskz_compress_ps(mask, _mm512_loadu_ps(values)));
 }
 #endif
 
+#if XSIMD_WITH_AVX512BW
+/// The bits of four masks of 16 lanes, where there is a way that beats one after the other.
+template <class T, class Arch>
+FDROUTE_INLINE std::uint64_t joined_bits(const xsimd::batch_bool<T, Arch>& a,
+                                         const xsimd::batch_bool<T, Arch>& b,
+                                         const xsimd::batch_bool<T, Arch>& c,
+                                         const xsimd::batch_bool<T, Arch>& d,
+                                         const xsimd::avx512bw&) noexcept {
+  const auto bits = [](const auto& mask) FDROUTE_INLINED {
+    return static_cast<__mmask32>(static_cast<__mmask16>(mask));
+  };
+  std::uint64_t joined =
+      _mm512_kunpackd(_mm512_kunpackw(bits(d), bits(c)), _mm512_kunpackw(bits(b), bits(a)));
+  asm("" : "+r"(joined));  // moved out of the mask register once, whatever is done with it
+  return joined;
+}
+#endif
+
+// The same, for the Arch of their arguments.
+
 template <class Arch>
-FDROUTE_INLINE xsimd::batch<float, Arch> scale(const xsimd::batch_bool<float, Arch>& mask,
-                                               const xsimd::batch<float, Arch>& x,
-                                               const xsimd::batch<float, Arch>& n) noexcept {
-  return scale(mask, x, n, Arch{});
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(
+    const Table8& table, const xsimd::batch<std::uint32_t, Arch>& i) noexcept {
+  return look_up(table, i, Arch{});
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask,
+    const xsimd::batch<std::int32_t, Arch>& counts) noexcept {
+  return count_where(mask, counts, Arch{});
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> multiply_by_bits(
+    std::uint32_t bits, const xsimd::batch<float, Arch>& x,
+    const xsimd::batch<float, Arch>& factor) noexcept {
+  return multiply_by_bits(bits, x, factor, Arch{});
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> pick(
+    const float* row, const xsimd::batch<std::int32_t, Arch>& ids) noexcept {
+  return pick(row, ids, Arch{});
 }
 template <class T, class Arch>
 FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<T, Arch>& mask) noexcept {
   return mask_bits(mask, Arch{});
 }
 template <class Arch>
+FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x) noexcept {
+  return largest_of(x, Arch{});
+}
+template <class Arch>
+FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x) noexcept {
+  return sum_of(x, Arch{});
+}
+template <class Arch>
 FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x) noexcept {
   return widen(x, Arch{});
-}
-
-// Lane i of the result is lane i ^ distance of x.
-template <class Arch, class T, std::size_t distance, std::size_t... I>
-FDROUTE_INLINE xsimd::batch<T, Arch> exchange(const xsimd::batch<T, Arch>& x,
-                                              std::index_sequence<I...>) noexcept {
-  using Index = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
-  return xsimd::swizzle(x, xsimd::batch_constant<xsimd::batch<Index, Arch>, (I ^ distance)...>{});
-}
-
-/// Folds a register in halves, as fold() does. Every lane ends up with the result.
-template <std::floating_point T, std::size_t half, class Combine>
-FDROUTE_INLINE T fold_register(T x, const Combine&) noexcept {
-  return x;
-}
-template <class T, std::size_t half, class Arch, class Combine>
-FDROUTE_INLINE T fold_register(const xsimd::batch<T, Arch>& x, const Combine& combine) noexcept {
-  if constexpr (half == 0) {
-    return first_lane(x, Arch{});
-  } else {
-    const auto other =
-        exchange<Arch, T, half>(x, std::make_index_sequence<sizeof(x) / sizeof(T)>{});
-    return fold_register<T, half / 2>(xsimd::batch<T, Arch>(combine(x, other)), combine);
-  }
 }
 
 }  // namespace fdroute::inline v0::detail

@@ -19,11 +19,7 @@ struct LogSoftmax {
   static constexpr std::string_view name = "log_softmax";
 
   ScoreMap operator()(std::span<const float> logits) const noexcept {
-    const detail::FiniteRow finite(logits);
-    detail::LaneArray exps;
-    const double sum =
-        detail::exp_sum<ScalarArch>((*finite).x, (*finite).padded, (*finite).largest, exps.data());
-    return detail::log_softmax_map((*finite).largest, sum);
+    return detail::FiniteRow(logits).log_softmax();
   }
 };
 

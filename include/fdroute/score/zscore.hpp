@@ -19,8 +19,7 @@ struct ZScore {
   static constexpr std::string_view name = "zscore";
 
   ScoreMap operator()(std::span<const float> logits) const noexcept {
-    const detail::FiniteRow finite(logits);
-    return detail::zscore_map(*finite);
+    return detail::FiniteRow(logits).zscore();
   }
 };
 

@@ -1,0 +1,128 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "fdroute/detail/finish.hpp"
+#include "fdroute/detail/select.hpp"
+#include "fdroute/detail/token_block.hpp"
+#include "fdroute/views.hpp"
+
+// The last pass over a block. These write what they can, and return how many tokens they left.
+
+namespace fdroute::inline v0::detail {
+
+/// The id of a padded row's unused places.
+template <class Id>
+FDROUTE_INLINE Id padding_of(const RoutingView<Id>& out, std::int32_t best) noexcept {
+  return out.padding == Padding::minus_one ? Id(-1) : static_cast<Id>(best);
+}
+
+/// Padded rows of which the weights are exps over their sum, or over that of the selected ones.
+template <class Arch, class Id>
+FDROUTE_KERNEL int write_exps(TokenBlock& block, RoutingView<Id> out, bool renormalize) noexcept {
+  ManyRanked many;
+  int left = block.tokens;
+  for (int t = 0; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    const int candidates = block.candidates[at];
+    block.written[at] = candidates > 0;
+    if (!block.written[at]) continue;
+    --left;
+    const std::int32_t* ranked = candidates <= TokenBlock::few ? block.ranked_of(t)
+                                                               : many.rank<Arch>(block, t);
+    const float* exps = block.exps_of(t);
+    const int count = block.count[at];
+    float factor = block.inverse_sum[at];
+    if (renormalize) {
+      double kept = 0.0;
+      for (int i = 0; i < count; ++i) kept += static_cast<double>(exps[ranked[i]]);
+      factor = static_cast<float>(1.0 / kept);
+    }
+    const auto to = out.from(t);
+    const Id padding = padding_of(to, ranked[0]);
+    // Without a branch on the count, as far as there are ranked ids, real ones or not.
+    const int listed = std::min(to.capacity, std::max(candidates, TokenBlock::few));
+    for (int i = 0; i < listed; ++i) {
+      const std::int32_t expert = ranked[i];
+      const float weight = exps[expert] * factor;
+      to.experts[i] = i < count ? static_cast<Id>(expert) : padding;
+      to.weights[i] = i < count ? weight : 0.0F;
+    }
+    std::fill(to.experts + listed, to.experts + to.capacity, padding);
+    std::fill(to.weights + listed, to.weights + to.capacity, 0.0F);
+    *to.counts = count;
+    if (to.status != nullptr) *to.status = TokenStatus::ok;
+  }
+  return left;
+}
+
+/// Dense rows of the same. Only of tokens whose selected experts are their set.
+template <class Arch>
+FDROUTE_KERNEL int write_exps(TokenBlock& block, DenseView out, bool renormalize) noexcept {
+  const int experts = block.experts;
+  int left = block.tokens;
+  for (int t = 0; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    block.written[at] = block.ordinary[at] && block.count[at] == block.passing[at];
+    if (!block.written[at]) continue;
+    --left;
+    const float* exps = block.exps_of(t);
+    const std::uint64_t* set = block.set_of(t);
+    const auto bits_at = [&](int i) FDROUTE_INLINED {
+      return static_cast<std::uint32_t>(set[i / 64] >> (i % 64)) & 0xFFFFU;
+    };
+    Floats<Arch> factor(block.inverse_sum[at]);
+    const auto weights_at = [&](int i) FDROUTE_INLINED {
+      return multiply_by_bits(bits_at(i), Floats<Arch>::load(exps + i), factor);
+    };
+    if (renormalize) {
+      factor = Floats<Arch>(1.0F);
+      Doubles<Arch> kept(0.0);
+      for (int i = 0; i < block.padded; i += 16) kept = kept + widen(weights_at(i));
+      factor = Floats<Arch>(static_cast<float>(1.0 / sum(kept)));
+    }
+    const auto to = out.from(t);
+    int i = 0;
+    for (; i + 64 <= experts; i += 64) {
+      unrolled<4>([&](std::size_t part) FDROUTE_INLINED {
+        const int from = i + static_cast<int>(16 * part);
+        weights_at(from).store_anywhere(to.weights + from);
+      });
+    }
+    for (; i + 16 <= experts; i += 16) weights_at(i).store_anywhere(to.weights + i);
+    if (i < experts) {
+      alignas(64) std::array<float, 16> rest;
+      weights_at(i).store(rest.data());
+      std::copy_n(rest.begin(), experts - i, to.weights + i);
+    }
+    finish(to, block.count[at], TokenStatus::ok);
+  }
+  return left;
+}
+
+/// The sets themselves, of tokens whose selected experts they are.
+inline int write_sets(TokenBlock& block, BitmaskView out) noexcept {
+  const int words = block.stride / 64;
+  int left = block.tokens;
+  for (int t = 0; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    block.written[at] = block.ordinary[at] && block.count[at] == block.passing[at];
+    if (!block.written[at]) continue;
+    --left;
+    const auto to = out.from(t);
+    if (to.stride == 1) {
+      *to.words = block.sets[at];
+    } else {
+      std::copy_n(block.sets.begin() + t * words, words, to.words);
+      std::fill_n(to.words + words, to.stride - words, std::uint64_t{0});
+    }
+    finish(to, block.count[at], TokenStatus::ok);
+  }
+  return left;
+}
+
+}  // namespace fdroute::inline v0::detail
