@@ -21,7 +21,7 @@ FDROUTE_INLINE void unrolled(const Body& body) noexcept {
   (std::make_index_sequence<n>{});
 }
 
-/// n numbers, a multiple of 16, in as many registers as Arch needs for them.
+/// n numbers, 8 or a multiple of 16, in as many registers as Arch needs for them.
 ///
 /// Kernels work on 16 lanes or more whatever the width of a register: a reduction over a row runs
 /// lane by lane and then folds the lanes in halves, so that every Arch does the same operations in
@@ -129,6 +129,10 @@ FDROUTE_INLINE Lanes<T, Arch, n> operator/(const Lanes<T, Arch, n>& a,
                                            const Lanes<T, Arch, n>& b) noexcept {
   return a.generate([&](std::size_t i) FDROUTE_INLINED { return a.part[i] / b.part[i]; });
 }
+template <class Arch>
+FDROUTE_INLINE Doubles<Arch> square_root(const Doubles<Arch>& x) noexcept {
+  return x.generate([&](std::size_t i) FDROUTE_INLINED { return square_root(x.part[i]); });
+}
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE LaneMask<T, Arch, n> operator>(const Lanes<T, Arch, n>& a,
                                               const Lanes<T, Arch, n>& b) noexcept {
@@ -177,9 +181,10 @@ FDROUTE_INLINE Lanes<T, Arch, n> choose(const LaneMask<T, Arch, n>& mask,
 }
 
 /// counts + 1 where `mask` holds.
-template <class Arch>
-FDROUTE_INLINE Ints<Arch> count_where(const LaneMask<std::int32_t, Arch>& mask,
-                                      const Ints<Arch>& counts) noexcept {
+template <class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<std::int32_t, Arch, n> count_where(
+    const LaneMask<std::int32_t, Arch, n>& mask,
+    const Lanes<std::int32_t, Arch, n>& counts) noexcept {
   return counts.generate([&](std::size_t i) FDROUTE_INLINED { return count_where(mask.part[i], counts.part[i]); });
 }
 
@@ -239,17 +244,18 @@ FDROUTE_INLINE Floats<Arch> multiply_by_bits(std::uint32_t bits, const Floats<Ar
 }
 
 /// Integers that compare as the numbers do, -0 = +0; none is NaN.
-template <class Arch>
-FDROUTE_INLINE Ints<Arch> ordered(const Floats<Arch>& x) noexcept {
-  Ints<Arch> result;
-  unrolled<Ints<Arch>::parts>([&](std::size_t i) FDROUTE_INLINED { result.part[i] = ordered(x.part[i]); });
+template <class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<std::int32_t, Arch, n> ordered(const Floats<Arch, n>& x) noexcept {
+  Lanes<std::int32_t, Arch, n> result;
+  unrolled<result.parts>([&](std::size_t i) FDROUTE_INLINED { result.part[i] = ordered(x.part[i]); });
   return result;
 }
 
 /// row[ids[i]] for ids in [0, 64).
-template <class Arch>
-FDROUTE_INLINE Floats<Arch> pick(const float* row, const Ints<Arch>& ids) noexcept {
-  return Floats<Arch>::generate(
+template <class Arch, std::size_t n>
+FDROUTE_INLINE Floats<Arch, n> pick(const float* row,
+                                    const Lanes<std::int32_t, Arch, n>& ids) noexcept {
+  return Floats<Arch, n>::generate(
       [&](std::size_t i) FDROUTE_INLINED { return pick(row, ids.part[i]); });
 }
 

@@ -27,62 +27,102 @@ FDROUTE_INLINE ScoreMap log_softmax_map(float largest, double log) noexcept {
   return {static_cast<float>(std::min(shift, limit)), 1.0F};
 }
 
+/// The number of some logits, the sum of their differences from an origin, and of the squares.
+template <class V>
 struct Moments {
-  double differences = 0.0;  // sum of x - largest
-  double squares = 0.0;      // and of their squares
-  int n = 0;
+  V n;
+  V sum;
+  V squares;
 };
 
-/// The moments of the finite ones among `padded` logits, a multiple of 16. With `masked` false, the
-/// first `n` of them must all be finite; otherwise the result is not.
-template <class Arch, bool masked>
-FDROUTE_INLINE Moments moments(const float* x, int padded, float largest, int n) noexcept {
+/// The moments of a row's finite logits, about 0. The row is `padded` long, a multiple of 16; the
+/// padding is -inf. Any other -inf makes the squares infinite.
+template <class Arch>
+FDROUTE_INLINE Moments<double> moments(const float* x, int experts, int padded) noexcept {
   using Lane = Floats<Arch>;
-  const Lane infinity(std::numeric_limits<float>::infinity());
-  const Lane zero(0.0F);
-  const Doubles<Arch> origin(static_cast<double>(largest));
-  Doubles<Arch> differences(0.0);
+  Doubles<Arch> sums(0.0);
   Doubles<Arch> squares(0.0);
-  Moments result;
-  result.n = n;
-  for (int i = 0; i < padded; i += 16) {
-    Lane at = Lane::load_anywhere(x + i);
-    if constexpr (masked) {
-      const auto finite = at > zero - infinity;
-      result.n += std::popcount(finite.bits());
-      at = choose(finite, at, Lane(largest));
-    }
-    const Doubles<Arch> difference = widen(at) - origin;
-    differences = differences + difference;
-    squares = squares + difference * difference;
+  const auto add = [&](const Lane& lane) FDROUTE_INLINED {
+    const Doubles<Arch> at = widen(lane);
+    sums = sums + at;
+    squares = add_exact_product(at, at, squares);
+  };
+  int i = 0;
+  for (; i + 16 <= experts; i += 16) add(Lane::load_anywhere(x + i));
+  int n = experts;
+  if (i < padded) {
+    const Lane rest = Lane::load_anywhere(x + i);
+    const auto finite = rest > Lane(-std::numeric_limits<float>::infinity());
+    n = i + std::popcount(finite.bits());
+    add(choose(finite, rest, Lane(0.0F)));
   }
-  result.differences = sum(differences);
-  result.squares = sum(squares);
-  return result;
+  return {static_cast<double>(n), sum(sums), sum(squares)};
 }
 
-/// ZScore's map: mean and deviation of the finite logits, in double, by sums of the differences
-/// from the largest and of their squares. `x` is `padded` long, a multiple of 16; the padding is
-/// -inf.
+/// The same about the largest logit, and with any number of -inf.
 ///
 /// One pass is safe: the largest logit c is one of the n points, so n variance >= (mean - c)^2, and
 /// the subtraction mean square - squared mean multiplies the rounding error, 2^-52 or so, by at
 /// most n + 1.
 template <class Arch>
+FDROUTE_INLINE Moments<double> moments_about(float largest, const float* x, int padded) noexcept {
+  using Lane = Floats<Arch>;
+  const Doubles<Arch> origin(static_cast<double>(largest));
+  Doubles<Arch> sums(0.0);
+  Doubles<Arch> squares(0.0);
+  int n = 0;
+  for (int i = 0; i < padded; i += 16) {
+    const Lane at = Lane::load_anywhere(x + i);
+    const auto finite = at > Lane(-std::numeric_limits<float>::infinity());
+    n += std::popcount(finite.bits());
+    const Doubles<Arch> difference = widen(choose(finite, at, Lane(largest))) - origin;
+    sums = sums + difference;
+    squares = squares + difference * difference;
+  }
+  return {static_cast<double>(n), sum(sums), sum(squares)};
+}
+
+/// Mean, mean squared deviation and the inverse of its root; V is double or Doubles.
+template <class V>
+struct Deviation {
+  V mean;
+  V variance;
+  V inverse_sd;
+
+  FDROUTE_INLINE explicit Deviation(const Moments<V>& sums) noexcept
+      : mean(sums.sum / sums.n),
+        variance(sums.squares / sums.n - product(mean, mean)),
+        inverse_sd(V(1.0) / square_root(larger(variance, V(0.0)))) {}
+};
+
+/// ZScore's map: both rounded to float, the second at most to the largest one.
+FDROUTE_INLINE ScoreMap zscore_map(double mean, double inverse_sd) noexcept {
+  constexpr double limit = std::numeric_limits<float>::max();
+  return {static_cast<float>(mean), static_cast<float>(std::min(inverse_sd, limit))};
+}
+
+/// A variance from moments about 0 has lost at most 16 bits to the mean, of 52. Not true of any with
+/// an infinity or NaN.
+FDROUTE_INLINE bool accurate(double mean, double variance) noexcept {
+  return mean * mean <= 0x1p16 * variance && variance <= std::numeric_limits<double>::max();
+}
+
+/// ZScore's map by moments about the largest logit.
+template <class Arch>
+FDROUTE_INLINE ScoreMap careful_zscore_map(const float* x, int padded, float largest) noexcept {
+  const Deviation<double> about(moments_about<Arch>(largest, x, padded));
+  return zscore_map(static_cast<double>(largest) + about.mean, about.inverse_sd);
+}
+
+/// ZScore's map, in double by sums of the logits and of their squares, or, where that is not
+/// accurate, by those of the differences from the largest. `x` is `padded` long, a multiple of 16;
+/// the padding is -inf.
+template <class Arch>
 FDROUTE_INLINE ScoreMap zscore_map(const float* x, int experts, int padded,
                                    float largest) noexcept {
-  Moments sums;
-  sums.squares = std::numeric_limits<double>::infinity();
-  if (experts == padded) sums = moments<Arch, false>(x, padded, largest, experts);
-  // A logit was -inf.
-  if (!(sums.squares < std::numeric_limits<double>::infinity()))
-    sums = moments<Arch, true>(x, padded, largest, 0);
-  const double mean_difference = sums.differences / sums.n;
-  const double variance = sums.squares / sums.n - rounded(mean_difference * mean_difference);
-  const double inverse_sd = 1.0 / std::sqrt(std::max(variance, 0.0));
-  constexpr double limit = std::numeric_limits<float>::max();
-  return {static_cast<float>(static_cast<double>(largest) + mean_difference),
-          static_cast<float>(std::min(inverse_sd, limit))};
+  const Deviation<double> row(moments<Arch>(x, experts, padded));
+  if (!accurate(row.mean, row.variance)) return careful_zscore_map<Arch>(x, padded, largest);
+  return zscore_map(row.mean, row.inverse_sd);
 }
 
 /// The finite logits of any row, the others as masked ones, -inf after the end: what a score reads.

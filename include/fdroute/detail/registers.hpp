@@ -1,6 +1,7 @@
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -96,6 +97,15 @@ FDROUTE_INLINE xsimd::batch<T, Arch> rounded(const xsimd::batch<T, Arch>& x) noe
 /// A rounded product.
 FDROUTE_INLINE double product(double x, double y) noexcept {
   return rounded(x * y);
+}
+
+FDROUTE_INLINE double square_root(double x) noexcept {
+  return std::sqrt(x);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<double, Arch> square_root(
+    const xsimd::batch<double, Arch>& x) noexcept {
+  return xsimd::sqrt(x);
 }
 
 template <std::floating_point T>
@@ -217,14 +227,6 @@ FDROUTE_INLINE std::uint32_t mask_bits(bool mask) noexcept {
   return mask ? 1U : 0U;
 }
 
-/// An array as it stands in memory. A compiler that saw the vectors it was stored from would take
-/// the elements out of these, which is dearer than to load them.
-template <class Array>
-FDROUTE_INLINE Array& in_memory(Array& array) noexcept {
-  asm("" : "+m"(array));
-  return array;
-}
-
 /// row[ids[i]] for ids in [0, 64).
 FDROUTE_INLINE float pick(const float* row, std::int32_t id) noexcept {
   return row[id];
@@ -328,8 +330,8 @@ FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
 
 /// Writes the numbers j of the bits set in `bits`, plus `base`, and the values[j], in ascending
 /// order of j. It may write up to 16 places of each, whatever the number of bits.
-FDROUTE_INLINE void compress(std::uint32_t bits, std::int32_t base, const float* values,
-                             std::int32_t* to_ids, float* to_values,
+FDROUTE_INLINE void compress(std::uint32_t bits, std::int32_t base, const std::int32_t* values,
+                             std::int32_t* to_ids, std::int32_t* to_values,
                              const xsimd::generic&) noexcept {
   for (; bits != 0; bits &= bits - 1) {
     const int j = std::countr_zero(bits);
@@ -366,6 +368,11 @@ FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<float, Arch>& mas
   return static_cast<std::uint32_t>(_mm_movemask_ps(mask));
 }
 template <class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<std::int32_t, Arch>& mask,
+                                       const xsimd::sse2&) noexcept {
+  return static_cast<std::uint32_t>(_mm_movemask_ps(_mm_castsi128_ps(mask)));
+}
+template <class Arch>
 FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
                                     const xsimd::sse2&) noexcept {
   return {_mm_cvtps_pd(x), _mm_cvtps_pd(_mm_movehl_ps(x, x))};
@@ -391,6 +398,11 @@ template <class Arch>
 FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<float, Arch>& mask,
                                        const xsimd::avx&) noexcept {
   return static_cast<std::uint32_t>(_mm256_movemask_ps(mask));
+}
+template <class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<std::int32_t, Arch>& mask,
+                                       const xsimd::avx&) noexcept {
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(mask)));
 }
 template <class Arch>
 FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
@@ -471,14 +483,14 @@ FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
   const __m256d high = _mm512_extractf64x4_pd(_mm512_castps_pd(x), 1);
   return {_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(_mm256_castpd_ps(high))};
 }
-FDROUTE_INLINE void compress(std::uint32_t bits, std::int32_t base, const float* values,
-                             std::int32_t* to_ids, float* to_values,
+FDROUTE_INLINE void compress(std::uint32_t bits, std::int32_t base, const std::int32_t* values,
+                             std::int32_t* to_ids, std::int32_t* to_values,
                              const xsimd::avx512f&) noexcept {
   const auto mask = static_cast<__mmask16>(bits);
   const __m512i step = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   const __m512i id = _mm512_add_epi32(_mm512_set1_epi32(base), step);
   _mm512_storeu_si512(to_ids, _mm512_maskz_compress_epi32(mask, id));
-  _mm512_storeu_ps(to_values, _mm512_maskz_compress_ps(mask, _mm512_loadu_ps(values)));
+  _mm512_storeu_si512(to_values, _mm512_maskz_compress_epi32(mask, _mm512_load_si512(values)));
 }
 #endif
 

@@ -61,17 +61,16 @@ struct TokenBlock {
   float* exps_of(int token) noexcept { return exps.data() + token * stride; }
   const float* exps_of(int token) const noexcept { return exps.data() + token * stride; }
   std::uint64_t* set_of(int token) noexcept { return sets.data() + token * (stride / 64); }
-  float* candidate_logits_of(int token) noexcept {
-    return candidate_logits.data() + token * (2 * few);
+  const std::uint64_t* set_of(int token) const noexcept {
+    return sets.data() + token * (stride / 64);
+  }
+  std::int32_t* candidate_keys_of(int token) noexcept {
+    return candidate_keys.data() + token * (2 * few);
   }
   std::int32_t* candidate_ids_of(int token) noexcept {
     return candidate_ids.data() + token * (2 * few);
   }
   std::int32_t* ranked_of(int token) noexcept { return ranked.data() + token * few; }
-
-  bool few_candidates(int token) const noexcept {
-    return candidates[at(token)] > 0 && candidates[at(token)] <= few;
-  }
 
   const int tokens;
   const int experts;
@@ -93,8 +92,9 @@ struct TokenBlock {
   alignas(64) std::array<float, max_floats> exps;         // exp(logit - largest)
   alignas(64) std::array<float, max_floats> scores;       // where they are not the logits
   std::array<std::uint64_t, max_floats / 64> sets;        // the experts counted in `passing`
-  // Experts among which are the best, in order of their ids; compress() writes whole vectors.
-  alignas(64) std::array<float, max_tokens * 2 * few> candidate_logits;
+  // Experts among which are the best, in order of their ids, and integers ordered as their logits;
+  // compress() writes whole vectors.
+  alignas(64) std::array<std::int32_t, max_tokens * 2 * few> candidate_keys;
   alignas(64) std::array<std::int32_t, max_tokens * 2 * few> candidate_ids;
   PerToken<int> candidates;
   alignas(64) std::array<std::int32_t, max_tokens * few> ranked;  // by rank
@@ -178,40 +178,47 @@ FDROUTE_KERNEL void load_rows(TokenBlock& block, LogitsView<T> logits) noexcept 
 // ---- Scores
 // --------------------------------------------------------------------------------------
 
+/// take_exps for one token.
+template <class Arch>
+FDROUTE_INLINE void take_exps_of(TokenBlock& block, int token) noexcept {
+  const auto t = static_cast<std::size_t>(token);
+  if (!block.ordinary[t]) return;
+  block.exp_sum[t] =
+      exp_sum<Arch>(block.rows[t], block.padded, block.largest[t], block.exps_of(token));
+  block.inverse_sum[t] = static_cast<float>(1.0 / block.exp_sum[t]);
+}
+
 /// Fills in exps, exp_sum and inverse_sum.
 template <class Arch>
 FDROUTE_KERNEL void take_exps(TokenBlock& block) noexcept {
   using Exp = ExpOfDifference<Arch>;
   using Lane = Floats<Arch>;
+  if (block.tokens == 1) return take_exps_of<Arch>(block, 0);
+  const Lane largest = Lane::load(block.largest.data());
+  const bool near = (Lane(Exp::limit) >= largest).all() && (Lane(-Exp::limit) <= largest).all();
+  if (block.padded > 64 || !near) {
+    for (int t = 0; t < block.tokens; ++t) take_exps_of<Arch>(block, t);
+    return;
+  }
+  // What is one number per token is computed for all tokens at once.
   alignas(64) TokenBlock::PerToken<float> high;
   alignas(64) TokenBlock::PerToken<float> low;
-  const Lane largest = Lane::load(block.largest.data());
   Exp::high_part(largest).store(high.data());
   (largest - Exp::high_part(largest)).store(low.data());
-  const bool near = (Lane(Exp::limit) >= largest).all() && (Lane(-Exp::limit) <= largest).all();
+  alignas(64) TokenBlock::PerToken<std::array<float, 16>> lanes;
   const auto tokens = static_cast<std::size_t>(block.tokens);
-  if (near && block.padded <= 64) {
-    // The lanes of several rows' sums fold faster together than each after its exps.
-    alignas(64) TokenBlock::PerToken<std::array<float, 16>> lanes;
-    const auto take = [&](std::size_t t, int padded) FDROUTE_INLINED {
-      const Exp exp(block.largest[t], high[t], low[t]);
-      exp_sum_of_64(exp, block.rows[t], padded, block.exps_of(static_cast<int>(t)))
-          .store(lanes[t].data());
-    };
-    if (block.padded == 64) {  // known: a loop without branches
-      for (std::size_t t = 0; t < tokens; ++t) take(t, 64);
-    } else {
-      for (std::size_t t = 0; t < tokens; ++t) take(t, block.padded);
-    }
-    for (std::size_t t = 0; t < tokens; ++t)
-      block.exp_sum[t] = sum(widen(Lane::load(lanes[t].data())));
+  const auto take = [&](std::size_t t, int padded) FDROUTE_INLINED {
+    const Exp exp(block.largest[t], high[t], low[t]);
+    exp_sum_of_64(exp, block.rows[t], padded, block.exps_of(static_cast<int>(t)))
+        .store(lanes[t].data());
+  };
+  if (block.padded == 64) {  // known: a loop without branches
+    for (std::size_t t = 0; t < tokens; ++t) take(t, 64);
   } else {
-    for (std::size_t t = 0; t < tokens; ++t) {
-      if (!block.ordinary[t]) continue;
-      block.exp_sum[t] = exp_sum<Arch>(block.rows[t], block.padded, block.largest[t],
-                                       block.exps_of(static_cast<int>(t)));
-    }
+    for (std::size_t t = 0; t < tokens; ++t) take(t, block.padded);
   }
+  for (std::size_t t = 0; t < tokens; ++t)
+    block.exp_sum[t] = sum(widen(Lane::load(lanes[t].data())));
   alignas(64) TokenBlock::PerToken<double> inverse;
   (Doubles<Arch>(1.0) / Doubles<Arch>::load(block.exp_sum.data())).store(inverse.data());
   for (std::size_t t = 0; t < inverse.size(); ++t)
@@ -221,6 +228,10 @@ FDROUTE_KERNEL void take_exps(TokenBlock& block) noexcept {
 /// Fills in LogSoftmax's map, from exp_sum.
 template <class Arch>
 FDROUTE_KERNEL void map_by_log_softmax(TokenBlock& block) noexcept {
+  if (block.tokens == 1) {
+    block.map[0] = log_softmax_map(block.largest[0], log_of_sum(block.exp_sum[0]));
+    return;
+  }
   alignas(64) TokenBlock::PerToken<double> log;
   log_of_sum(Doubles<Arch>::load(block.exp_sum.data())).store(log.data());
   for (std::size_t t = 0; t < log.size(); ++t)
@@ -230,11 +241,33 @@ FDROUTE_KERNEL void map_by_log_softmax(TokenBlock& block) noexcept {
 /// Fills in ZScore's map.
 template <class Arch>
 FDROUTE_KERNEL void map_by_zscore(TokenBlock& block) noexcept {
-  for (int t = 0; t < block.tokens; ++t) {
-    const auto at = static_cast<std::size_t>(t);
-    if (!block.ordinary[at]) continue;
-    block.map[at] =
-        zscore_map<Arch>(block.rows[at], block.experts, block.padded, block.largest[at]);
+  using Wide = Doubles<Arch>;
+  const auto tokens = static_cast<std::size_t>(block.tokens);
+  if (tokens == 1) {
+    block.map[0] = zscore_map<Arch>(block.rows[0], block.experts, block.padded, block.largest[0]);
+    return;
+  }
+  alignas(64) TokenBlock::PerToken<double> n = TokenBlock::all(1.0);
+  alignas(64) TokenBlock::PerToken<double> sums{};
+  alignas(64) TokenBlock::PerToken<double> squares{};
+  for (std::size_t t = 0; t < tokens; ++t) {
+    const auto row = moments<Arch>(block.rows[t], block.experts, block.padded);
+    n[t] = row.n;
+    sums[t] = row.sum;
+    squares[t] = row.squares;
+  }
+  const Deviation<Wide> rows(
+      Moments<Wide>{Wide::load(n.data()), Wide::load(sums.data()), Wide::load(squares.data())});
+  alignas(64) TokenBlock::PerToken<double> mean;
+  alignas(64) TokenBlock::PerToken<double> variance;
+  alignas(64) TokenBlock::PerToken<double> inverse_sd;
+  rows.mean.store(mean.data());
+  rows.variance.store(variance.data());
+  rows.inverse_sd.store(inverse_sd.data());
+  for (std::size_t t = 0; t < tokens; ++t) block.map[t] = zscore_map(mean[t], inverse_sd[t]);
+  for (std::size_t t = 0; t < tokens; ++t) {
+    if (block.ordinary[t] && !accurate(mean[t], variance[t])) [[unlikely]]
+      block.map[t] = careful_zscore_map<Arch>(block.rows[t], block.padded, block.largest[t]);
   }
 }
 

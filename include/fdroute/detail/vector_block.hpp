@@ -8,8 +8,9 @@
 #include <span>
 
 #include "fdroute/concepts.hpp"
+#include "fdroute/detail/count_block.hpp"
 #include "fdroute/detail/finish.hpp"
-#include "fdroute/detail/select.hpp"
+#include "fdroute/detail/rank_block.hpp"
 #include "fdroute/detail/token_block.hpp"
 #include "fdroute/detail/write_block.hpp"
 #include "fdroute/ranking/by_logit.hpp"

@@ -7,7 +7,7 @@
 #include <span>
 
 #include "fdroute/detail/finish.hpp"
-#include "fdroute/detail/select.hpp"
+#include "fdroute/detail/rank_block.hpp"
 #include "fdroute/detail/token_block.hpp"
 #include "fdroute/views.hpp"
 
@@ -45,7 +45,8 @@ FDROUTE_KERNEL int write_exps(TokenBlock& block, RoutingView<Id> out, bool renor
     const auto to = out.from(t);
     const Id padding = padding_of(to, ranked[0]);
     // Without a branch on the count, as far as there are ranked ids, real ones or not.
-    const int listed = std::min(to.capacity, std::max(candidates, TokenBlock::few));
+    const int listed =
+        std::min(to.capacity, candidates <= 8 ? 8 : std::max(candidates, TokenBlock::few));
     for (int i = 0; i < listed; ++i) {
       const std::int32_t expert = ranked[i];
       const float weight = exps[expert] * factor;
