@@ -52,6 +52,7 @@ Compiled compiled_for_scalar();
 Compiled compiled_for_sse2();
 Compiled compiled_for_avx2();
 Compiled compiled_for_avx512();
+Compiled compiled_for_neon();
 
 /// Hands the router of a case to `use`. K is a Ranking: with any but ByLogit a router has no
 /// kernels, and takes the path that is the definition.
