@@ -104,4 +104,13 @@ void require_bf16_dot() {
   }
 }
 
+bool reads_ahead() {
+#ifdef FDROUTE_X86_KERNELS
+  static const bool intel = __builtin_cpu_is("intel") != 0;
+  return intel;
+#else
+  return true;
+#endif
+}
+
 }  // namespace olmoe

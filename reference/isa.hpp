@@ -23,6 +23,11 @@ void use_isa(Isa isa);
 /// The same by name; throws also for a name that is none.
 void use_isa(std::string_view name);
 
+/// Whether weights that are read once are better asked for a page ahead. Measured on random weights
+/// of OLMoE-1B-7B's shape: decoding gains 45 % from it on a Xeon, and loses 7 % on a Zen 4, whose
+/// own prefetch does best alone.
+bool reads_ahead();
+
 /// bf16_products, or null where this program or this processor (AVX512_BF16) has none.
 const Products* bf16_dot();
 

@@ -27,8 +27,12 @@ struct Products {
   std::ptrdiff_t panel_rows;
 
   /// y[r] = row r of w (rows, cols) times x (cols), for rows that lie `stride` elements apart.
-  void (*dot_rows)(const void* w, std::ptrdiff_t stride, std::ptrdiff_t rows, std::ptrdiff_t cols,
-                   const float* x, float* y);
+  using DotRows = void (*)(const void* w, std::ptrdiff_t stride, std::ptrdiff_t rows,
+                           std::ptrdiff_t cols, const float* x, float* y);
+  DotRows dot_rows;
+
+  /// The same, asking for the weights a page ahead (see reads_ahead() in isa.hpp).
+  DotRows dot_rows_ahead;
 
   /// Rows of w, `stride` elements apart, as a panel: up to 32 * (steps * panel_rows + panel_gap)
   /// floats, at a multiple of 64 bytes. rows <= panel_rows; the panel's other rows become 0.

@@ -39,6 +39,8 @@ const std::uint16_t* row_of(const void* w, Index stride, Index row) {
 // ---- One token
 // -----------------------------------------------------------------------------------
 
+constexpr Index page = 4096;
+
 /// The sum of all 16 lanes: lanes j and j + 8, then j and j + 4 ...
 float sum(__m512 v) {
   const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
@@ -47,13 +49,16 @@ float sum(__m512 v) {
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
+template <bool ahead>
 void dot_rows(const void* w, Index stride, Index rows, Index cols, const float* x, float* y) {
   const Index whole = cols - cols % columns;
   for (Index r = 0; r < rows; ++r) {
     const std::uint16_t* row = row_of(w, stride, r);
     __m512 partial = _mm512_setzero_ps();
-    for (Index c = 0; c < whole; c += columns)
+    for (Index c = 0; c < whole; c += columns) {
+      if constexpr (ahead) __builtin_prefetch(row + c + page / 2);
       partial = multiply_add(load(row + c), load(x + c / 2), partial);
+    }
     if (whole < cols) {
       const __m512i tail = _mm512_maskz_loadu_epi16(first(cols - whole), row + whole);
       partial = multiply_add(tail, load(x + whole / 2), partial);
@@ -178,6 +183,6 @@ void multiply_panel(const float* panel, Index steps, const float* const* x, Inde
 
 }  // namespace
 
-const Products bf16_products{panel_rows, dot_rows, pack, multiply_panel};
+const Products bf16_products{panel_rows, dot_rows<false>, dot_rows<true>, pack, multiply_panel};
 
 }  // namespace olmoe

@@ -151,7 +151,8 @@ void multiply_rows(const Matrix& w, std::int64_t begin, std::int64_t end, Inputs
                    std::int64_t y_stride, std::span<const std::byte> next) {
   const Products& k = products(w);
   if (x.size() == 1) {
-    k.dot_rows(rows(w, begin, end).data(), w.cols, end - begin, w.cols, x[0], y);
+    const auto dot_rows = reads_ahead() ? k.dot_rows_ahead : k.dot_rows;
+    dot_rows(rows(w, begin, end).data(), w.cols, end - begin, w.cols, x[0], y);
     return;
   }
   const std::int64_t steps = steps_of(w.cols);

@@ -76,6 +76,29 @@ struct Shape {
 
 }  // namespace
 
+TEST_CASE("weights asked for a page ahead make no difference to a product") {
+  const auto x = random_floats(2048 + 7, 5);
+  const auto check = [&](const olmoe::Products& products, const Weights& w) {
+    std::vector<float> plain(static_cast<std::size_t>(w.matrix.rows));
+    std::vector<float> ahead = plain;
+    const auto run = [&](auto dot_rows, std::vector<float>& y) {
+      dot_rows(w.matrix.data, w.matrix.cols, w.matrix.rows, w.matrix.cols, x.data(), y.data());
+    };
+    run(products.dot_rows, plain);
+    run(products.dot_rows_ahead, ahead);
+    CHECK(same_bits(plain, ahead));
+    CHECK(plain != std::vector<float>(plain.size()));
+  };
+  for (const std::int64_t cols : {5, 64, 2055}) {
+    each_isa([&](Isa) {
+      check(olmoe::kernels().products[0], weights(DType::F32, 9, cols, 6));
+      check(olmoe::kernels().products[1], weights(DType::F16, 9, cols, 7));
+      check(olmoe::kernels().products[2], weights(DType::BF16, 9, cols, 8));
+    });
+    if (bf16_here()) check(*olmoe::bf16_dot(), weights(DType::BF16, 9, cols, 9));
+  }
+}
+
 TEST_CASE("products are those of the definition, for every storage and instruction set") {
   for (const Shape& shape :
        {Shape{1, 1, 1}, Shape{3, 31, 2}, Shape{32, 32, 3}, Shape{33, 33, 13}, Shape{70, 64, 14},
