@@ -123,6 +123,13 @@ int main(int argc, char** argv) {
   const auto zscore = bh_router(data, experts, fd::ZScore{}, fd::ExpertBounds::all);
   const auto logit8 = bh_router(data, experts, fd::Logit{}, 8);
   const auto log_softmax8 = bh_router(data, experts, fd::LogSoftmax{}, 8);
+  const auto hc = [&](auto score, int max_k) {
+    return fd::Router(experts, fd::HigherCriticism{}, score,
+                      bench::trimmed_null(data, experts, score), fd::SoftmaxWeights{},
+                      fd::ExpertBounds{1, max_k});
+  };
+  const auto hc_log_softmax = hc(fd::LogSoftmax{}, fd::ExpertBounds::all);
+  const auto hc_log_softmax8 = hc(fd::LogSoftmax{}, 8);
   const fd::Router topk(experts, fd::TopK{8});
 
   std::vector<Case> cases;
@@ -138,6 +145,10 @@ int main(int argc, char** argv) {
   cases.push_back(
       {"BH, log_softmax: padded 8", [&] { log_softmax8.route(logits, out.padded(8)); }, "3"});
   cases.push_back({"top-k 8: padded", [&] { topk.route(logits, out.padded(8)); }, "3"});
+  cases.push_back(
+      {"HC, log_softmax: dense", [&] { hc_log_softmax.route(logits, out.dense()); }, "10"});
+  cases.push_back(
+      {"HC, log_softmax: padded 8", [&] { hc_log_softmax8.route(logits, out.padded(8)); }, "10"});
   cases.push_back({"one token a call: BH, logit: padded 8", each_token([&](std::ptrdiff_t t) {
                      logit8.route(logits.slice(t, 1), out.padded(8));
                    }),
@@ -146,6 +157,9 @@ int main(int argc, char** argv) {
                      log_softmax8.route(logits.slice(t, 1), out.padded(8));
                    }),
                    "80 ns"});
+  cases.push_back({"one token a call: HC, log_softmax: padded 8", each_token([&](std::ptrdiff_t t) {
+                     hc_log_softmax8.route(logits.slice(t, 1), out.padded(8));
+                   })});
   cases.push_back({"plain loops: std::sort BH by erfc, softmax", each_token([&](std::ptrdiff_t t) {
                      out.counts[static_cast<std::size_t>(t)] =
                          bench::sorted_bh(logits.row(t), experts, 0.05, -2.8, 0.85, 8,

@@ -164,6 +164,13 @@ FDROUTE_INLINE Lanes<T, Arch, n> larger(const Lanes<T, Arch, n>& a,
   return a.generate([&](std::size_t i) FDROUTE_INLINED { return larger(a.part[i], b.part[i]); });
 }
 
+/// The smaller numbers; of -0 and +0, either.
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<T, Arch, n> smaller(const Lanes<T, Arch, n>& a,
+                                         const Lanes<T, Arch, n>& b) noexcept {
+  return a.generate([&](std::size_t i) FDROUTE_INLINED { return smaller(a.part[i], b.part[i]); });
+}
+
 /// x * y + z for an exact product.
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE Lanes<T, Arch, n> add_exact_product(const Lanes<T, Arch, n>& x,

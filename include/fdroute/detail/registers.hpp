@@ -118,6 +118,16 @@ FDROUTE_INLINE xsimd::batch<T, Arch> larger(const xsimd::batch<T, Arch>& a,
   return xsimd::max(a, b);
 }
 
+template <std::floating_point T>
+FDROUTE_INLINE T smaller(T a, T b) noexcept {
+  return a < b ? a : b;
+}
+template <class T, class Arch>
+FDROUTE_INLINE xsimd::batch<T, Arch> smaller(const xsimd::batch<T, Arch>& a,
+                                             const xsimd::batch<T, Arch>& b) noexcept {
+  return xsimd::min(a, b);
+}
+
 /// x * y + z for an exact product: fused or not, the result is the same.
 template <std::floating_point T>
 FDROUTE_INLINE T add_exact_product(T x, T y, T z) noexcept {
@@ -218,6 +228,9 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> ordered(
 FDROUTE_INLINE float largest_of(float x) noexcept {
   return x;
 }
+FDROUTE_INLINE double largest_of(double x) noexcept {
+  return x;
+}
 FDROUTE_INLINE double sum_of(double x) noexcept {
   return x;
 }
@@ -296,10 +309,9 @@ FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<T, Arch>& mask,
   return bits;
 }
 
-template <class Arch>
-FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x,
-                                const xsimd::generic&) noexcept {
-  float lane[x.size];
+template <class T, class Arch>
+FDROUTE_INLINE T largest_of(const xsimd::batch<T, Arch>& x, const xsimd::generic&) noexcept {
+  T lane[x.size];
   x.store_unaligned(lane);
   for (std::size_t half = x.size / 2; half > 0; half /= 2) {
     for (std::size_t i = 0; i < half; ++i) lane[i] = larger(lane[i], lane[i + half]);
@@ -345,11 +357,14 @@ FDROUTE_INLINE float largest_lane(__m128 x) noexcept {
   x = _mm_max_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
 }
+FDROUTE_INLINE double largest_lane(__m128d x) noexcept {
+  return _mm_cvtsd_f64(_mm_max_sd(x, _mm_unpackhi_pd(x, x)));
+}
 FDROUTE_INLINE double sum_lanes(__m128d x) noexcept {
   return _mm_cvtsd_f64(_mm_add_sd(x, _mm_unpackhi_pd(x, x)));
 }
-template <class Arch>
-FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x, const xsimd::sse2&) noexcept {
+template <class T, class Arch>
+FDROUTE_INLINE T largest_of(const xsimd::batch<T, Arch>& x, const xsimd::sse2&) noexcept {
   return largest_lane(x);
 }
 template <class Arch>
@@ -383,11 +398,14 @@ FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
 FDROUTE_INLINE float largest_lane(__m256 x) noexcept {
   return largest_lane(_mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
 }
+FDROUTE_INLINE double largest_lane(__m256d x) noexcept {
+  return largest_lane(_mm_max_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
+}
 FDROUTE_INLINE double sum_lanes(__m256d x) noexcept {
   return sum_lanes(_mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
 }
-template <class Arch>
-FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x, const xsimd::avx&) noexcept {
+template <class T, class Arch>
+FDROUTE_INLINE T largest_of(const xsimd::batch<T, Arch>& x, const xsimd::avx&) noexcept {
   return largest_lane(x);
 }
 template <class Arch>
@@ -474,6 +492,11 @@ FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x,
   return largest_lane(_mm256_max_ps(_mm512_castps512_ps256(x), _mm256_castpd_ps(high)));
 }
 template <class Arch>
+FDROUTE_INLINE double largest_of(const xsimd::batch<double, Arch>& x,
+                                 const xsimd::avx512f&) noexcept {
+  return largest_lane(_mm256_max_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
+}
+template <class Arch>
 FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::avx512f&) noexcept {
   return sum_lanes(_mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
 }
@@ -540,8 +563,8 @@ template <class T, class Arch>
 FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<T, Arch>& mask) noexcept {
   return mask_bits(mask, Arch{});
 }
-template <class Arch>
-FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x) noexcept {
+template <class T, class Arch>
+FDROUTE_INLINE T largest_of(const xsimd::batch<T, Arch>& x) noexcept {
   return largest_of(x, Arch{});
 }
 template <class Arch>

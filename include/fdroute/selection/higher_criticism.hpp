@@ -37,11 +37,22 @@ struct HigherCriticism {
         sorted_p, search, critical, [this](double p, int i, int m) { return statistic(p, i, m); });
   }
 
+  /// The same by vectors of an Arch, of experts' p-values; `sorted_p` is aligned to 64 bytes, and no
+  /// more than reads(experts) of them need be there, filled up to a multiple of 16.
+  template <class Arch>
+  FDROUTE_INLINE int count(const double* sorted_p, int experts) const noexcept {
+    return detail::strongest_deviation<Arch>(
+        sorted_p, experts, search, critical,
+        [this](const auto& p, const auto& share, const auto& m)
+            FDROUTE_INLINED { return statistic_of(p, share, m); });
+  }
+
+  /// Only the smallest p-values matter: so many of them.
+  constexpr int reads(int experts) const noexcept { return detail::searched(search, experts); }
+
   /// HC(i) of p(i) = p, for p < i/m.
   double statistic(double p, int i, int m) const noexcept {
-    const double share = static_cast<double>(i) / m;
-    const double of = deviation == Deviation::of_p ? p : share;
-    return (share - p) / std::sqrt(of * (1.0 - of) / m);
+    return statistic_of(p, static_cast<double>(i) / m, static_cast<double>(m));
   }
 
   /// The largest p(i) whose HC(i) is at least `value`; 0 if there is none.
@@ -54,6 +65,13 @@ struct HigherCriticism {
   }
 
   void validate(int) const { detail::validate_deviation_rule("HigherCriticism", search, critical); }
+
+ private:
+  template <class V>
+  FDROUTE_INLINE V statistic_of(const V& p, const V& share, const V& m) const noexcept {
+    const V& of = deviation == Deviation::of_p ? p : share;
+    return (share - p) / detail::square_root(of * (V(1.0) - of) / m);
+  }
 };
 
 }  // namespace fdroute::inline v0
