@@ -1,8 +1,10 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "fdroute/fdroute.hpp"
@@ -55,6 +57,7 @@ struct RowKernels {
   double sum;
   fdroute::ScoreMap log_softmax;
   fdroute::ScoreMap zscore;
+  std::vector<double> p;  // of the numbers, by a table
 };
 
 /// The same functions, compiled for one Arch each.
@@ -194,5 +197,10 @@ RowKernels kernels_on(const std::vector<float>& row) {
   result.log_softmax = block.map[0];
   detail::map_by_zscore<Arch>(block);
   result.zscore = block.map[0];
+  const auto null = log_table<fdroute::Logit>(0.0);
+  alignas(64) std::array<double, fdroute::max_experts> p{};
+  std::copy(row.begin(), row.end(), p.begin());
+  null.table().to_p_values<Arch>(p.data(), block.padded);
+  result.p.assign(p.begin(), p.begin() + experts);
   return result;
 }

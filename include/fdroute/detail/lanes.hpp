@@ -266,6 +266,19 @@ FDROUTE_INLINE Floats<Arch, n> pick(const float* row,
       [&](std::size_t i) FDROUTE_INLINED { return pick(row, ids.part[i]); });
 }
 
+/// The records of 16 ids, a field of all of them together.
+template <class Arch>
+FDROUTE_INLINE Fields<Doubles<Arch>> pick_records(const Record* table,
+                                                  const std::uint32_t* ids) noexcept {
+  using Lane = Doubles<Arch>;
+  Fields<Lane> fields;
+  unrolled<Lane::parts>([&](std::size_t i) FDROUTE_INLINED {
+    const auto part = pick_records<typename Lane::Register>(table, ids + i * Lane::width, Arch{});
+    unrolled<4>([&](std::size_t f) FDROUTE_INLINED { fields.field[f].part[i] = part.field[f]; });
+  });
+  return fields;
+}
+
 /// The same numbers in double.
 template <class Arch>
 FDROUTE_INLINE Doubles<Arch> widen(const Floats<Arch>& x) noexcept {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
@@ -18,11 +19,14 @@
 
 namespace fdroute::inline v0::detail {
 
-/// The sorted p-values of a block's tokens, a row of `block.stride` for each.
+/// The smallest p-values of a block's tokens in ascending order, a row of `stride` for each.
 struct PValues {
-  double* of(const TokenBlock& block, int token) noexcept { return values.data() + token * block.stride; }
-  const double* of(const TokenBlock& block, int token) const noexcept { return values.data() + token * block.stride; }
+  explicit PValues(int first) noexcept : stride(padded_to(16, first)) {}
 
+  double* of(int token) noexcept { return values.data() + token * stride; }
+  const double* of(int token) const noexcept { return values.data() + token * stride; }
+
+  const int stride;
   alignas(64) std::array<double, TokenBlock::max_floats> values;
 };
 
@@ -48,20 +52,17 @@ constexpr int read_by(const R& rule, int experts) noexcept {
   }
 }
 
-/// The `first` smallest p-values of ordinary tokens, from sorted rows of logits.
+/// Fills in p-values from sorted rows of logits.
 template <class Arch>
 FDROUTE_KERNEL void look_up_p(const TokenBlock& block, const SurvivalTable& null, MapKind kind,
-                              int first, PValues& p) noexcept {
+                              PValues& p) noexcept {
   for (int t = 0; t < block.tokens; ++t) {
-    const auto at = static_cast<std::size_t>(t);
-    if (!block.ordinary[at]) continue;
     const float* sorted = block.scores.data() + t * block.stride;
-    double* to = p.of(block, t);
-    for (int i = 0; i < first; i += 16) {
-      const auto scores = score(Floats<Arch>::load(sorted + i), block.map[at], kind);
-      null.p_values<Arch>(widen(scores)).store(to + i);
-    }
+    const ScoreMap& map = block.map[static_cast<std::size_t>(t)];
+    for (int i = 0; i < p.stride; i += 16)
+      widen(score(Floats<Arch>::load(sorted + i), map, kind)).store(p.of(t) + i);
   }
+  null.to_p_values<Arch>(p.values.data(), block.tokens * p.stride);
 }
 
 /// The same, of any null distribution.
@@ -71,11 +72,13 @@ void compute_p(const TokenBlock& block, const N& null, int first, PValues& p) no
     const auto at = static_cast<std::size_t>(t);
     if (!block.ordinary[at]) continue;
     const float* sorted = block.scores.data() + t * block.stride;
-    double* to = p.of(block, t);
+    double* to = p.of(t);
     for (int i = 0; i < first; ++i) {
       const float score = block.map[at](sorted[i]);
-      to[i] = score > -std::numeric_limits<float>::infinity() ? null(static_cast<double>(score)) : 1.0;
+      const bool counts = score > -std::numeric_limits<float>::infinity();
+      to[i] = counts ? null(static_cast<double>(score)) : 1.0;
     }
+    std::fill(to + first, to + p.stride, 1.0);
   }
 }
 
@@ -89,9 +92,9 @@ FDROUTE_KERNEL void count_by_rule(TokenBlock& block, const R& rule, const PValue
     if (!block.ordinary[at]) continue;
     int count = 0;
     if constexpr (VectorRule<R, Arch>) {
-      count = rule.template count<Arch>(p.of(block, t), block.experts);
+      count = rule.template count<Arch>(p.of(t), block.experts);
     } else {
-      count = rule(std::span<const double>(p.of(block, t), static_cast<std::size_t>(block.experts)));
+      count = rule(std::span<const double>(p.of(t), static_cast<std::size_t>(block.experts)));
     }
     block.count[at] = std::min(bounds(count), block.experts);
   }
@@ -121,9 +124,9 @@ template <class Arch, class R, class N>
                                   ExpertBounds bounds) noexcept {
   const int first = std::min(block.experts, std::max({read_by(rule, block.experts), bounds.min_k, 1}));
   sort_rows<Arch>(block, first);
-  PValues p;
+  PValues p(first);
   if constexpr (TabularNull<N>) {
-    look_up_p<Arch>(block, null.table(), kind, first, p);
+    look_up_p<Arch>(block, null.table(), kind, p);
   } else {
     compute_p(block, null, first, p);
   }

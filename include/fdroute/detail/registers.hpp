@@ -251,6 +251,24 @@ struct WidePair {
   xsimd::batch<double, Arch> high;
 };
 
+/// Four numbers that are looked up together.
+struct alignas(32) Record {
+  double number[4];
+};
+template <class Register>
+struct Fields {
+  Register field[4];
+};
+
+/// The records of some ids, a field of all of them in one register.
+template <class Register>
+FDROUTE_INLINE Fields<double> pick_records(const Record* table, const std::uint32_t* ids,
+                                           const xsimd::generic&) noexcept requires
+    std::is_same_v<Register, double> {
+  const double* x = table[*ids].number;
+  return {{x[0], x[1], x[2], x[3]}};
+}
+
 // ---- What xsimd 8.1 lacks
 // ------------------------------------------------------------------------ Each function has a
 // generic form, for any Arch, and forms in intrinsics where these are better. The last argument, an
@@ -297,6 +315,18 @@ FDROUTE_INLINE xsimd::batch<float, Arch> pick(const float* row,
   float picked[ids.size];
   for (std::size_t i = 0; i < ids.size; ++i) picked[i] = row[id[i]];
   return xsimd::batch<float, Arch>::load_unaligned(picked);
+}
+
+template <class Register>
+FDROUTE_INLINE Fields<Register> pick_records(const Record* table, const std::uint32_t* ids,
+                                             const xsimd::generic&) noexcept {
+  double field[4][Register::size];
+  for (std::size_t i = 0; i < Register::size; ++i) {
+    for (std::size_t f = 0; f < 4; ++f) field[f][i] = table[ids[i]].number[f];
+  }
+  Fields<Register> fields;
+  for (std::size_t f = 0; f < 4; ++f) fields.field[f] = Register::load_unaligned(field[f]);
+  return fields;
 }
 
 template <class T, class Arch>
@@ -437,6 +467,18 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
 #endif
 
 #if XSIMD_WITH_AVX2
+template <class Register>
+FDROUTE_INLINE Fields<Register> pick_records(const Record* table, const std::uint32_t* ids,
+                                             const xsimd::avx2&) noexcept {
+  const auto record = [&](int i) FDROUTE_INLINED { return _mm256_load_pd(table[ids[i]].number); };
+  const __m256d even01 = _mm256_unpacklo_pd(record(0), record(1));
+  const __m256d even23 = _mm256_unpacklo_pd(record(2), record(3));
+  const __m256d odd01 = _mm256_unpackhi_pd(record(0), record(1));
+  const __m256d odd23 = _mm256_unpackhi_pd(record(2), record(3));
+  return {{_mm256_permute2f128_pd(even01, even23, 0x20), _mm256_permute2f128_pd(odd01, odd23, 0x20),
+           _mm256_permute2f128_pd(even01, even23, 0x31),
+           _mm256_permute2f128_pd(odd01, odd23, 0x31)}};
+}
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(
     const Table8& table, const xsimd::batch<std::uint32_t, Arch>& i, const xsimd::avx2&) noexcept {
@@ -451,6 +493,26 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
 #endif
 
 #if XSIMD_WITH_AVX512F
+template <class Register>
+FDROUTE_INLINE Fields<Register> pick_records(const Record* table, const std::uint32_t* ids,
+                                             const xsimd::avx512f&) noexcept {
+  const auto records = [&](int i, int j) FDROUTE_INLINED {
+    return _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_load_pd(table[ids[i]].number)),
+                              _mm256_load_pd(table[ids[j]].number), 1);
+  };
+  const __m512d r02 = records(0, 2);
+  const __m512d r13 = records(1, 3);
+  const __m512d r46 = records(4, 6);
+  const __m512d r57 = records(5, 7);
+  const __m512d even0123 = _mm512_unpacklo_pd(r02, r13);
+  const __m512d even4567 = _mm512_unpacklo_pd(r46, r57);
+  const __m512d odd0123 = _mm512_unpackhi_pd(r02, r13);
+  const __m512d odd4567 = _mm512_unpackhi_pd(r46, r57);
+  return {{_mm512_shuffle_f64x2(even0123, even4567, 0x88),
+           _mm512_shuffle_f64x2(odd0123, odd4567, 0x88),
+           _mm512_shuffle_f64x2(even0123, even4567, 0xDD),
+           _mm512_shuffle_f64x2(odd0123, odd4567, 0xDD)}};
+}
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(
     const Table8& table, const xsimd::batch<std::uint32_t, Arch>& i,

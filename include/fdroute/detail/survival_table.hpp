@@ -45,8 +45,8 @@ FDROUTE_INLINE V power_of_two(V y) noexcept {
 ///     level(score) = max(value[i] + slope[i] (score - from[i]), value[i + 1])
 ///     p            = 2^level  or  1 + level
 ///
-/// in double; value and slope of the form 1 + level are those of -cdf. The maximum keeps rounding
-/// from carrying the end of a segment past the start of the next one: p does not increase with the
+/// in double; values of the form 1 + level are those of -cdf. The maximum keeps rounding from
+/// carrying the end of a segment past the start of the next one: p does not increase with the
 /// score, and is the same bits on every machine.
 class SurvivalTable {
  public:
@@ -55,108 +55,111 @@ class SurvivalTable {
   /// `score` ascends strictly, all values are finite, log_sf does not increase and is at most 0,
   /// cdf does not decrease and lies in [0, 1].
   SurvivalTable(std::vector<double> score, std::vector<double> value, Form form)
-      : from_(std::move(score)), value_(std::move(value)), form_(form) {
+      : form_(form), lowest_(score.front()) {
     constexpr double log2_of_e = 0x1.71547652b82fep0;
     constexpr double inf = std::numeric_limits<double>::infinity();
-    for (double& v : value_)
-      v = form_ == Form::cdf ? -v : std::max(v * log2_of_e, -0x1p1000);
-    const std::size_t n = from_.size();
-    for (std::size_t i = 0; i + 1 < n; ++i)
-      slope_.push_back(std::max((value_[i + 1] - value_[i]) / (from_[i + 1] - from_[i]), -0x1p1000));
-    slope_.push_back(form_ == Form::cdf ? 0.0 : slope_.back());
-    highest_ = form_ == Form::cdf ? from_.back() : inf;
-    value_.push_back(form_ == Form::cdf ? value_.back() : -inf);
-    make_index(n);
+    for (double& v : value) v = form == Form::cdf ? -v : std::max(v * log2_of_e, -0x1p1000);
+    segments_.push_back({{lowest_, 0.0, value.front(), value.front()}});
+    for (std::size_t i = 0; i + 1 < score.size(); ++i) {
+      const double slope = (value[i + 1] - value[i]) / (score[i + 1] - score[i]);
+      segments_.push_back({{score[i], std::max(slope, -0x1p1000), value[i], value[i + 1]}});
+    }
+    const double last = value.back();
+    const double slope = segments_.back().number[1];
+    segments_.push_back(form == Form::cdf ? Record{{score.back(), 0.0, last, last}}
+                                          : Record{{score.back(), slope, last, -inf}});
+    make_index(std::move(score));
   }
 
   /// Number of grid points.
-  std::size_t size() const noexcept { return slope_.size(); }
+  std::size_t size() const noexcept { return segments_.size() - 1; }
 
   /// P(S >= score); `score` may be infinite, not NaN.
   double operator()(double score) const noexcept {
-    const double s = clamped(score);
-    const std::size_t i = segment(s, bucket_bits(s));
-    return p_at(s, from_[i], slope_[i], value_[i], value_[i + 1]);
+    const auto bucket = static_cast<std::uint32_t>(bucket_bits(score));
+    const auto& x = segments_[points_up_to(score, bucket)].number;
+    return p_at(score, Fields<double>{{x[0], x[1], x[2], x[3]}});
   }
 
-  /// The p-values of 16 scores, 1 for -inf and NaN.
+  /// Replaces n scores by their p-values, 1 for -inf and NaN; n is a multiple of 16, `x` aligned to
+  /// 64 bytes.
+  ///
+  /// In passes over some hundreds: the steps of one p-value wait for each other, those of many do
+  /// not.
   template <class Arch>
-  FDROUTE_INLINE Doubles<Arch> p_values(const Doubles<Arch>& scores) const noexcept {
+  FDROUTE_INLINE void to_p_values(double* x, int n) const noexcept {
     using Lane = Doubles<Arch>;
-    constexpr double inf = std::numeric_limits<double>::infinity();
-    const Lane s = clamped(scores);
-    alignas(64) std::array<double, 16> score;
-    alignas(64) std::array<std::uint64_t, 16> bucket;
-    alignas(64) std::array<double, 16> from;
-    alignas(64) std::array<double, 16> slope;
-    alignas(64) std::array<double, 16> value;
-    alignas(64) std::array<double, 16> least;
-    s.store(score.data());
-    bucket_bits(s).store(bucket.data());
-    for (std::size_t j = 0; j < 16; ++j) {
-      const std::size_t i = segment(score[j], bucket[j]);
-      from[j] = from_[i];
-      slope[j] = slope_[i];
-      value[j] = value_[i];
-      least[j] = value_[i + 1];
+    constexpr int most = 512;
+    alignas(64) std::array<std::uint64_t, most> buckets;
+    alignas(64) std::array<std::uint32_t, most> points;
+    for (; n > 0; n -= most, x += most) {
+      const auto now = static_cast<std::size_t>(std::min(n, most));
+      for (std::size_t i = 0; i < now; i += 16)
+        bucket_bits(Lane::load(x + i)).store(buckets.data() + i);
+      if (first_step_ == 1) {  // as it is but for grids with points very close together
+        for (std::size_t i = 0; i < now; ++i) {
+          const std::uint32_t below = below_[static_cast<std::uint32_t>(buckets[i])];
+          points[i] = below + (from_[below] <= x[i] ? 1U : 0U);
+        }
+      } else {
+        for (std::size_t i = 0; i < now; ++i)
+          points[i] = points_up_to(x[i], static_cast<std::uint32_t>(buckets[i]));
+      }
+      for (std::size_t i = 0; i < now; i += 16) {
+        const Lane score = Lane::load(x + i);
+        const Lane p = p_at(score, pick_records<Arch>(segments_.data(), points.data() + i));
+        choose(score > Lane(-std::numeric_limits<double>::infinity()), p, Lane(1.0)).store(x + i);
+      }
     }
-    const Lane p = p_at(s, Lane::load(from.data()), Lane::load(slope.data()),
-                        Lane::load(value.data()), Lane::load(least.data()));
-    return choose(scores > Lane(-inf), p, Lane(1.0));
   }
 
  private:
+  // Of infinite scores the product may be NaN; larger() then takes the other number.
   template <class V>
-  FDROUTE_INLINE V p_at(const V& score, const V& from, const V& slope, const V& value,
-                        const V& least) const noexcept {
+  FDROUTE_INLINE V p_at(const V& score, const Fields<V>& segment) const noexcept {
+    const auto& [from, slope, value, least] = segment.field;
     const V level = larger(value + product(slope, score - from), least);
     return form_ == Form::cdf ? V(1.0) + level : power_of_two(level);
-  }
-
-  // NaN becomes the first grid point.
-  template <class V>
-  FDROUTE_INLINE V clamped(const V& score) const noexcept {
-    return smaller(larger(score, V(from_.front())), V(highest_));
   }
 
   // In the last 32 bits, the score's bucket: some number that does not decrease with the score.
   template <class V>
   FDROUTE_INLINE auto bucket_bits(const V& score) const noexcept -> decltype(bits_of(score)) {
-    const V position = product(score - V(from_.front()), V(buckets_per_unit_));
+    const V position = larger(product(score - V(lowest_), V(buckets_per_unit_)), V(0.0));
     return bits_of(smaller(position, V(static_cast<double>(last_bucket))) + V(0x1.8p52));
   }
 
-  // The last grid point not above the score. Those in lower buckets are not; of the others only the
-  // bucket's own may be.
-  FDROUTE_INLINE std::size_t segment(double score, std::uint64_t bucket) const noexcept {
-    const double* from = from_.data();
-    std::size_t n = below_[static_cast<std::uint32_t>(bucket)];
-    for (std::size_t step = first_step_; step != 0; step /= 2)
-      n += from[n + step - 1] <= score ? step : 0;
-    return n - 1;
+  // How many grid points are not above the score. Those in lower buckets are not; of the others
+  // only the bucket's own may be.
+  FDROUTE_INLINE std::uint32_t points_up_to(double score, std::uint32_t bucket) const noexcept {
+    std::uint32_t n = below_[bucket];
+    for (std::uint32_t step = first_step_; step != 0; step /= 2)
+      n += from_[n + step - 1] <= score ? step : 0;
+    return n;
   }
 
-  void make_index(std::size_t n) {
-    buckets_per_unit_ = static_cast<double>(last_bucket) / (from_.back() - from_.front());
+  void make_index(std::vector<double> score) {
+    buckets_per_unit_ = static_cast<double>(last_bucket) / (score.back() - lowest_);
     below_.assign(last_bucket + 2, 0);
-    for (std::size_t i = 0; i < n; ++i)
-      ++below_[static_cast<std::uint32_t>(bucket_bits(from_[i])) + 1];
-    first_step_ = std::bit_floor(std::size_t{*std::max_element(below_.begin(), below_.end())});
+    for (const double s : score) ++below_[static_cast<std::uint32_t>(bucket_bits(s)) + 1];
+    first_step_ = std::bit_floor(*std::max_element(below_.begin(), below_.end()));
     for (std::size_t i = 1; i < below_.size(); ++i) below_[i] += below_[i - 1];
     // A search may look past the end, where nothing is below a score.
-    from_.resize(n + 2 * first_step_, std::numeric_limits<double>::quiet_NaN());
+    score.resize(score.size() + 2 * first_step_, std::numeric_limits<double>::quiet_NaN());
+    from_ = std::move(score);
   }
 
   static constexpr std::uint32_t last_bucket = 4095;
 
-  std::vector<double> from_;
-  std::vector<double> value_;
-  std::vector<double> slope_;
-  std::vector<std::uint32_t> below_;  // the number of grid points in lower buckets
-  std::size_t first_step_ = 1;
-  double buckets_per_unit_ = 0.0;
-  double highest_ = 0.0;
   Form form_;
+  double lowest_;
+  double buckets_per_unit_ = 0.0;
+  std::uint32_t first_step_ = 1;
+  std::vector<std::uint32_t> below_;  // the number of grid points in lower buckets
+  std::vector<double> from_;
+  // From, slope, value and the next one's value, of what lies below the first grid point and from
+  // each of them on.
+  std::vector<Record> segments_;
 };
 
 }  // namespace fdroute::inline v0::detail
