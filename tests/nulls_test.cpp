@@ -179,7 +179,7 @@ TEST_CASE("a power of two is accurate and does not decrease") {
     }
   }
   MESSAGE("power of two: ", worst, " ulp, subnormal: ", worst_subnormal);
-  CHECK(worst <= 1.5);
+  CHECK(worst <= 2.0);
   CHECK(worst_subnormal <= 1.0);
 
   std::vector<double> near;
@@ -215,7 +215,8 @@ TEST_CASE("tables on any grid do not increase, and find every segment") {
     if (x.size() < 2) continue;
     std::vector<double> y{-random.uniform()};
     while (y.size() < x.size())
-      y.push_back(y.back() - (y.size() + 1 < x.size() && random.below(4) == 0 ? 0.0 : random.uniform()));
+      y.push_back(y.back() -
+                  (y.size() + 1 < x.size() && random.below(4) == 0 ? 0.0 : random.uniform()));
     const Table table = Table::from_log_survival(x, y, fitted_on("logit"));
     std::vector<double> at{-infinity, infinity, -1e300, 1e300, -6.0, 5.0};
     for (const double point : x) {

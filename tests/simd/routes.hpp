@@ -79,8 +79,8 @@ template <class Score>
 fdroute::TabulatedNull log_table(double centre) {
   std::vector<double> score;
   std::vector<double> log_sf;
-  for (const double x : {-4.0, -3.0, -2.999, -2.998, -1.0, -0.5, -0.25, -0.249, -0.248, -0.247,
-                         0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5}) {
+  for (const double x : {-4.0, -3.0, -2.999, -2.998, -1.0, -0.5, -0.25, -0.249, -0.248, -0.247, 0.0,
+                         0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5}) {
     score.push_back(centre + x);
     log_sf.push_back(-0.05 - 0.25 * (x + 4.0) * (x + 4.0) / 2.0);
   }

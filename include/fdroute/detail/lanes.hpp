@@ -306,7 +306,7 @@ FDROUTE_INLINE Lanes<T, Arch, n / 2> halved(const Lanes<T, Arch, n>& x,
 /// Folds the lanes in halves: lane j with lane j + n / 2, then with j + n / 4, ... and j + 1.
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE T largest(const Lanes<T, Arch, n>& x) noexcept {
-  if constexpr (x.parts > 1) {
+  if constexpr (Lanes<T, Arch, n>::parts > 1) {
     return largest(halved(x, [](const auto& a, const auto& b) FDROUTE_INLINED { return larger(a, b); }));
   } else {
     return largest_of(x.part[0]);
@@ -317,7 +317,7 @@ FDROUTE_INLINE T largest(const Lanes<T, Arch, n>& x) noexcept {
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE T sum(const Lanes<T, Arch, n>& x) noexcept {
   using Register = RegisterOf<T, Arch>;
-  if constexpr (x.parts > 1) {
+  if constexpr (Lanes<T, Arch, n>::parts > 1) {
     return sum(halved(x, [](const Register& a, const Register& b) FDROUTE_INLINED -> Register { return a + b; }));
   } else {
     return sum_of(x.part[0]);

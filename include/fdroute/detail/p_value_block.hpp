@@ -39,7 +39,8 @@ concept TabularNull = NullDistribution<N> && requires(const N& null) {
 /// A rule that counts by vectors, given at least the p-values that it reads.
 template <class R, class Arch>
 concept VectorRule = requires(const R& rule, const double* sorted_p, int experts) {
-  { rule.template count<Arch>(sorted_p, experts) } noexcept -> std::same_as<int>;
+  { rule.template count<Arch>(sorted_p, experts) }
+  noexcept->std::same_as<int>;
 };
 
 /// How many of the smallest p-values a rule reads: all of them unless it says otherwise.
@@ -100,8 +101,8 @@ FDROUTE_KERNEL void count_by_rule(TokenBlock& block, const R& rule, const PValue
   }
 }
 
-/// Fills in `sets` and `passing` from `count` and sorted rows: the experts as strong as the last one
-/// counted, and their number; -1 where there is no such set.
+/// Fills in `sets` and `passing` from `count` and sorted rows: the experts as strong as the last
+/// one counted, and their number; -1 where there is no such set.
 template <class Arch>
 FDROUTE_KERNEL void find_sets(TokenBlock& block) noexcept {
   for (int t = 0; t < block.tokens; ++t) {
@@ -122,7 +123,8 @@ FDROUTE_KERNEL void find_sets(TokenBlock& block) noexcept {
 template <class Arch, class R, class N>
 [[gnu::noinline]] void count_by_p(TokenBlock& block, const R& rule, const N& null, MapKind kind,
                                   ExpertBounds bounds) noexcept {
-  const int first = std::min(block.experts, std::max({read_by(rule, block.experts), bounds.min_k, 1}));
+  const int first =
+      std::min(block.experts, std::max({read_by(rule, block.experts), bounds.min_k, 1}));
   sort_rows<Arch>(block, first);
   PValues p(first);
   if constexpr (TabularNull<N>) {

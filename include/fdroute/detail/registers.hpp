@@ -5,6 +5,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <type_traits>
 #include <utility>
 #include <xsimd/xsimd.hpp>
@@ -278,7 +279,7 @@ template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(
     const Table8& table, const xsimd::batch<std::uint32_t, Arch>& i,
     const xsimd::generic&) noexcept {
-  std::uint32_t found[i.size];
+  std::uint32_t found[xsimd::batch<std::uint32_t, Arch>::size];
   i.store_unaligned(found);
   for (std::uint32_t& entry : found) entry = table[entry & 7U];
   return xsimd::batch<std::uint32_t, Arch>::load_unaligned(found);
@@ -310,9 +311,9 @@ template <class Arch>
 FDROUTE_INLINE xsimd::batch<float, Arch> pick(const float* row,
                                               const xsimd::batch<std::int32_t, Arch>& ids,
                                               const xsimd::generic&) noexcept {
-  std::int32_t id[ids.size];
+  std::int32_t id[xsimd::batch<std::int32_t, Arch>::size];
   ids.store_unaligned(id);
-  float picked[ids.size];
+  float picked[std::size(id)];
   for (std::size_t i = 0; i < ids.size; ++i) picked[i] = row[id[i]];
   return xsimd::batch<float, Arch>::load_unaligned(picked);
 }
@@ -332,7 +333,7 @@ FDROUTE_INLINE Fields<Register> pick_records(const Record* table, const std::uin
 template <class T, class Arch>
 FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<T, Arch>& mask,
                                        const xsimd::generic&) noexcept {
-  bool lane[mask.size];
+  bool lane[xsimd::batch_bool<T, Arch>::size];
   mask.store_unaligned(lane);
   std::uint32_t bits = 0;
   for (std::size_t i = 0; i < mask.size; ++i) bits |= (lane[i] ? 1U : 0U) << i;
@@ -341,7 +342,7 @@ FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<T, Arch>& mask,
 
 template <class T, class Arch>
 FDROUTE_INLINE T largest_of(const xsimd::batch<T, Arch>& x, const xsimd::generic&) noexcept {
-  T lane[x.size];
+  T lane[xsimd::batch<T, Arch>::size];
   x.store_unaligned(lane);
   for (std::size_t half = x.size / 2; half > 0; half /= 2) {
     for (std::size_t i = 0; i < half; ++i) lane[i] = larger(lane[i], lane[i + half]);
@@ -350,7 +351,7 @@ FDROUTE_INLINE T largest_of(const xsimd::batch<T, Arch>& x, const xsimd::generic
 }
 template <class Arch>
 FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::generic&) noexcept {
-  double lane[x.size];
+  double lane[xsimd::batch<double, Arch>::size];
   x.store_unaligned(lane);
   for (std::size_t half = x.size / 2; half > 0; half /= 2) {
     for (std::size_t i = 0; i < half; ++i) lane[i] += lane[i + half];
@@ -363,9 +364,9 @@ template <class Arch>
 FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
                                     const xsimd::generic&) noexcept {
   using Double = xsimd::batch<double, Arch>;
-  float lane[x.size];
+  float lane[xsimd::batch<float, Arch>::size];
   x.store_unaligned(lane);
-  double wide[x.size];
+  double wide[xsimd::batch<float, Arch>::size];
   for (std::size_t i = 0; i < x.size; ++i) wide[i] = double{lane[i]};
   return {Double::load_unaligned(wide), Double::load_unaligned(wide + Double::size)};
 }

@@ -24,7 +24,8 @@ class ColumnSort {
  public:
   explicit ColumnSort(float* x) noexcept : x_(x) {}
 
-  /// Sorts n elements, 16 times a power of two; only the `first` largest, at least 1, will be right.
+  /// Sorts n elements, 16 times a power of two; only the `first` largest, at least 1, will be
+  /// right.
   FDROUTE_INLINE void sort(int n, int first) const noexcept {
     for (int at = 0; at < n; at += 16) sort_16(at);
     for (int size = 16; size < n; size *= 2) {
@@ -117,7 +118,8 @@ class ColumnSort {
     store_16(v, at);
   }
 
-  /// Merges two sorted runs of `size`, as far as the `first` largest: K. E. Batcher's bitonic merge.
+  /// Merges two sorted runs of `size`, as far as the `first` largest: K. E. Batcher's bitonic
+  /// merge.
   FDROUTE_INLINE void merge(int at, int size, int first) const noexcept {
     for (int i = 0; i < size; ++i) compare(at + i, at + 2 * size - 1 - i);
     for (int distance = size / 2; distance >= 16; distance /= 2) {

@@ -50,8 +50,8 @@ int strongest_deviation(std::span<const double> sorted_p, double search, double 
   return place;
 }
 
-/// The same by vectors, `statistic(p, i/n, n)` of vectors being the same bits. `sorted_p` is aligned
-/// to 64 bytes, and its searched places are filled up to a multiple of 16.
+/// The same by vectors, `statistic(p, i/n, n)` of vectors being the same bits. `sorted_p` is
+/// aligned to 64 bytes, and its searched places are filled up to a multiple of 16.
 template <class Arch, class Statistic>
 FDROUTE_INLINE int strongest_deviation(const double* sorted_p, int n, double search,
                                        double critical, const Statistic& statistic) noexcept {

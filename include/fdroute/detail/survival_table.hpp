@@ -15,10 +15,10 @@ namespace fdroute::inline v0::detail {
 
 /// 2^y in double for y <= 0, exactly 1 at 0; 0 from -1075 on. V is double or Doubles.
 ///
-/// Within 1.5 ulp where it is a normal number, and within the smallest double below that. With
-/// n = floor(y) and f = y - n, which is exact, it is 2^n (1 + f q(f)), q a polynomial made for f in
-/// [0, 1] whose coefficients are all positive. Every operation on f is then one that does not
-/// decrease, before and after rounding, and so the result does not decrease with y.
+/// Within 2 ulp where it is a normal number, and within the smallest double below that. With
+/// n = floor(y) and f = y - n it is 2^n (1 + f q(f)), q a polynomial made for f in [0, 1] whose
+/// coefficients are all positive. Every operation on f is then one that does not decrease, before
+/// and after rounding, and so the result does not decrease with y.
 template <class V>
 FDROUTE_INLINE V power_of_two(V y) noexcept {
   constexpr double magic = 0x1.8p52 + 64.0;  // its last bits are n + 64
@@ -27,14 +27,14 @@ FDROUTE_INLINE V power_of_two(V y) noexcept {
   const V f = y - (shifted - V(magic));
   const V f2 = product(f, f);
   const V f4 = product(f2, f2);
-  const V q0 = V(0x1.62e42fefa39efp-1) + product(f, V(0x1.ebfbdff82c4ffp-3));
-  const V q2 = V(0x1.c6b08d704fa4fp-5) + product(f, V(0x1.3b2ab6fa48563p-7));
-  const V q4 = V(0x1.5d87fecf83f7bp-10) + product(f, V(0x1.4309065c8357ap-13));
-  const V q6 = V(0x1.ffce434c232f0p-17) + product(f, V(0x1.629e703ac7f08p-20));
-  const V q8 = V(0x1.b7a2459dca29cp-24) + product(f, V(0x1.c7ea67ee59ebfp-28));
-  const V high = q8 + product(f2, V(0x1.509edf2ecfdf8p-31));
-  const V q = ((q0 + product(f2, q2)) + product(f4, q4 + product(f2, q6))) +
-              product(product(f4, f4), high);
+  const V q1 = V(0x1.ebfbdff82c4ffp-3) + product(f, V(0x1.c6b08d704fa4fp-5));
+  const V q3 = V(0x1.3b2ab6fa48563p-7) + product(f, V(0x1.5d87fecf83f7bp-10));
+  const V q5 = V(0x1.4309065c8357ap-13) + product(f, V(0x1.ffce434c232f0p-17));
+  const V q7 = V(0x1.629e703ac7f08p-20) + product(f, V(0x1.b7a2459dca29cp-24));
+  const V q9 = V(0x1.c7ea67ee59ebfp-28) + product(f, V(0x1.509edf2ecfdf8p-31));
+  const V higher =
+      ((q1 + product(f2, q3)) + product(f4, q5 + product(f2, q7))) + product(product(f4, f4), q9);
+  const V q = V(0x1.62e42fefa39efp-1) + product(f, higher);
   const V mantissa = smaller(V(1.0) + product(f, q), V(2.0));
   // 2^64 times too large until the end, so that only the result may be subnormal.
   return double_of(bits_of(mantissa) + (bits_of(shifted) << 52)) * V(0x1p-64);

@@ -39,8 +39,8 @@ struct HigherCriticism {
         sorted_p, search, critical, [this](double p, int i, int m) { return statistic(p, i, m); });
   }
 
-  /// The same by vectors of an Arch, of experts' p-values; `sorted_p` is aligned to 64 bytes, and no
-  /// more than reads(experts) of them need be there, filled up to a multiple of 16.
+  /// The same by vectors of an Arch, of experts' p-values; `sorted_p` is aligned to 64 bytes, and
+  /// no more than reads(experts) of them need be there, filled up to a multiple of 16.
   template <class Arch>
   FDROUTE_INLINE int count(const double* sorted_p, int experts) const noexcept {
     // By a power of two, a product is the same quotient.
