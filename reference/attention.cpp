@@ -75,9 +75,9 @@ void attend_head(const float* queries, std::size_t tokens, std::size_t first, co
   float* scores = scratch(1, row * static_cast<std::ptrdiff_t>(tokens));
   std::array<const float*, query_block> inputs;
 
-  SpreadRows spread;
-  if (tokens > 1) spread.assign(queries, tokens, dim, stride);
-  for (std::size_t t = 0; t < tokens; ++t) inputs[t] = tokens > 1 ? spread.row(t) : queries;
+  InputRows prepared;
+  prepared.assign(queries, tokens, dim, stride, tokens, Compute::f32);
+  for (std::size_t t = 0; t < tokens; ++t) inputs[t] = prepared.row(t, tokens);
   const Matrix seen{DType::F32, reinterpret_cast<const std::byte*>(keys), positions, dim};
   multiply_rows(seen, 0, positions, std::span(inputs).first(tokens), scores, row);
 

@@ -33,7 +33,7 @@ void run_calibrate(const CalibrateOptions& options) {
   const std::filesystem::path directory = std::filesystem::absolute(options.out).parent_path();
   if (!std::filesystem::is_directory(directory))
     throw Error(options.out + ": there is no directory " + directory.string());
-  const Model model(options.model);
+  const Model model(options.model, options.compute);
   const auto tokenizer = Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
   const auto texts = load_texts(options.texts, tokenizer);
   RecordingOptions recording = options.recording;
@@ -59,7 +59,8 @@ void run_calibrate(const CalibrateOptions& options) {
       options.out, fitted, model,
       {{"texts", list_of(texts)},
        {"held_out", held_out.empty() ? "the last tenth of each text's windows" : list_of(held_out)},
-       {"skip_first", std::to_string(options.recording.skip_first)}});
+       {"skip_first", std::to_string(options.recording.skip_first)},
+       {"compute", std::string(name(options.compute))}});
 
   std::printf("score %s, trim %d, method %s: fitted on %lld tokens, checked on %lld others\n\n",
               options.null.score.c_str(), options.null.trim,

@@ -11,7 +11,7 @@
 
 namespace olmoe {
 void run_generate(const GenerateOptions& options) {
-  const Model model(options.model);
+  const Model model(options.model, options.compute);
   const Tokenizer tokenizer =
       Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
   const auto routers = options.route.routers(options.model, model);

@@ -94,7 +94,7 @@ void run_inspect(const std::string& directory) {
 
   std::printf("instruction set      %s, of", std::string(name(kernels().isa)).c_str());
   for (const Isa isa : usable_isas()) std::printf(" %s", std::string(name(isa)).c_str());
-  std::printf("\n");
+  std::printf("\nbf16 dot product     %s\n", bf16_dot() != nullptr ? "present" : "not present");
 }
 
 }  // namespace olmoe

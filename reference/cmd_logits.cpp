@@ -52,7 +52,7 @@ TokenBatch read_batch(const LogitsOptions& options) {
 }  // namespace
 
 void run_logits(const LogitsOptions& options) {
-  const Model model(options.model);
+  const Model model(options.model, options.compute);
   const auto routers = options.route.routers(options.model, model);
   const TokenBatch batch = read_batch(options);
   if (batch.ids.empty()) throw Error(batch.origin + ": no tokens");

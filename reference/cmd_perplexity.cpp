@@ -33,7 +33,7 @@ void print_row(int width, const TextEvaluation& text) {
 }  // namespace
 
 void run_perplexity(const PerplexityOptions& options) {
-  const Model model(options.model);
+  const Model model(options.model, options.compute);
   const auto routers = options.route.routers(options.model, model);
   const auto texts = load_texts(
       options.texts, Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json"));

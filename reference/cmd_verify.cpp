@@ -182,6 +182,60 @@ void verify_policy(const Model& model, const SafetensorsFile& capture, const std
   std::printf("%-26s %40.3f\n", "mean experts per token", counter.mean());
 }
 
+/// How far two arrays of logits are apart.
+struct Distance {
+  double max = 0.0;
+  double rms = 0.0;
+  std::size_t agreeing = 0;  ///< tokens with the same most likely next one
+  std::size_t tokens = 0;
+};
+
+Distance distance(std::span<const float> a, std::span<const float> b, std::size_t vocabulary) {
+  Distance result;
+  double squares = 0.0;
+  for (std::size_t begin = 0; begin < a.size(); begin += vocabulary) {
+    const auto one = a.subspan(begin, vocabulary);
+    const auto other = b.subspan(begin, vocabulary);
+    for (std::size_t i = 0; i < vocabulary; ++i) {
+      const double d = static_cast<double>(one[i]) - static_cast<double>(other[i]);
+      squares += d * d;
+      result.max = std::max(result.max, std::abs(d));
+    }
+    const auto most_likely = [](std::span<const float> row) {
+      return std::max_element(row.begin(), row.end()) - row.begin();
+    };
+    result.agreeing += most_likely(one) == most_likely(other) ? 1 : 0;
+    ++result.tokens;
+  }
+  result.rms = std::sqrt(squares / static_cast<double>(a.size()));
+  return result;
+}
+
+/// A capture of capture_bf16.py: passed if we are as near to transformers' float32 as its bfloat16.
+bool verify_rounding(const Model& model, Compute compute, const SafetensorsFile& capture) {
+  const TokenBatch batch = token_batch(capture.at("input_ids"));
+  const auto routers = make_routers(model.config(), native_policy, std::filesystem::path());
+  const std::vector<float> ours = run_batch(model, batch, routers).logits;
+  const auto vocabulary = model.config().vocab_size;
+  const Shape shape{batch.sequences, batch.length, vocabulary};
+  const std::vector<float> rounded = capture.at("logits", shape).to_float();
+  const std::vector<float> exact = capture.at("f32.logits", shape).to_float();
+
+  std::printf("\n%-34s %12s %12s  %s\n", "logits", "max |diff|", "rms", "argmax");
+  const auto line = [&](const std::string& what, const std::vector<float>& a,
+                        const std::vector<float>& b) {
+    const Distance d = distance(a, b, static_cast<std::size_t>(vocabulary));
+    std::printf("%-34s %12.2e %12.2e  %zu of %zu agree\n", what.c_str(), d.max, d.rms, d.agreeing,
+                d.tokens);
+    return d.rms;
+  };
+  const std::string computed = std::string(name(compute)) + " here";
+  const double here = line(computed + " - float32 there", ours, exact);
+  const double there = line("bfloat16 there - float32 there", rounded, exact);
+  line(computed + " - bfloat16 there", ours, rounded);
+  return here <= there;
+}
+
 /// `--preset hf-integration-test`, for whoever has the published weights.
 void verify_integration_test(const std::string& directory, const Model& model) {
   KvCache cache;
@@ -205,7 +259,7 @@ void verify_integration_test(const std::string& directory, const Model& model) {
 }  // namespace
 
 void run_verify(const VerifyOptions& options) {
-  const Model model(options.model);
+  const Model model(options.model, options.compute);
   if (!options.preset.empty()) return verify_integration_test(options.model, model);
   const SafetensorsFile capture(options.capture);
   std::printf("%s against %s\n(transformers %s, torch %s)\n\n", options.model.c_str(),
@@ -213,6 +267,14 @@ void run_verify(const VerifyOptions& options) {
               metadata(capture, "torch").c_str());
   Comparison comparison(capture, options.atol);
   verify_files(options.model, capture, comparison);
+
+  if (capture.contains("f32.logits")) {
+    if (!verify_rounding(model, options.compute, capture))
+      throw Error(options.capture + ": transformers' bfloat16 is nearer to its float32 than this");
+    if (!comparison.passed()) throw Error(options.capture + ": is of another checkpoint");
+    std::printf("\nas near to transformers' float32 as transformers' bfloat16 is, or nearer\n");
+    return;
+  }
 
   Comparison::head(native_policy);
   verify_policy(model, capture, "",

@@ -29,6 +29,7 @@ struct RouteOptions {
 struct GenerateOptions {
   std::string model;
   std::string prompt;
+  Compute compute = Compute::f32;
   RouteOptions route;
   GenerationOptions generation;
 };
@@ -46,6 +47,7 @@ void run_tokenize(const TokenizeOptions& options);
 
 struct LogitsOptions {
   std::string model;
+  Compute compute = Compute::f32;
   std::string ids;
   std::string text;
   std::string out;
@@ -55,6 +57,7 @@ void run_logits(const LogitsOptions& options);
 
 struct VerifyOptions {
   std::string model;
+  Compute compute = Compute::f32;
   // Exactly one of these is given.
   std::string capture;
   std::string preset;
@@ -65,6 +68,7 @@ void run_verify(const VerifyOptions& options);
 
 struct PerplexityOptions {
   std::string model;
+  Compute compute = Compute::f32;
   std::vector<std::string> texts;
   RouteOptions route;
   EvaluationOptions evaluation;
@@ -73,6 +77,7 @@ void run_perplexity(const PerplexityOptions& options);
 
 struct CalibrateOptions {
   std::string model;
+  Compute compute = Compute::f32;
   std::vector<std::string> texts;
   std::vector<std::string> held_out;
   std::string out;

@@ -4,8 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "isa.hpp"
-
 namespace olmoe {
 namespace {
 
@@ -20,7 +18,8 @@ struct Batch {
 void run_gate_and_up(const ExpertWeights& expert, Activation activation, const RowBlock& block,
                      Inputs x, float* y) {
   // A panel of gate, then the same of up: what follows on the one is the other.
-  const std::int64_t step = x.size() == 1 ? block.end - block.begin : kernels().panel_rows;
+  const std::int64_t step =
+      x.size() == 1 ? block.end - block.begin : products(expert.gate).panel_rows;
   const std::int64_t stride = expert.gate.rows;
   float* up = scratch(1, step * std::ssize(x));
   for (std::int64_t r = block.begin; r < block.end; r += step) {
@@ -72,13 +71,12 @@ void mix_experts(const Config& config, const MoeWeights& weights, const RoutingS
   fdroute::DispatchPlan& plan = workspace.plan;
   std::vector<float>& activations = workspace.activations;
   std::vector<float>& results = workspace.results;
-  SpreadRows& spread_x = workspace.spread_x;
-  SpreadRows& spread_activations = workspace.spread_activations;
   plan.build(chosen, n_tokens, config.num_experts);
   const std::size_t assignments = plan.tokens().size();
   activations.resize(assignments * intermediate);
   results.resize(assignments * hidden);
-  if (tokens > 1) spread_x.assign(x.data(), tokens, config.hidden_size, hidden);
+  const Compute compute = weights.experts.front().gate.compute;
+  workspace.input_x.assign(x.data(), tokens, config.hidden_size, hidden, tokens, compute);
 
   std::vector<Batch> batches;
   std::vector<const float*> inputs(assignments);
@@ -89,7 +87,7 @@ void mix_experts(const Config& config, const MoeWeights& weights, const RoutingS
     batches.push_back({&weights.experts[e], begin, std::span(inputs).subspan(begin, count)});
     for (std::size_t i = begin; i < begin + count; ++i) {
       const auto token = static_cast<std::size_t>(plan.tokens()[i]);
-      inputs[i] = count > 1 ? spread_x.row(token) : x.data() + token * hidden;
+      inputs[i] = workspace.input_x.row(token, count);
     }
   }
 
@@ -106,14 +104,11 @@ void mix_experts(const Config& config, const MoeWeights& weights, const RoutingS
                     activations.data() + batch.begin * intermediate);
   }
 
-  if (tokens > 1) {
-    spread_activations.assign(activations.data(), assignments, config.intermediate_size,
-                              intermediate);
-  }
+  workspace.input_activations.assign(activations.data(), assignments, config.intermediate_size,
+                                     intermediate, tokens, compute);
   for (const Batch& batch : batches) {
-    const bool alone = batch.inputs.size() == 1;
     for (std::size_t i = batch.begin; i < batch.begin + batch.inputs.size(); ++i)
-      inputs[i] = alone ? activations.data() + i * intermediate : spread_activations.row(i);
+      inputs[i] = workspace.input_activations.row(i, batch.inputs.size());
   }
   const std::vector<RowBlock> outer = blocks_of(config.hidden_size);
 #pragma omp parallel for schedule(dynamic) if (worthwhile)

@@ -38,8 +38,8 @@ struct ExpertWorkspace {
   fdroute::DispatchPlan plan;
   std::vector<float> activations;  ///< act(gate x) * up x (assignments, intermediate)
   std::vector<float> results;      ///< (assignments, hidden)
-  SpreadRows spread_x;
-  SpreadRows spread_activations;
+  InputRows input_x;
+  InputRows input_activations;
 };
 
 /// out = sum over each token's selected experts of weight * expert(x). x and out (tokens, hidden).

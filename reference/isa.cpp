@@ -84,4 +84,24 @@ void use_isa(std::string_view name) {
   use_isa(found->first);
 }
 
+const Products* bf16_dot() {
+#ifdef FDROUTE_X86_KERNELS
+  static const bool usable =
+      kernels_of(Isa::avx512) != nullptr && __builtin_cpu_supports("avx512bf16");
+  if (usable) return &bf16_products;
+#endif
+  return nullptr;
+}
+
+void require_bf16_dot() {
+  if (bf16_dot() == nullptr) {
+    throw std::invalid_argument(
+        "compute 'bf16' needs the dot product of AVX512_BF16, which is not to be had here");
+  }
+  if (kernels().isa != Isa::avx512) {
+    throw std::invalid_argument("compute 'bf16' needs instruction set 'avx512', in use is '" +
+                                std::string(name(kernels().isa)) + "'");
+  }
+}
+
 }  // namespace olmoe

@@ -23,4 +23,11 @@ void use_isa(Isa isa);
 /// The same by name; throws also for a name that is none.
 void use_isa(std::string_view name);
 
+/// bf16_products, or null where this program or this processor (AVX512_BF16) has none.
+const Products* bf16_dot();
+
+/// Throws std::invalid_argument, saying why, unless there is a bf16_dot() and the kernels in use
+/// are of the instruction set that it belongs to, AVX-512.
+void require_bf16_dot();
+
 }  // namespace olmoe

@@ -17,32 +17,23 @@ enum class Isa {
 /// How a weight is stored; the index into Kernels' arrays.
 enum class Storage { f32, f16, bf16 };
 
-/// The innermost loops, for one instruction set.
+/// Products with a matrix of weights: dot_rows for one token, pack and multiply_panel for more.
 ///
-/// All sums of products have one fixed order, that of 32 interleaved partial sums: sum j takes the
-/// products of columns j, j + 32, j + 64 ..., then sums j and j + 16 are added, then j and j + 8,
-/// and so on. dot_rows has a partial sum per vector lane; multiply_panel computes one partial sum
-/// of many products at a time. Both give the same bits, so that decode and prefill do. Instruction
-/// sets with a fused multiply-add give the same bits too.
-///
-/// A row of x is *spread* where its columns stand in the order multiply_panel reads them: partial
-/// sum by partial sum, in bit-reversed order, with `steps` = ceil(columns / 32) places each, 0
-/// where there is no column. A *panel* is up to panel_rows rows of weights, spread in the same way,
-/// in float: element [place][step][row].
-struct Kernels {
-  Isa isa;
+/// A row of x is *spread* where its columns stand in the order that multiply_panel reads them, in
+/// `steps` = ceil(columns / 32) steps, with zeros where there is no column. A *panel* is up to
+/// panel_rows rows of weights in such an order. Which order, the products define; their sums of
+/// products have one order, so that dot_rows gives the same bits as multiply_panel.
+struct Products {
   std::ptrdiff_t panel_rows;
 
   /// y[r] = row r of w (rows, cols) times x (cols), for rows that lie `stride` elements apart.
-  using DotRows = void (*)(const void* w, std::ptrdiff_t stride, std::ptrdiff_t rows,
-                           std::ptrdiff_t cols, const float* x, float* y);
-  DotRows dot_rows[3];
+  void (*dot_rows)(const void* w, std::ptrdiff_t stride, std::ptrdiff_t rows, std::ptrdiff_t cols,
+                   const float* x, float* y);
 
-  /// Rows of w, `stride` elements apart, as a panel: panel_size(steps) floats, at a multiple of 64
-  /// bytes. rows <= panel_rows; the panel's other rows become 0.
-  using Pack = void (*)(const void* w, std::ptrdiff_t stride, std::ptrdiff_t rows,
-                        std::ptrdiff_t cols, float* panel);
-  Pack pack[3];
+  /// Rows of w, `stride` elements apart, as a panel: up to 32 * (steps * panel_rows + panel_gap)
+  /// floats, at a multiple of 64 bytes. rows <= panel_rows; the panel's other rows become 0.
+  void (*pack)(const void* w, std::ptrdiff_t stride, std::ptrdiff_t rows, std::ptrdiff_t cols,
+               float* panel);
 
   /// y[t, r] = x[t] times row r of the panel, for the first `rows` rows; x points to `tokens`
   /// spread rows. Meanwhile it asks for the `next_bytes` from `next` on to be brought into the
@@ -50,6 +41,21 @@ struct Kernels {
   void (*multiply_panel)(const float* panel, std::ptrdiff_t steps, const float* const* x,
                          std::ptrdiff_t tokens, std::ptrdiff_t rows, float* y,
                          std::ptrdiff_t y_stride, const void* next, std::ptrdiff_t next_bytes);
+};
+
+/// The innermost loops, for one instruction set.
+struct Kernels {
+  Isa isa;
+
+  /// In float, by Storage of the weights.
+  ///
+  /// All sums have the order of 32 interleaved partial sums: sum j takes the products of columns j,
+  /// j + 32, j + 64 ..., then sums j and j + 16 are added, then j and j + 8, and so on. dot_rows
+  /// has a partial sum per vector lane; multiply_panel computes one partial sum of many products at
+  /// a time, in bit-reversed order. A spread row has `steps` places for each partial sum, a panel
+  /// is element [partial sum][step][row], in float. Instruction sets with a fused multiply-add give
+  /// the same bits.
+  Products products[3];
 
   /// y[t] = sum over i < counts[t] of weights[t][i] * v[i], in that order; v (counts[t], width) has
   /// rows `stride` apart, y (tokens, width) rows `y_stride` apart. The counts must not descend.
@@ -65,14 +71,22 @@ struct Kernels {
   void (*silu)(float* gate, const float* up, std::ptrdiff_t n);
 };
 
-/// Floats in a panel of `panel_rows` rows and ceil(columns / 32) steps. Each partial sum's part
-/// ends in a gap, lest all of them begin at the same place of a cache's set.
+/// Each partial sum's part of a panel of floats ends in a gap, lest all of them begin at the same
+/// place of a cache's set.
 constexpr std::ptrdiff_t panel_gap = 16;
 
 extern const Kernels kernels_baseline;
 #ifdef FDROUTE_X86_KERNELS
 extern const Kernels kernels_avx2;
 extern const Kernels kernels_avx512;
+/// Of bfloat16 weights and activations, by AVX512_BF16's dot product of pairs, which adds in float.
+/// x, for dot_rows too, is *rounded*: its columns in order as bfloat16, two in the place of each
+/// float, with zeros up to a multiple of 32.
+///
+/// All sums have the order of 16 interleaved partial sums: sum j takes the products of columns 2j
+/// and 2j + 1 of each 32, then sums j and j + 8 are added, then j and j + 4, and so on. The
+/// instruction takes denormal inputs for zeros and makes denormal results zeros.
+extern const Products bf16_products;
 #endif
 
 }  // namespace olmoe

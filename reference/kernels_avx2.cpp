@@ -19,9 +19,13 @@ struct Vector {
   static Vector load_f16(const std::uint16_t* p) {
     return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
   }
-  static Vector load_bf16(const std::uint16_t* p) {
-    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16))};
+  static void load_bf16(const std::uint16_t* p, Vector (&two)[2]) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    const auto widen = [](__m128i half) {
+      return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+    };
+    two[0].v = widen(_mm256_castsi256_si128(bits));
+    two[1].v = widen(_mm256_extracti128_si256(bits, 1));
   }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
 

@@ -22,8 +22,9 @@ struct Vector {
     return {Floats{to_float(Half{p[0]}), to_float(Half{p[1]}), to_float(Half{p[2]}),
                    to_float(Half{p[3]})}};
   }
-  static Vector load_bf16(const std::uint16_t* p) {
-    return {reinterpret_cast<Floats>(Ints{p[0], p[1], p[2], p[3]} << 16)};
+  static void load_bf16(const std::uint16_t* p, Vector (&two)[2]) {
+    two[0].v = reinterpret_cast<Floats>(Ints{p[0], p[1], p[2], p[3]} << 16);
+    two[1].v = reinterpret_cast<Floats>(Ints{p[4], p[5], p[6], p[7]} << 16);
   }
   void store(float* p) const { std::memcpy(p, &v, sizeof v); }
 

@@ -33,14 +33,26 @@ void add_threads_option(CLI::App& command) {
       ->type_name("N");
 }
 
-/// For the commands that run a model.
-void add_compute_options(CLI::App& command) {
+void add_kernel_options(CLI::App& command) {
   add_threads_option(command);
   command
       .add_option_function<std::string>(
           "--isa", [](const std::string& isa) { use_isa(std::string_view(isa)); },
           "Instruction set of the kernels: baseline, avx2 or avx512; default: the processor's best")
       ->type_name("ISA");
+}
+
+/// For the commands that run a model.
+void add_compute_options(CLI::App& command, Compute& compute) {
+  add_kernel_options(command);
+  command
+      .add_option("--compute", compute,
+                  "Arithmetic of products with weight matrices: f32, or bf16, which rounds "
+                  "activations to bfloat16 and needs AVX512_BF16 and BF16 weights")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, Compute>{{"f32", Compute::f32}, {"bf16", Compute::bf16}}))
+      ->default_str("f32")
+      ->type_name("f32|bf16");
 }
 
 void add_model_option(CLI::App& command, std::string& model) {
@@ -85,7 +97,7 @@ void add_generate(CLI::App& app) {
   command.add_option("--seed", options->generation.seed, "Seed of the sampling")
       ->capture_default_str()
       ->type_name("N");
-  add_compute_options(command);
+  add_compute_options(command, options->compute);
   command.callback([options] { run_generate(*options); });
 }
 
@@ -130,7 +142,7 @@ void add_logits(CLI::App& app) {
       ->required()
       ->type_name("FILE");
   add_route_options(command, options->route);
-  add_compute_options(command);
+  add_compute_options(command, options->compute);
   command.callback([options] { run_logits(*options); });
 }
 
@@ -159,7 +171,7 @@ void add_verify(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber)
       ->type_name("A");
-  add_compute_options(command);
+  add_compute_options(command, options->compute);
   command.callback([options] { run_verify(*options); });
 }
 
@@ -183,7 +195,7 @@ void add_perplexity(CLI::App& app) {
                   "Tokens from one window to the next; default: half a window")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
-  add_compute_options(command);
+  add_compute_options(command, options->compute);
   command.callback([options] { run_perplexity(*options); });
 }
 
@@ -240,7 +252,7 @@ void add_calibrate(CLI::App& app) {
       ->capture_default_str()
       ->needs(&target)
       ->type_name("POLICY");
-  add_compute_options(command);
+  add_compute_options(command, options->compute);
   command.callback([options] { run_calibrate(*options); });
 }
 
@@ -316,7 +328,7 @@ void add_sweep(CLI::App& app) {
           "Measure only configurations I, I + N, I + 2N ...; `olmoe merge` unites the shards")
       ->type_name("I/N");
   command.add_flag("--resume", options->resume, "Go on with the sweep that --out holds");
-  add_compute_options(command);
+  add_compute_options(command, options->compute);
   command.callback([options, shard] {
     parse_shard(*shard, *options);
     run_sweep(*options);
@@ -371,7 +383,7 @@ void add_inspect(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("inspect", "Describe a checkpoint");
   const auto model = std::make_shared<std::string>();
   add_model_option(command, *model);
-  add_compute_options(command);
+  add_kernel_options(command);
   command.callback([model] { run_inspect(*model); });
 }
 

@@ -42,6 +42,11 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   const auto size = static_cast<std::size_t>(status.st_size);
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);
   if (address == MAP_FAILED) fail_errno();
+    // Where kernel and file system can (Linux 6.16 with ext4, for one), pages read from now on are
+    // of 2 MiB: read from disk faster, and in fewer pages to find. A hint, so whatever comes of it.
+#ifdef MADV_HUGEPAGE
+  ::madvise(address, size, MADV_HUGEPAGE);
+#endif
   bytes_ = {static_cast<const std::byte*>(address), size};
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "error.hpp"
+#include "isa.hpp"
 
 namespace olmoe {
 namespace {
@@ -20,11 +21,23 @@ void append(std::vector<float>& to, std::span<const float> from) {
 /// Hands out tensors by name and expected shape, and knows in the end which were never asked for.
 class Loader {
  public:
-  explicit Loader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  Loader(const Checkpoint& checkpoint, Compute compute)
+      : checkpoint_(checkpoint), compute_(compute) {}
 
-  Matrix matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
+  /// A matrix whose products, if any, are in float.
+  Matrix float_matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
     used_.insert(name);
     return as_matrix(checkpoint_.at(name, {rows, cols}));
+  }
+
+  Matrix matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
+    Matrix result = float_matrix(name, rows, cols);
+    result.compute = compute_;
+    if (compute_ == Compute::bf16 && result.dtype != DType::BF16) {
+      throw Error(checkpoint_.at(name).origin + " holds " + std::string(olmoe::name(result.dtype)) +
+                  "; compute 'bf16' needs BF16");
+    }
+    return result;
   }
 
   std::vector<float> vector(const std::string& name, std::int64_t n) {
@@ -44,6 +57,7 @@ class Loader {
 
  private:
   const Checkpoint& checkpoint_;
+  Compute compute_;
   std::set<std::string> used_;
 };
 
@@ -71,7 +85,7 @@ DecoderLayer load_layer(Loader& load, const Config& config, int index) {
   a.q_norm = load.vector(attention + "q_norm.weight", hidden);
   a.k_norm = load.vector(attention + "k_norm.weight", kv_width);
 
-  layer.moe.router = load.matrix(prefix + "mlp.gate.weight", config.num_experts, hidden);
+  layer.moe.router = load.float_matrix(prefix + "mlp.gate.weight", config.num_experts, hidden);
   for (int e = 0; e < config.num_experts; ++e) {
     const std::string expert = prefix + "mlp.experts." + std::to_string(e) + ".";
     layer.moe.experts.push_back(
@@ -92,15 +106,17 @@ struct Model::Workspace {
   ExpertWorkspace experts;
 };
 
-Model::Model(const std::filesystem::path& directory)
+Model::Model(const std::filesystem::path& directory, Compute compute)
     : config_(Config::load(directory)), checkpoint_(directory), rotary_(config_) {
-  Loader load(checkpoint_);
-  embeddings_ = load.matrix("model.embed_tokens.weight", config_.vocab_size, config_.hidden_size);
+  if (compute == Compute::bf16) require_bf16_dot();
+  Loader load(checkpoint_, compute);
+  embeddings_ =
+      load.float_matrix("model.embed_tokens.weight", config_.vocab_size, config_.hidden_size);
   for (int l = 0; l < config_.num_hidden_layers; ++l)
     layers_.push_back(load_layer(load, config_, l));
   norm_ = load.vector("model.norm.weight", config_.hidden_size);
   if (config_.tie_word_embeddings) {
-    lm_head_ = embeddings_;
+    lm_head_ = load.matrix("model.embed_tokens.weight", config_.vocab_size, config_.hidden_size);
     load.ignore("lm_head.weight");
   } else {
     lm_head_ = load.matrix("lm_head.weight", config_.vocab_size, config_.hidden_size);

@@ -34,14 +34,16 @@ struct DecoderLayer {
   MoeWeights moe;
 };
 
-/// An OLMoE decoder on the CPU. Weights stay in the mapped checkpoint; arithmetic is in float. A
-/// token's result does not depend on the number of tokens computed together, to the last bit.
+/// An OLMoE decoder on the CPU. Weights stay in the mapped checkpoint. Arithmetic is in float, but
+/// for what Compute says of the products with weights; the router's are always in float. A token's
+/// result does not depend on the number of tokens computed together, to the last bit.
 class Model {
  public:
   /// Opens a Hugging Face directory: config.json and weights. Throws Error if a file is missing or
   /// malformed, a tensor is missing, of an unexpected name, or has another shape than the config
-  /// asks for.
-  explicit Model(const std::filesystem::path& directory);
+  /// asks for. With Compute::bf16, throws std::invalid_argument where require_bf16_dot() does and
+  /// Error for a matrix that is not BF16.
+  explicit Model(const std::filesystem::path& directory, Compute compute = Compute::f32);
 
   const Config& config() const { return config_; }
   const Checkpoint& checkpoint() const { return checkpoint_; }

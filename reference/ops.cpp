@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <numbers>
 #include <numeric>
@@ -17,6 +18,7 @@ namespace olmoe {
 namespace {
 
 constexpr std::int64_t lanes = 32;
+constexpr std::size_t line = 64 / sizeof(float);  // of the cache, in floats
 
 constexpr std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
@@ -54,7 +56,17 @@ void with_elements(const Matrix& w, const Visit& visit) {
   }
 }
 
+/// The first multiple of 64 bytes at or after `p`.
+float* at_line(float* p) {
+  const std::size_t beyond = reinterpret_cast<std::uintptr_t>(p) / sizeof(float) % line;
+  return beyond == 0 ? p : p + (line - beyond);
+}
+
 }  // namespace
+
+std::string_view name(Compute compute) {
+  return compute == Compute::bf16 ? "bf16" : "f32";
+}
 
 Matrix as_matrix(const Tensor& tensor) {
   const auto matrix = [&](auto elements) {
@@ -72,23 +84,50 @@ std::span<const std::byte> rows(const Matrix& w, std::int64_t begin, std::int64_
   return {w.data + at(begin * w.cols) * size(w.dtype), at((end - begin) * w.cols) * size(w.dtype)};
 }
 
-void SpreadRows::assign(const float* x, std::size_t rows, std::int64_t cols, std::size_t stride) {
-  const std::int64_t steps = steps_of(cols);
-  // The gap is for the same reason as panel_gap.
-  stride_ = at(steps * lanes + 16);
-  values_.resize(rows * stride_);
+void InputRows::assign(const float* x, std::size_t rows, std::int64_t cols, std::size_t stride,
+                       std::size_t together, Compute compute) {
+  x_ = x;
+  x_stride_ = stride;
+  together_ = together;
+  compute_ = compute;
+  // Rows begin at multiples of 64 bytes: no load of a vector takes two lines of the cache. The gap
+  // is for the same reason as panel_gap.
+  stride_ = at(steps_of(cols) * lanes) + line;
+  if (values_.size() < rows * stride_ + line) values_.resize(rows * stride_ + line);
+  begin_ = at(at_line(values_.data()) - values_.data());
 #pragma omp parallel for schedule(static) if (rows * stride_ > 100'000)
   for (std::size_t r = 0; r < rows; ++r) {
-    const float* from = x + r * stride;
-    float* to = values_.data() + r * stride_;
-    for (std::int64_t lane = 0; lane < lanes; ++lane) {
-      float* place = to + places[at(lane)] * steps;
-      for (std::int64_t step = 0; step < steps; ++step) {
-        const std::int64_t column = step * lanes + lane;
-        place[step] = column < cols ? from[column] : 0.0F;
-      }
+    if (compute == Compute::bf16) {
+      round(r, cols);
+    } else if (together > 1) {
+      spread(r, cols);
+    } else {
+      std::copy_n(x + r * stride, cols, values_.data() + begin_ + r * stride_);
     }
   }
+}
+
+void InputRows::spread(std::size_t row, std::int64_t cols) {
+  const std::int64_t steps = steps_of(cols);
+  const float* from = x_ + row * x_stride_;
+  float* to = values_.data() + begin_ + row * stride_;
+  for (std::int64_t lane = 0; lane < lanes; ++lane) {
+    float* place = to + places[at(lane)] * steps;
+    for (std::int64_t step = 0; step < steps; ++step) {
+      const std::int64_t column = step * lanes + lane;
+      place[step] = column < cols ? from[column] : 0.0F;
+    }
+  }
+}
+
+void InputRows::round(std::size_t row, std::int64_t cols) {
+  const float* from = x_ + row * x_stride_;
+  float* to = values_.data() + begin_ + row * stride_;
+  const auto value = [&](std::int64_t column) {
+    return column < cols ? std::uint32_t{to_bfloat16(from[column]).bits} : 0;
+  };
+  for (std::int64_t c = 0; c < steps_of(cols) * lanes; c += 2)
+    to[c / 2] = std::bit_cast<float>(value(c) | value(c + 1) << 16);
 }
 
 std::vector<RowBlock> row_blocks(std::span<const std::int64_t> rows) {
@@ -103,19 +142,23 @@ std::vector<RowBlock> row_blocks(std::span<const std::int64_t> rows) {
   return blocks;
 }
 
+const Products& products(const Matrix& w) {
+  if (w.compute == Compute::bf16) return *bf16_dot();
+  return kernels().products[at(static_cast<std::int64_t>(storage(w.dtype)))];
+}
+
 void multiply_rows(const Matrix& w, std::int64_t begin, std::int64_t end, Inputs x, float* y,
                    std::int64_t y_stride, std::span<const std::byte> next) {
-  const Kernels& k = kernels();
-  const auto format = at(static_cast<std::int64_t>(storage(w.dtype)));
+  const Products& k = products(w);
   if (x.size() == 1) {
-    k.dot_rows[format](rows(w, begin, end).data(), w.cols, end - begin, w.cols, x[0], y);
+    k.dot_rows(rows(w, begin, end).data(), w.cols, end - begin, w.cols, x[0], y);
     return;
   }
   const std::int64_t steps = steps_of(w.cols);
   float* panel = scratch(0, lanes * (steps * k.panel_rows + panel_gap));
   for (std::int64_t r = begin; r < end; r += k.panel_rows) {
     const std::int64_t after = std::min(r + k.panel_rows, end);
-    k.pack[format](rows(w, r, after).data(), w.cols, after - r, w.cols, panel);
+    k.pack(rows(w, r, after).data(), w.cols, after - r, w.cols, panel);
     const auto soon = after < end ? rows(w, after, std::min(after + k.panel_rows, end)) : next;
     k.multiply_panel(panel, steps, x.data(), std::ssize(x), after - r, y + (r - begin), y_stride,
                      soon.data(), std::ssize(soon));
@@ -129,10 +172,10 @@ void linear(std::initializer_list<Linear> products, std::span<const float> x) {
   for (const Linear& product : products) heights.push_back(product.w.rows);
   const std::vector<RowBlock> blocks = row_blocks(heights);
 
-  SpreadRows spread;
-  if (tokens > 1) spread.assign(x.data(), tokens, cols, at(cols));
+  InputRows prepared;
+  prepared.assign(x.data(), tokens, cols, at(cols), tokens, products.begin()->w.compute);
   std::vector<const float*> inputs;
-  for (std::size_t t = 0; t < tokens; ++t) inputs.push_back(tokens > 1 ? spread.row(t) : x.data());
+  for (std::size_t t = 0; t < tokens; ++t) inputs.push_back(prepared.row(t, tokens));
 
   const std::int64_t total = std::accumulate(heights.begin(), heights.end(), std::int64_t{0});
   // Below this much work a thread team costs more than it saves.
@@ -196,12 +239,10 @@ void activate(Activation activation, std::span<float> gate, std::span<const floa
 }
 
 float* scratch(std::size_t slot, std::int64_t n) {
-  constexpr std::size_t line = 64 / sizeof(float);
   thread_local std::array<std::vector<float>, 3> buffers;
   std::vector<float>& buffer = buffers[slot];
   if (buffer.size() < at(n) + line) buffer.resize(at(n) + line);
-  const std::size_t beyond = reinterpret_cast<std::uintptr_t>(buffer.data()) / sizeof(float) % line;
-  return buffer.data() + (line - beyond);
+  return at_line(buffer.data());
 }
 
 }  // namespace olmoe

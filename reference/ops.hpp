@@ -4,12 +4,23 @@
 #include <cstdint>
 #include <initializer_list>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "config.hpp"
+#include "kernels.hpp"
 #include "safetensors.hpp"
 
 namespace olmoe {
+
+/// The arithmetic of products with a matrix; sums are in float either way.
+enum class Compute : std::uint8_t {
+  f32,  ///< products of floats
+  bf16  ///< of bfloat16, to which activations are rounded; the matrix must be BF16
+};
+
+/// "f32" or "bf16".
+std::string_view name(Compute compute);
 
 /// A weight matrix (rows, cols), row-major, used in place in the checkpoint's mapping.
 struct Matrix {
@@ -17,6 +28,7 @@ struct Matrix {
   const std::byte* data = nullptr;
   std::int64_t rows = 0;
   std::int64_t cols = 0;
+  Compute compute = Compute::f32;
 
   std::size_t bytes() const { return static_cast<std::size_t>(rows * cols) * size(dtype); }
 };
@@ -27,20 +39,42 @@ std::span<const std::byte> rows(const Matrix& w, std::int64_t begin, std::int64_
 /// A tensor of shape (rows, cols) as a Matrix. Error unless it holds f32, f16 or bf16, aligned.
 Matrix as_matrix(const Tensor& tensor);
 
-/// The tokens of a product x w^T, a pointer each: to the row of x if there is one token, to the
-/// spread row (kernels.hpp) if there are more.
+/// The kernels of products with w.
+const Products& products(const Matrix& w);
+
+/// The tokens of a product x w^T, a pointer each: of a product in bf16 to the rounded row
+/// (kernels.hpp); in f32 to the row of x if there is one token, to the spread row if there are
+/// more.
 using Inputs = std::span<const float* const>;
 
-/// Rows of floats, spread.
-class SpreadRows {
+/// The rows of an x in the forms that products ask for.
+class InputRows {
  public:
-  /// Spreads x (rows, cols), whose rows are `stride` apart. OpenMP over the rows.
-  void assign(const float* x, std::size_t rows, std::int64_t cols, std::size_t stride);
+  InputRows() = default;
+  InputRows(const InputRows&) = delete;
+  InputRows& operator=(const InputRows&) = delete;
 
-  const float* row(std::size_t index) const { return values_.data() + index * stride_; }
+  /// Prepares x (rows, cols), whose rows are `stride` apart and must stay, for products of up to
+  /// `together` rows. OpenMP over the rows.
+  void assign(const float* x, std::size_t rows, std::int64_t cols, std::size_t stride,
+              std::size_t together, Compute compute);
+
+  /// Row `index` for a product that has `tokens` of the rows.
+  const float* row(std::size_t index, std::size_t tokens) const {
+    const bool as_it_is = compute_ == Compute::f32 && tokens == 1 && together_ > 1;
+    return as_it_is ? x_ + index * x_stride_ : values_.data() + begin_ + index * stride_;
+  }
 
  private:
-  std::vector<float> values_;
+  void spread(std::size_t row, std::int64_t cols);
+  void round(std::size_t row, std::int64_t cols);
+
+  const float* x_ = nullptr;
+  std::size_t x_stride_ = 0;
+  std::size_t together_ = 1;
+  Compute compute_ = Compute::f32;
+  std::vector<float> values_;  // prepared row r begins at begin_ + r * stride_
+  std::size_t begin_ = 0;
   std::size_t stride_ = 0;
 };
 
@@ -68,8 +102,8 @@ struct Linear {
   std::span<float> y;
 };
 
-/// Computes several products of one x (tokens, cols) together, OpenMP over all their rows. A row of
-/// y does not depend on the number of tokens.
+/// Computes several products of one x (tokens, cols) together, all in the same arithmetic, OpenMP
+/// over all their rows. A row of y does not depend on the number of tokens.
 void linear(std::initializer_list<Linear> products, std::span<const float> x);
 
 /// Row `index` of a matrix as floats.

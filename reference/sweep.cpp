@@ -130,7 +130,7 @@ class Sweep {
 Sweep::Sweep(const SweepOptions& options)
     : options_(options),
       directory_(options.out),
-      model_(options.model),
+      model_(options.model, options.compute),
       tokenizer_(Tokenizer::load(options.model / "tokenizer.json")),
       baseline_routers_(make_routers(model_.config(), native_policy, std::filesystem::path())) {
   load_texts_and_prompts();
@@ -210,6 +210,7 @@ void Sweep::make_plan() {
                      {"layers", config.num_hidden_layers},
                      {"experts", config.num_experts},
                      {"native_k", config.num_experts_per_tok}};
+  inputs["compute"] = std::string(name(options_.compute));
   inputs["texts"] = texts_json(texts_);
   inputs["window"] = evaluation_.window;
   inputs["stride"] = evaluation_.stride;

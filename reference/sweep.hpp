@@ -5,10 +5,13 @@
 #include <string>
 #include <vector>
 
+#include "ops.hpp"
+
 namespace olmoe {
 
 struct SweepOptions {
   std::filesystem::path model;
+  Compute compute = Compute::f32;
   std::filesystem::path out;
   std::string grid = "bh21";       ///< bh21, frontier, or a file of policy strings
   std::vector<std::string> texts;  ///< files or directories; empty: MODEL/text

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "isa.hpp"
 #include "safetensors.hpp"
 #include "temp_dir.hpp"
 
@@ -232,6 +233,74 @@ TEST_CASE("inspect describes the bundled model") {
   CHECK(baseline.out.find("instruction set      baseline, of baseline") != std::string::npos);
   check_error({"inspect", "--model", nano.string(), "--isa", "mmx"}, 2,
               {"unknown instruction set 'mmx'"});
+}
+
+TEST_CASE("compute bf16 runs where it can, and is refused where not") {
+  const std::vector<std::string> run{"--max-new-tokens", "12", "--compute", "bf16"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), run.begin(), run.end());
+    return more;
+  };
+  CHECK(run_olmoe(generate(nano, {"--compute", "f64"})).code == 2);
+  const bool here = olmoe::bf16_dot() != nullptr;
+  const Outcome inspect = run_olmoe({"inspect", "--model", nano.string()});
+  CHECK(inspect.out.find(here ? "bf16 dot product     present\n"
+                              : "bf16 dot product     not present\n") != std::string::npos);
+  if (!here) {
+    MESSAGE("skipped: this processor has no AVX512_BF16");
+    check_error(generate(nano, run), 2, {"compute 'bf16' needs the dot product of AVX512_BF16"});
+    return;
+  }
+  const Outcome one = run_olmoe(generate(nano, with({"--threads", "1"})));
+  CAPTURE(one.err);
+  CHECK(one.code == 0);
+  CHECK(one.out.starts_with("x"));
+  CHECK(run_olmoe(generate(nano, with({"--threads", "2"}))).out == one.out);
+  check_error(generate(nano, with({"--isa", "baseline"})), 2,
+              {"compute 'bf16' needs instruction set 'avx512', in use is 'baseline'"});
+  check_error(generate(plain, with({})), 1,
+              {(plain / "model.safetensors").string(), "q_proj.weight' holds F32",
+               "compute 'bf16' needs BF16"});
+  // The captures are of float32 and to be met within 1e-4.
+  const Outcome verify = run_olmoe({"verify", "--model", nano.string(), "--capture",
+                                    (nano / "capture.safetensors").string(), "--compute", "bf16"});
+  CHECK(verify.code == 1);
+  CHECK(verify.out.find("FAILED") != std::string::npos);
+}
+
+TEST_CASE("verify tells how near a capture of transformers' bfloat16 is") {
+  const std::filesystem::path file = nano / "capture_bf16.safetensors";
+  const auto verify = [](const std::filesystem::path& capture, const std::string& compute) {
+    return run_olmoe(
+        {"verify", "--model", nano.string(), "--capture", capture.string(), "--compute", compute});
+  };
+  std::vector<std::string> computes{"f32"};
+  if (olmoe::bf16_dot() != nullptr) {
+    computes.emplace_back("bf16");
+  } else {
+    MESSAGE("bf16 skipped: this processor has no AVX512_BF16");
+  }
+  // Had transformers' bfloat16 been exact, nothing else could be as near.
+  const TempDir directory;
+  const auto exact = directory.path() / "exact.safetensors";
+  const olmoe::SafetensorsFile capture(file);
+  const auto copy = [&](const std::string& name, const std::string& from) {
+    const olmoe::Tensor& tensor = capture.at(from);
+    return olmoe::NamedTensor{name, tensor.dtype, tensor.shape, tensor.bytes};
+  };
+  olmoe::write_safetensors(exact,
+                           {copy("input_ids", "input_ids"), copy("logits", "f32.logits"),
+                            copy("f32.logits", "f32.logits")},
+                           capture.metadata());
+  for (const std::string& compute : computes) {
+    const Outcome good = verify(file, compute);
+    CAPTURE(good.err);
+    CHECK(good.code == 0);
+    CHECK(good.out.find(compute + " here - float32 there") != std::string::npos);
+    const Outcome bad = verify(exact, compute);
+    CHECK(bad.code == 1);
+    CHECK(bad.err.find("transformers' bfloat16 is nearer") != std::string::npos);
+  }
 }
 
 TEST_CASE("usage errors exit 2") {

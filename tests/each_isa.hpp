@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <stdexcept>
+
 #include "isa.hpp"
 
 /// Calls check(isa) with the kernels of each instruction set in turn that this processor has.
@@ -14,4 +16,16 @@ void each_isa(const Check& check) {
     check(isa);
   }
   olmoe::use_isa(best);
+}
+
+/// Whether products in bf16 can be tested here. Where not, says so, having checked that they are
+/// refused.
+inline bool bf16_here() {
+  if (olmoe::bf16_dot() != nullptr) return true;
+  MESSAGE("skipped: this processor has no AVX512_BF16");
+  CHECK_THROWS_WITH_AS(
+      olmoe::require_bf16_dot(),
+      "compute 'bf16' needs the dot product of AVX512_BF16, which is not to be had here",
+      std::invalid_argument);
+  return false;
 }

@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <bit>
@@ -141,6 +142,114 @@ TEST_CASE("a NaN or an infinity stays in its row and its token") {
       }
     }
   });
+}
+
+TEST_CASE("products in bf16 are those of the definition, of activations rounded to bfloat16") {
+  if (!bf16_here()) return;
+  for (const Shape& shape :
+       {Shape{1, 1, 1}, Shape{1, 32, 3}, Shape{3, 31, 2}, Shape{8, 33, 4}, Shape{9, 64, 5},
+        Shape{17, 200, 29}, Shape{70, 1000, 1}, Shape{100, 96, 61}, Shape{40, 72, 200}}) {
+    const std::int64_t rows = shape.rows;
+    const std::int64_t cols = shape.cols;
+    const std::int64_t tokens = shape.tokens;
+    CAPTURE(rows);
+    CAPTURE(cols);
+    CAPTURE(tokens);
+    Weights w = weights(DType::BF16, rows, cols, 12);
+    w.matrix.compute = olmoe::Compute::bf16;
+    const auto x = random_floats(static_cast<std::size_t>(tokens * cols), 13);
+    const auto y = product(w.matrix, x);
+    int wrong = 0;
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      for (std::int64_t r = 0; r < rows; ++r) {
+        double sum = 0.0;
+        double size = 0.0;
+        for (std::int64_t c = 0; c < cols; ++c) {
+          const float rounded =
+              olmoe::to_float(olmoe::to_bfloat16(x[static_cast<std::size_t>(t * cols + c)]));
+          const double term =
+              static_cast<double>(w.values[static_cast<std::size_t>(r * cols + c)]) *
+              static_cast<double>(rounded);
+          sum += term;
+          size += std::abs(term);
+        }
+        // Each term passes at most two roundings in each 32 columns and four in the tree.
+        const double bound = (static_cast<double>(cols) / 16 + 6) * 0x1p-24 * size;
+        wrong +=
+            std::abs(static_cast<double>(y[static_cast<std::size_t>(t * rows + r)]) - sum) > bound;
+      }
+    }
+    CHECK(wrong == 0);
+
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      const std::vector<float> one(x.begin() + t * cols, x.begin() + (t + 1) * cols);
+      CHECK(same_bits(product(w.matrix, one), {y.begin() + t * rows, y.begin() + (t + 1) * rows}));
+    }
+  }
+}
+
+TEST_CASE(
+    "products in bf16: ties round to even, denormals are zeros, NaN and infinity stay apart") {
+  if (!bf16_here()) return;
+  constexpr std::size_t rows = 17;
+  constexpr std::size_t cols = 50;
+  constexpr std::size_t tokens = 5;
+  Weights w = weights(DType::BF16, rows, cols, 14);
+  w.matrix.compute = olmoe::Compute::bf16;
+  auto* halves = reinterpret_cast<std::uint16_t*>(w.memory.data());
+  std::fill_n(halves, rows * cols, olmoe::to_bfloat16(0.0F).bits);
+  halves[0] = olmoe::to_bfloat16(1.0F).bits;
+  halves[cols] = 1;  // the least denormal, in row 1
+  const auto first_of = [&](float value) {
+    std::vector<float> x(cols, 1.0F);
+    x[0] = value;
+    return product(w.matrix, x);
+  };
+  CHECK(first_of(1.0F + 0x1p-8F)[0] == 1.0F);
+  CHECK(first_of(1.0F + 3 * 0x1p-8F)[0] == 1.0F + 0x1p-6F);
+  CHECK(first_of(std::numeric_limits<float>::max())[0] == std::numeric_limits<float>::infinity());
+  CHECK(first_of(0x1p-130F)[0] == 0.0F);
+  CHECK(first_of(0x1p126F)[1] == 0.0F);
+
+  auto x = random_floats(tokens * cols, 15);
+  std::fill_n(halves, rows * cols, olmoe::to_bfloat16(0.5F).bits);
+  halves[7 * cols + cols - 1] = olmoe::to_bfloat16(std::numeric_limits<float>::quiet_NaN()).bits;
+  x[2 * cols] = std::numeric_limits<float>::infinity();
+  const auto y = product(w.matrix, x);
+  for (std::size_t t = 0; t < tokens; ++t) {
+    for (std::size_t r = 0; r < rows; ++r) {
+      CHECK(std::isnan(y[t * rows + r]) == (r == 7));
+      CHECK(std::isinf(y[t * rows + r]) == (t == 2 && r != 7));
+    }
+  }
+}
+
+TEST_CASE("products have the same bits for any number of threads") {
+  std::vector<olmoe::Compute> computes{olmoe::Compute::f32};
+  if (bf16_here()) computes.push_back(olmoe::Compute::bf16);
+  const int before = omp_get_max_threads();
+  for (const olmoe::Compute compute : computes) {
+    CAPTURE(olmoe::name(compute));
+    Weights w = weights(DType::BF16, 333, 200, 16);
+    w.matrix.compute = compute;
+    const auto x = random_floats(std::size_t{13} * 200, 17);
+    omp_set_num_threads(1);
+    const auto alone = product(w.matrix, x);
+    omp_set_num_threads(3);
+    CHECK(same_bits(product(w.matrix, x), alone));
+    omp_set_num_threads(before);
+  }
+}
+
+TEST_CASE("products in bf16 are refused with kernels of another instruction set") {
+  if (!bf16_here()) return;
+  const Isa before = olmoe::kernels().isa;
+  CHECK_NOTHROW(olmoe::require_bf16_dot());
+  olmoe::use_isa(Isa::avx2);
+  CHECK_THROWS_WITH_AS(olmoe::require_bf16_dot(),
+                       "compute 'bf16' needs instruction set 'avx512', in use is 'avx2'",
+                       std::invalid_argument);
+  olmoe::use_isa(before);
 }
 
 TEST_CASE("a bias is added to every token") {

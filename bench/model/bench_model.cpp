@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <fdroute/any_router.hpp>
@@ -30,6 +31,7 @@ using Routers = std::vector<fdroute::AnyRouter>;
 
 struct Options {
   std::string model;
+  olmoe::Compute compute = olmoe::Compute::f32;
   std::vector<int> threads{1};
   std::vector<int> prompts{16, 128, 512};
   std::vector<int> contexts{16, 512};
@@ -215,7 +217,8 @@ std::span<const std::byte> mapped_weights(const Model& model) {
         bytes.data() - begin < most)
       end = std::max(end, bytes.data() + bytes.size());
   }
-  return {begin, end};
+  // From a cache line's beginning on, as the other probe's memory.
+  return {begin + (64 - reinterpret_cast<std::uintptr_t>(begin) % 64) % 64, end};
 }
 
 Routers routers_for(const Model& model, const std::string& policy) {
@@ -232,6 +235,7 @@ void run_decode(const Model& model, const Options& options, const bench::Memory&
   const std::span<const std::byte> weights = mapped_weights(model);
   for (const int threads : options.threads) {
     omp_set_num_threads(threads);
+    const bench::Bandwidth bandwidth(memory.bytes());
     for (const int context : options.contexts) {
       const olmoe::KvCache cache = random_cache(model, context);
       std::vector<Routers> routers;
@@ -240,11 +244,12 @@ void run_decode(const Model& model, const Options& options, const bench::Memory&
       std::vector<Series> series(routers.size());
       for (int r = 0; r < options.repeats; ++r) {
         for (std::size_t p = 0; p < routers.size(); ++p) {
-          const double probe = bench::bandwidth(memory.bytes());
+          const double before = bandwidth(memory.bytes());
           const Run run =
               decode(model, routers[p], cache, options.tokens, 11 + static_cast<unsigned>(r));
+          series[p].mapped.push_back(bandwidth(weights));
+          const double probe = (before + bandwidth(memory.bytes())) / 2;
           series[p].add(decode_bytes(model, run.experts, context), run, probe);
-          series[p].mapped.push_back(bench::bandwidth(weights));
         }
       }
       for (std::size_t p = 0; p < series.size(); ++p) {
@@ -270,6 +275,11 @@ void run_decode(const Model& model, const Options& options, const bench::Memory&
   }
 }
 
+/// What the products could do at most.
+double peak(olmoe::Compute compute) {
+  return compute == olmoe::Compute::bf16 ? bench::bf16_peak() : bench::peak(olmoe::kernels().isa);
+}
+
 void run_prefill(const Model& model, const Options& options, Json& json) {
   std::printf(
       "\nPrefill (native routing, best of %d; ratio: median of the runs)\n"
@@ -281,9 +291,9 @@ void run_prefill(const Model& model, const Options& options, Json& json) {
     for (std::size_t i = 0; i < series.size(); ++i) {
       omp_set_num_threads(options.threads[i % options.threads.size()]);
       const int prompt = options.prompts[i / options.threads.size()];
-      const double before = bench::peak(olmoe::kernels().isa);
+      const double before = peak(options.compute);
       const Run run = prefill(model, routers, prompt, 3 + static_cast<unsigned>(r));
-      const double probe = std::max(before, bench::peak(olmoe::kernels().isa));
+      const double probe = std::max(before, peak(options.compute));
       series[i].add(prefill_operations(model, run.experts, prompt) / prompt, run, probe);
     }
   }
@@ -395,6 +405,13 @@ std::vector<int> numbers(const std::string& text) {
   return result;
 }
 
+olmoe::Compute compute_of(const std::string& text) {
+  for (const olmoe::Compute compute : {olmoe::Compute::f32, olmoe::Compute::bf16}) {
+    if (olmoe::name(compute) == text) return compute;
+  }
+  throw std::invalid_argument("--compute " + text + ": known are f32 and bf16");
+}
+
 Options parse(int argc, char** argv) {
   Options options;
   const std::vector<std::pair<std::string, std::function<void(const std::string&)>>> known{
@@ -406,6 +423,7 @@ Options parse(int argc, char** argv) {
       {"--parts", [&](const std::string& v) { options.parts = split(v, ','); }},
       {"--repeats", [&](const std::string& v) { options.repeats = std::stoi(v); }},
       {"--tokens", [&](const std::string& v) { options.tokens = std::stoi(v); }},
+      {"--compute", [&](const std::string& v) { options.compute = compute_of(v); }},
       {"--isa", [&](const std::string& v) { olmoe::use_isa(std::string_view(v)); }},
       {"--make", [&](const std::string& v) { options.make = v; }},
       {"--json", [&](const std::string& v) { options.json = v; }},
@@ -439,9 +457,10 @@ void run(const Options& options) {
   if (!options.make.empty() && !std::filesystem::exists(options.model))
     olmoe::make_random_checkpoint({.config = options.make, .out = options.model, .seed = 1});
   const double started = now();
-  const Model model(options.model);
-  std::printf("%s, kernels of %s\n", options.model.c_str(),
-              std::string(olmoe::name(olmoe::kernels().isa)).c_str());
+  const Model model(options.model, options.compute);
+  std::printf("%s, kernels of %s, products in %s\n", options.model.c_str(),
+              std::string(olmoe::name(olmoe::kernels().isa)).c_str(),
+              std::string(olmoe::name(options.compute)).c_str());
 
   omp_set_num_threads(*std::max_element(options.threads.begin(), options.threads.end()));
   const double loaded = now();

@@ -42,10 +42,10 @@ def time_torch(model, config, threads, decode_tokens, repeats):
     return min(decode), min(prefill)
 
 
-def time_ours(bench, config, model, threads, decode_tokens, repeats):
+def time_ours(bench, config, model, threads, decode_tokens, repeats, compute):
     """Rows of bench_model: tokens per second by (part, threads), and what it printed."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        command = [bench, "--make", config, "--model", model,
+        command = [bench, "--make", config, "--model", model, "--compute", compute,
                    "--threads", ",".join(map(str, threads)), "--parts", "decode,prefill", "--contexts", "16", "--prompts", "512",
                    "--policies", "topk:k=8 topk:k=4", "--tokens", str(decode_tokens),
                    "--repeats", str(repeats), "--json", file.name]
@@ -62,6 +62,8 @@ def main():
     parser.add_argument("--config", default=os.path.join(here, "olmoe-1b-7b.json"))
     all_threads = len(os.sched_getaffinity(0))
     parser.add_argument("--threads", default=f"1,{all_threads}", help="default: 1 and all")
+    parser.add_argument("--computes", default="f32",
+                        help="of ours: f32, or f32,bf16 where the processor has AVX512_BF16")
     parser.add_argument("--dtypes", default="bfloat16,float32", help="of torch; ours is the file's")
     parser.add_argument("--tokens", type=int, default=8, help="tokens of a decode run")
     parser.add_argument("--repeats", type=int, default=2)
@@ -73,14 +75,16 @@ def main():
     import transformers
     from transformers import OlmoeConfig, OlmoeForCausalLM
 
-    results, printed = time_ours(args.bench, args.config, args.model, threads, args.tokens,
-                                 args.repeats)
-    rows = []
-    for row in results:
-        if row["part"] == "decode" and not row["what"].startswith("topk:k=8 "):
-            continue
-        rows.append({"engine": "fdroute, f32 arithmetic", "part": row["part"],
-                     "threads": row["threads"], "tokens_per_second": row["tokens_per_second"]})
+    rows, ours = [], {}
+    for compute in args.computes.split(","):
+        ours[compute], printed = time_ours(args.bench, args.config, args.model, threads,
+                                           args.tokens, args.repeats, compute)
+        print(printed)
+        for row in ours[compute]:
+            if row["part"] == "decode" and not row["what"].startswith("topk:k=8 "):
+                continue
+            rows.append({"engine": f"fdroute, products in {compute}", "part": row["part"],
+                         "threads": row["threads"], "tokens_per_second": row["tokens_per_second"]})
 
     config = OlmoeConfig.from_pretrained(args.model)
     for dtype in args.dtypes.split(","):
@@ -93,7 +97,6 @@ def main():
         del model
         gc.collect()
 
-    print(printed)
     print(f"torch {torch.__version__}, transformers {transformers.__version__}")
     print(f"{'engine':26} {'part':8} {'threads':>7} {'tokens/s':>9}")
     for row in sorted(rows, key=lambda r: (r["part"], r["threads"], r["engine"])):
@@ -102,7 +105,7 @@ def main():
     if args.json:
         with open(args.json, "w") as file:
             json.dump({"torch": torch.__version__, "transformers": transformers.__version__,
-                       "rows": rows, "bench_model": results}, file, indent=1)
+                       "rows": rows, "bench_model": ours}, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
 #include "probes.hpp"
 
+#ifdef FDROUTE_X86_KERNELS
+#include <immintrin.h>
+#endif
 #include <omp.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -39,26 +43,51 @@ void run_baseline(long n) {
 [[gnu::target("avx512f,fma")]] void run_avx512(long n) {
   multiply_add<float __attribute__((vector_size(64)))>(n);
 }
+
+[[gnu::target("avx512f,avx512bf16")]] void run_bf16(long n) {
+  using V = __m512;
+  const auto x = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));  // 1
+  V a = _mm512_setzero_ps();
+  V b = a, c = a, d = a, e = a, f = a, g = a, h = a, i = a, j = a, k = a, l = a;
+  for (long step = 0; step < n; ++step) {
+    a = _mm512_dpbf16_ps(a, x, x), b = _mm512_dpbf16_ps(b, x, x), c = _mm512_dpbf16_ps(c, x, x);
+    d = _mm512_dpbf16_ps(d, x, x), e = _mm512_dpbf16_ps(e, x, x), f = _mm512_dpbf16_ps(f, x, x);
+    g = _mm512_dpbf16_ps(g, x, x), h = _mm512_dpbf16_ps(h, x, x), i = _mm512_dpbf16_ps(i, x, x);
+    j = _mm512_dpbf16_ps(j, x, x), k = _mm512_dpbf16_ps(k, x, x), l = _mm512_dpbf16_ps(l, x, x);
+    asm volatile("" : "+v"(a), "+v"(b), "+v"(c), "+v"(d), "+v"(e), "+v"(f));
+    asm volatile("" : "+v"(g), "+v"(h), "+v"(i), "+v"(j), "+v"(k), "+v"(l));
+  }
+}
 #endif
 
 struct Loop {
   void (*run)(long);
-  double floats;
+  double operations;  // of a chain's step
 };
 
 Loop loop_of(olmoe::Isa isa) {
 #ifdef FDROUTE_X86_KERNELS
-  if (isa == olmoe::Isa::avx512) return {run_avx512, 16};
-  if (isa == olmoe::Isa::avx2) return {run_avx2, 8};
+  if (isa == olmoe::Isa::avx512) return {run_avx512, 32};
+  if (isa == olmoe::Isa::avx2) return {run_avx2, 16};
 #endif
-  return {run_baseline, 4};
+  return {run_baseline, 8};
 }
 
+double rate(const Loop& loop) {
+  constexpr long n = 2'000'000;
+  const double start = now();
+#pragma omp parallel
+  loop.run(n);
+  return omp_get_max_threads() * 12.0 * loop.operations * n / (now() - start);
+}
+
+/// Reads all lines in order.
+template <bool prefetch>
 std::uint64_t sum_of(const std::byte* from, std::size_t bytes) {
   constexpr std::size_t line = 64;
   std::uint64_t sums[8] = {};
   for (std::size_t i = 0; i + line <= bytes; i += line) {
-    __builtin_prefetch(from + i + 4096);
+    if constexpr (prefetch) __builtin_prefetch(from + i + 1024, 0, 2);
     for (std::size_t j = 0; j < 8; ++j) {
       std::uint64_t word;
       std::memcpy(&word, from + i + 8 * j, sizeof word);
@@ -68,6 +97,22 @@ std::uint64_t sum_of(const std::byte* from, std::size_t bytes) {
   std::uint64_t sum = 0;
   for (const std::uint64_t s : sums) sum += s;
   return sum;
+}
+
+template <bool prefetch>
+double read_rate(std::span<const std::byte> memory) {
+  std::uint64_t sum = 0;
+  const double start = now();
+#pragma omp parallel reduction(+ : sum)
+  {
+    const auto threads = static_cast<std::size_t>(omp_get_num_threads());
+    const std::size_t share = memory.size() / threads / 64 * 64;
+    sum += sum_of<prefetch>(memory.data() + share * static_cast<std::size_t>(omp_get_thread_num()),
+                            share);
+  }
+  const double seconds = now() - start;
+  asm volatile("" : : "r"(sum));
+  return static_cast<double>(memory.size()) / seconds;
 }
 
 }  // namespace
@@ -89,27 +134,25 @@ Memory::~Memory() {
   ::munmap(bytes_.data(), bytes_.size());
 }
 
-double bandwidth(std::span<const std::byte> memory) {
-  std::uint64_t sum = 0;
-  const double start = now();
-#pragma omp parallel reduction(+ : sum)
-  {
-    const auto threads = static_cast<std::size_t>(omp_get_num_threads());
-    const std::size_t share = memory.size() / threads / 64 * 64;
-    sum += sum_of(memory.data() + share * static_cast<std::size_t>(omp_get_thread_num()), share);
+Bandwidth::Bandwidth(std::span<const std::byte> memory) {
+  double rates[2] = {};
+  for (int r = 0; r < 3; ++r) {
+    rates[0] = std::max(rates[0], read_rate<false>(memory));
+    rates[1] = std::max(rates[1], read_rate<true>(memory));
   }
-  const double seconds = now() - start;
-  asm volatile("" : : "r"(sum));
-  return static_cast<double>(memory.size()) / seconds;
+  read_ = rates[1] > rates[0] ? read_rate<true> : read_rate<false>;
 }
 
 double peak(olmoe::Isa isa) {
-  constexpr long n = 2'000'000;
-  const Loop loop = loop_of(isa);
-  const double start = now();
-#pragma omp parallel
-  loop.run(n);
-  return omp_get_max_threads() * 12.0 * 2.0 * loop.floats * n / (now() - start);
+  return rate(loop_of(isa));
+}
+
+double bf16_peak() {
+#ifdef FDROUTE_X86_KERNELS
+  return rate({run_bf16, 64});
+#else
+  return 0.0;
+#endif
 }
 
 }  // namespace bench

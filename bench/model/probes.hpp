@@ -25,12 +25,26 @@ class Memory {
   std::span<std::byte> bytes_;
 };
 
-/// Bytes per second at which OpenMP's threads read `memory` once, each a part of it in order.
-double bandwidth(std::span<const std::byte> memory);
+/// Bytes per second at which OpenMP's threads read memory once, each a part of it in order: with
+/// prefetch instructions or without, whichever is faster here.
+class Bandwidth {
+ public:
+  /// Tries both on `memory`.
+  explicit Bandwidth(std::span<const std::byte> memory);
+
+  double operator()(std::span<const std::byte> memory) const { return read_(memory); }
+
+ private:
+  double (*read_)(std::span<const std::byte>);
+};
 
 /// Floating-point operations per second of fused multiply-adds (2 each) on registers, by all of
 /// OpenMP's threads, with the vectors of `isa`; of multiplications and additions where it has no
 /// fused ones.
 double peak(olmoe::Isa isa);
+
+/// The same of dot products of bfloat16 pairs (4 a float of the vector). Only where there is an
+/// olmoe::bf16_dot().
+double bf16_peak();
 
 }  // namespace bench

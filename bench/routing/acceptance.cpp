@@ -72,13 +72,26 @@ void print(const std::vector<Case>& cases) {
   }
 }
 
+/// How many times as long one case takes as another: the median over the turns.
+void print_times(const std::vector<Case>& cases, const std::string& name, const std::string& longer,
+                 const std::string& shorter, const std::string& target) {
+  const auto find = [&](const std::string& wanted) -> const Case& {
+    return *std::find_if(cases.begin(), cases.end(),
+                         [&](const Case& c) { return c.name == wanted; });
+  };
+  std::vector<double> times;
+  for (std::size_t i = 0; i < cases[0].ns.size(); ++i)
+    times.push_back(find(longer).ns[i] / find(shorter).ns[i]);
+  std::printf("| %-52s | %10.2f | %8s |\n", name.c_str(), median(times), target.c_str());
+}
+
 /// The caller's side of every view.
 struct Output {
   explicit Output(int experts)
-      : ids(tokens * 1024),
-        weights(tokens * 1024),
-        counts(tokens),
-        masks(tokens * 16),
+      : ids(static_cast<std::size_t>(tokens * 8)),
+        weights(static_cast<std::size_t>(tokens * experts)),
+        counts(static_cast<std::size_t>(tokens)),
+        masks(static_cast<std::size_t>(tokens * fd::BitmaskView::words_per_token(experts))),
         width(experts) {}
 
   fd::RoutingView<> padded(int capacity) {
@@ -110,8 +123,7 @@ int main(int argc, char** argv) {
   const int experts = 64;
   const bench::Buffer<float> data = bench::router_logits(tokens, experts, 1);
   const fd::LogitsView<float> logits(data.data(), tokens, experts);
-  Output out(1024);
-  out.width = experts;
+  Output out(experts);
 
   const auto each_token = [&](auto&& body) {
     return [&, body] {
@@ -131,6 +143,10 @@ int main(int argc, char** argv) {
   const auto hc_log_softmax = hc(fd::LogSoftmax{}, fd::ExpertBounds::all);
   const auto hc_log_softmax8 = hc(fd::LogSoftmax{}, 8);
   const fd::Router topk(experts, fd::TopK{8});
+  const bench::Buffer<float> wide_data = bench::router_logits(tokens, 256, 2);
+  const fd::LogitsView<float> wide_logits(wide_data.data(), tokens, 256);
+  Output wide_out(256);
+  const auto wide = bh_router(wide_data, 256, fd::LogSoftmax{}, 8);
 
   std::vector<Case> cases;
   cases.push_back({"softmax (the floor)", [&] {
@@ -160,6 +176,10 @@ int main(int argc, char** argv) {
   cases.push_back({"one token a call: HC, log_softmax: padded 8", each_token([&](std::ptrdiff_t t) {
                      hc_log_softmax8.route(logits.slice(t, 1), out.padded(8));
                    })});
+  cases.push_back({"256 experts: BH, log_softmax: padded 8",
+                   [&] { wide.route(wide_logits, wide_out.padded(8)); }});
+  cases.push_back({"2 threads: BH, log_softmax: padded 8",
+                   [&] { log_softmax8.route(fd::OpenMP{2}, logits, out.padded(8)); }});
   cases.push_back({"plain loops: std::sort BH by erfc, softmax", each_token([&](std::ptrdiff_t t) {
                      out.counts[static_cast<std::size_t>(t)] =
                          bench::sorted_bh(logits.row(t), experts, 0.05, -2.8, 0.85, 8,
@@ -180,4 +200,13 @@ int main(int argc, char** argv) {
       tokens,
       std::accumulate(out.counts.begin(), out.counts.end(), 0.0) / static_cast<double>(tokens));
   print(cases);
+  const std::string padded = "BH, log_softmax: padded 8";
+  const std::string sorted = "plain loops: std::sort BH by erfc, softmax";
+  std::printf("\n| %-52s | %10s | %8s |\n", "", "times", "target");
+  std::printf("|%s|---:|---:|\n", std::string(54, '-').c_str());
+  print_times(cases, "std::sort BH by erfc / BH, log_softmax: padded 8", sorted, padded, ">= 60");
+  print_times(cases, "std::sort BH by erfc / BH, log_softmax: dense", sorted,
+              "BH, log_softmax: dense", ">= 60");
+  print_times(cases, "1 thread / 2 threads", padded, "2 threads: " + padded, ">= 1.8");
+  print_times(cases, "256 experts / 64 experts", "256 experts: " + padded, padded, "<= 6");
 }

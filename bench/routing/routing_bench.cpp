@@ -38,6 +38,13 @@ struct BFloat16 {
   }
 };
 
+}  // namespace
+
+template <>
+inline constexpr auto fdroute::logit_format<BFloat16> = fdroute::LogitFormat::bfloat16;
+
+namespace {
+
 /// The caller's memory for one batch.
 struct Output {
   Output(std::ptrdiff_t tokens, int n_experts, int n_capacity)
@@ -87,10 +94,7 @@ void routing(benchmark::State& state, const AnyRouter& router, std::ptrdiff_t to
     }
     benchmark::ClobberMemory();
     const auto middle = Clock::now();
-    for (std::ptrdiff_t t = 0; t < tokens; ++t) {
-      bench::softmax_row<fd::DefaultArch>(floats + t * experts, experts,
-                                          softmax.data() + t * experts);
-    }
+    bench::softmax_rows<fd::DefaultArch>(fd::LogitsView(floats, tokens, experts), softmax.data());
     benchmark::ClobberMemory();
     const auto end = Clock::now();
     const std::chrono::duration<double> elapsed = middle - start;

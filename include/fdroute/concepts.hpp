@@ -15,6 +15,30 @@ concept LogitValue = requires(const T& logit) {
   static_cast<float>(logit);
 };
 
+/// How a type of logits is stored.
+enum class LogitFormat : std::uint8_t {
+  by_conversion,  ///< known to itself alone: elements are converted one by one
+  bfloat16,       ///< the upper half of a float's bits
+  float16,        ///< IEEE 754 binary16
+};
+
+/// The format of logits of type T. Specialise it for an engine's own 16-bit type, trivially copyable
+/// and of two bytes, to have it converted many at a time; the values are those of its conversion to
+/// float.
+///
+///     template <> inline constexpr auto fdroute::logit_format<engine::bf16> =
+///         fdroute::LogitFormat::bfloat16;
+template <class T>
+inline constexpr LogitFormat logit_format = LogitFormat::by_conversion;
+#if defined(__STDCPP_BFLOAT16_T__)
+template <>
+inline constexpr LogitFormat logit_format<decltype(0.0bf16)> = LogitFormat::bfloat16;
+#endif
+#if defined(__STDCPP_FLOAT16_T__)
+template <>
+inline constexpr LogitFormat logit_format<decltype(0.0f16)> = LogitFormat::float16;
+#endif
+
 /// The affine map from a token's logits to its scores: score = (logit - shift) * scale, in float.
 ///
 /// `scale` is positive and both are finite, so a map keeps the order of the logits. The form has no

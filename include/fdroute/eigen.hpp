@@ -9,6 +9,7 @@
 #include <unsupported/Eigen/CXX11/Tensor>
 
 #include "fdroute/arch.hpp"
+#include "fdroute/concepts.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/views.hpp"
 
@@ -17,6 +18,11 @@
 /// AnyRouter; an execution tag may come first. Scalars are float, double, Eigen::half or
 /// Eigen::bfloat16. All throw std::invalid_argument if the last extent is not router.experts().
 namespace fdroute::inline v0 {
+
+template <>
+inline constexpr LogitFormat logit_format<Eigen::bfloat16> = LogitFormat::bfloat16;
+template <>
+inline constexpr LogitFormat logit_format<Eigen::half> = LogitFormat::float16;
 
 template <class T>
 using RowMajorMatrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;

@@ -52,12 +52,12 @@ class Margins:
     count_margin: float = 1e-4
 
 
-def load_model(directory: pathlib.Path, device: str = "cpu"):
-    """The checkpoint in float32 with every reference implementation chosen by name; any stray tensor is an error."""
+def load_model(directory: pathlib.Path, device: str = "cpu", dtype: torch.dtype = torch.float32):
+    """The checkpoint in `dtype` with every reference implementation chosen by name; any stray tensor is an error."""
     if int(transformers.__version__.split(".")[0]) >= 5:
-        options = {"dtype": torch.float32, "experts_implementation": "eager"}
+        options = {"dtype": dtype, "experts_implementation": "eager"}
     else:
-        options = {"torch_dtype": torch.float32}
+        options = {"torch_dtype": dtype}
     model, info = transformers.OlmoeForCausalLM.from_pretrained(
         directory, attn_implementation="eager", output_loading_info=True, **options
     )

@@ -72,6 +72,7 @@ Compiled compiled_for_scalar();
 Compiled compiled_for_sse2();
 Compiled compiled_for_avx2();
 Compiled compiled_for_avx512();
+Compiled compiled_for_neon();
 
 /// A null distribution with what a table may have: grid points close together and far apart,
 /// a plateau, a start below p = 1.

@@ -29,8 +29,14 @@ struct SlowRanking {
 
 /// What this machine can run.
 std::vector<Compiled> vector_archs() {
+#if defined(__aarch64__)
+  const std::vector<Compiled> compiled{compiled_for_neon()};
+#else
+  const std::vector<Compiled> compiled{compiled_for_sse2(), compiled_for_avx2(),
+                                       compiled_for_avx512()};
+#endif
   std::vector<Compiled> archs;
-  for (const Compiled& arch : {compiled_for_sse2(), compiled_for_avx2(), compiled_for_avx512()}) {
+  for (const Compiled& arch : compiled) {
     if (arch.runs_here()) {
       archs.push_back(arch);
     } else {

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <iterator>
 #include <type_traits>
 #include <utility>
@@ -241,6 +243,18 @@ FDROUTE_INLINE std::uint32_t mask_bits(bool mask) noexcept {
   return mask ? 1U : 0U;
 }
 
+/// The bfloat16 from `from` on, as floats.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
+                                                        const xsimd::generic&) noexcept {
+  std::uint16_t half[xsimd::batch<float, Arch>::size];
+  std::memcpy(half, from, sizeof half);
+  std::uint32_t bits[xsimd::batch<float, Arch>::size];
+  std::transform(std::begin(half), std::end(half), std::begin(bits),
+                 [](std::uint16_t x) { return std::uint32_t{x} << 16; });
+  return float_of(xsimd::batch<std::uint32_t, Arch>::load_unaligned(bits));
+}
+
 /// row[ids[i]] for ids in [0, 64).
 FDROUTE_INLINE float pick(const float* row, std::int32_t id) noexcept {
   return row[id];
@@ -384,6 +398,12 @@ FDROUTE_INLINE void compress(std::uint32_t bits, std::int32_t base, const std::i
 }
 
 #if XSIMD_WITH_SSE2
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
+                                                        const xsimd::sse2&) noexcept {
+  const __m128i half = _mm_loadl_epi64(static_cast<const __m128i*>(from));
+  return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), half));
+}
 FDROUTE_INLINE float largest_lane(__m128 x) noexcept {
   x = _mm_max_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
@@ -481,6 +501,12 @@ FDROUTE_INLINE Fields<Register> pick_records(const Record* table, const std::uin
            _mm256_permute2f128_pd(odd01, odd23, 0x31)}};
 }
 template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
+                                                        const xsimd::avx2&) noexcept {
+  const __m128i half = _mm_loadu_si128(static_cast<const __m128i*>(from));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+}
+template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(
     const Table8& table, const xsimd::batch<std::uint32_t, Arch>& i, const xsimd::avx2&) noexcept {
   return _mm256_permutevar8x32_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(table)), i);
@@ -513,6 +539,17 @@ FDROUTE_INLINE Fields<Register> pick_records(const Record* table, const std::uin
            _mm512_shuffle_f64x2(odd0123, odd4567, 0x88),
            _mm512_shuffle_f64x2(even0123, even4567, 0xDD),
            _mm512_shuffle_f64x2(odd0123, odd4567, 0xDD)}};
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
+                                                        const xsimd::avx512f&) noexcept {
+  const __m256i half = _mm256_loadu_si256(static_cast<const __m256i*>(from));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_float16(const void* from,
+                                                       const xsimd::avx512f&) noexcept {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(from)));
 }
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(

@@ -106,8 +106,19 @@ struct TokenBlock {
 /// 16 numbers of any type, as floats.
 template <class Arch, class T>
 FDROUTE_INLINE Floats<Arch> load_floats(const T* from) noexcept {
+  constexpr auto width = static_cast<std::ptrdiff_t>(Floats<Arch>::width);
+  constexpr bool vectors = !std::is_same_v<Arch, ScalarArch>;
   if constexpr (std::is_same_v<T, float>) {
     return Floats<Arch>::load_anywhere(from);
+  } else if constexpr (vectors && logit_format<T> == LogitFormat::bfloat16) {
+    return Floats<Arch>::generate([&](std::size_t i) FDROUTE_INLINED {
+      return widen_bfloat16<Arch>(from + static_cast<std::ptrdiff_t>(i) * width, Arch{});
+    });
+  } else if constexpr (vectors && logit_format<T> == LogitFormat::float16 &&
+                       requires { widen_float16<Arch>(from, Arch{}); }) {
+    return Floats<Arch>::generate([&](std::size_t i) FDROUTE_INLINED {
+      return widen_float16<Arch>(from + static_cast<std::ptrdiff_t>(i) * width, Arch{});
+    });
   } else {
     alignas(64) float converted[16];
     for (int j = 0; j < 16; ++j) converted[j] = static_cast<float>(from[j]);

@@ -1,0 +1,10 @@
+#include "routes.hpp"
+
+#if !defined(__aarch64__)
+#error "this translation unit is compiled for 64-bit Arm"
+#endif
+
+Compiled compiled_for_neon() {
+  return {"neon64", [] { return true; }, route_on<xsimd::neon64, fdroute::ByLogit>,
+          kernels_on<xsimd::neon64>};
+}
