@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -157,11 +158,96 @@ TEST_CASE("tables do not increase into a grid point, though the float before it 
   CHECK(rounded > 100);
 }
 
+TEST_CASE("a power of two is accurate and does not decrease") {
+  using fd::detail::power_of_two;
+  CHECK(power_of_two(0.0) == 1.0);
+  CHECK(power_of_two(-1074.0) == std::numeric_limits<double>::denorm_min());
+  CHECK(power_of_two(-1076.0) == 0.0);
+  CHECK(power_of_two(-infinity) == 0.0);
+  test::Random random(34);
+  double worst = 0.0;            // ulp of a normal result
+  double worst_subnormal = 0.0;  // smallest numbers of a subnormal one
+  for (int i = 0; i < 200'000; ++i) {
+    const double scale = std::array{1e-9, 1.0, 30.0, 1100.0}[static_cast<std::size_t>(i) % 4];
+    const double y = -scale * random.uniform();
+    const long double exact = std::exp2(static_cast<long double>(y));
+    const auto error = static_cast<double>(std::abs(power_of_two(y) - exact));
+    if (y >= -1022.0) {
+      worst = std::max(worst, std::ldexp(error, 52 - std::ilogb(static_cast<double>(exact))));
+    } else {
+      worst_subnormal = std::max(worst_subnormal, std::ldexp(error, 1074));
+    }
+  }
+  MESSAGE("power of two: ", worst, " ulp, subnormal: ", worst_subnormal);
+  CHECK(worst <= 2.0);
+  CHECK(worst_subnormal <= 1.0);
+
+  std::vector<double> near;
+  for (int n = 0; n < 1080; ++n) near.push_back(-n);  // where the exponent changes
+  for (int i = 0; i < 3000; ++i) near.push_back(-2.0 * random.uniform());
+  near.push_back(-1e-17);
+  int fell = 0;
+  for (double y : near) {
+    for (int i = 0; i < 50; ++i) y = std::nextafter(y, -infinity);
+    double before = power_of_two(y);
+    for (int i = 0; i < 100 && y < 0.0; ++i) {
+      y = std::nextafter(y, infinity);
+      const double next = power_of_two(y);
+      fell += static_cast<int>(!(next >= before && next <= 1.0));
+      before = next;
+    }
+  }
+  CHECK(fell == 0);
+}
+
+TEST_CASE("tables on any grid do not increase, and find every segment") {
+  test::Random random(35);
+  int fell = 0;
+  int wrong = 0;
+  for (int repeat = 0; repeat < 300; ++repeat) {
+    const auto n = static_cast<std::size_t>(2 + random.below(repeat % 10 == 0 ? 2000 : 40));
+    // From evenly spaced points to all but one in one place.
+    const double power = std::array{1.0, 4.0, 40.0, 200.0}[static_cast<std::size_t>(repeat) % 4];
+    std::vector<double> x;
+    for (std::size_t i = 0; i < n; ++i) x.push_back(-5.0 + 9.0 * std::pow(random.uniform(), power));
+    std::sort(x.begin(), x.end());
+    x.erase(std::unique(x.begin(), x.end()), x.end());
+    if (x.size() < 2) continue;
+    std::vector<double> y{-random.uniform()};
+    while (y.size() < x.size())
+      y.push_back(y.back() -
+                  (y.size() + 1 < x.size() && random.below(4) == 0 ? 0.0 : random.uniform()));
+    const Table table = Table::from_log_survival(x, y, fitted_on("logit"));
+    std::vector<double> at{-infinity, infinity, -1e300, 1e300, -6.0, 5.0};
+    for (const double point : x) {
+      at.push_back(point);
+      at.push_back(std::nextafter(point, infinity));
+      at.push_back(std::nextafter(point, -infinity));
+      at.push_back(-5.0 + 9.0 * random.uniform());
+    }
+    std::sort(at.begin(), at.end());
+    double before = 1.0;
+    for (const double score : at) {
+      const double p = table(score);
+      fell += static_cast<int>(!(p <= before && p >= 0.0));
+      before = p;
+      // The value of the grid point below bounds it, as does that of the one above.
+      const auto above = std::upper_bound(x.begin(), x.end(), score);
+      const auto i = static_cast<std::size_t>(above - x.begin());
+      const double most = std::exp(y[i == 0 ? 0 : i - 1]) * (1.0 + 1e-11);
+      const double least = i == x.size() ? 0.0 : std::exp(y[i]) * (1.0 - 1e-11);
+      wrong += static_cast<int>(!(p <= most && p >= least));
+    }
+  }
+  CHECK(fell == 0);
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("tables interpolate as they are defined to") {
   const Table by_log = log_table();
   const Table by_cdf = cdf_table();
   for (std::size_t i = 0; i < grid.size(); ++i) {
-    CHECK(by_log(grid[i]) == std::exp(log_sf[i]));
+    CHECK(close(by_log(grid[i]), std::exp(log_sf[i]), 1e-14));
     CHECK(by_cdf(grid[i]) == 1.0 - cdf[i]);
   }
   test::Random random(32);
@@ -170,14 +256,15 @@ TEST_CASE("tables interpolate as they are defined to") {
     CHECK(close(by_log(x), oracle::log_survival_table(grid, log_sf, x), 1e-14));
     CHECK(std::abs(by_cdf(x) - oracle::cdf_table(grid, cdf, x)) <= 1e-15);
   }
-  CHECK(by_log(-4.625) == std::exp(-0.71));  // a plateau
+  CHECK(close(by_log(-4.625), std::exp(-0.71), 1e-15));
+  CHECK(by_log(-4.625) == by_log(-5.0));  // a plateau
   CHECK(by_cdf(-4.625) == 1.0 - 0.353);
 }
 
 TEST_CASE("tables outside of their grid") {
   const Table by_log = log_table();
-  CHECK(by_log(-1e9) == std::exp(-0.011));
-  CHECK(by_log(-infinity) == std::exp(-0.011));
+  CHECK(close(by_log(-1e9), std::exp(-0.011), 1e-15));
+  CHECK(by_log(-infinity) == by_log(-1e9));
   // An exponential tail, along the last segment: -2.72 / 1.5 a unit.
   CHECK(close(by_log(2.0 + 1.5), std::exp(-7.29 - 2.72), 1e-14));
   CHECK(close(by_log(2.0 + 150.0), std::exp(-7.29 - 272.0), 1e-12));

@@ -135,6 +135,13 @@ int main(int argc, char** argv) {
   const auto zscore = bh_router(data, experts, fd::ZScore{}, fd::ExpertBounds::all);
   const auto logit8 = bh_router(data, experts, fd::Logit{}, 8);
   const auto log_softmax8 = bh_router(data, experts, fd::LogSoftmax{}, 8);
+  const auto hc = [&](auto score, int max_k) {
+    return fd::Router(experts, fd::HigherCriticism{}, score,
+                      bench::trimmed_null(data, experts, score), fd::SoftmaxWeights{},
+                      fd::ExpertBounds{1, max_k});
+  };
+  const auto hc_log_softmax = hc(fd::LogSoftmax{}, fd::ExpertBounds::all);
+  const auto hc_log_softmax8 = hc(fd::LogSoftmax{}, 8);
   const fd::Router topk(experts, fd::TopK{8});
   const bench::Buffer<float> wide_data = bench::router_logits(tokens, 256, 2);
   const fd::LogitsView<float> wide_logits(wide_data.data(), tokens, 256);
@@ -154,6 +161,10 @@ int main(int argc, char** argv) {
   cases.push_back(
       {"BH, log_softmax: padded 8", [&] { log_softmax8.route(logits, out.padded(8)); }, "3"});
   cases.push_back({"top-k 8: padded", [&] { topk.route(logits, out.padded(8)); }, "3"});
+  cases.push_back(
+      {"HC, log_softmax: dense", [&] { hc_log_softmax.route(logits, out.dense()); }, "10"});
+  cases.push_back(
+      {"HC, log_softmax: padded 8", [&] { hc_log_softmax8.route(logits, out.padded(8)); }, "10"});
   cases.push_back({"one token a call: BH, logit: padded 8", each_token([&](std::ptrdiff_t t) {
                      logit8.route(logits.slice(t, 1), out.padded(8));
                    }),
@@ -162,6 +173,9 @@ int main(int argc, char** argv) {
                      log_softmax8.route(logits.slice(t, 1), out.padded(8));
                    }),
                    "80 ns"});
+  cases.push_back({"one token a call: HC, log_softmax: padded 8", each_token([&](std::ptrdiff_t t) {
+                     hc_log_softmax8.route(logits.slice(t, 1), out.padded(8));
+                   })});
   cases.push_back({"256 experts: BH, log_softmax: padded 8",
                    [&] { wide.route(wide_logits, wide_out.padded(8)); }});
   cases.push_back({"2 threads: BH, log_softmax: padded 8",

@@ -143,6 +143,13 @@ auto bh(int experts, Score score) {
                     fd::ExpertBounds{1, 8});
 }
 
+auto hc(int experts) {
+  const auto data = bench::router_logits(rows, experts, 1);
+  return fd::Router(experts, fd::HigherCriticism{}, fd::LogSoftmax{},
+                    bench::trimmed_null(data, experts, fd::LogSoftmax{}), fd::SoftmaxWeights{},
+                    fd::ExpertBounds{1, 8});
+}
+
 template <class Score>
 void construction(benchmark::State& state, int experts, Score score) {
   const auto data = bench::router_logits(1024, experts, 1);
@@ -180,6 +187,7 @@ int main(int argc, char** argv) {
     add_all("bh_logit", bh(experts, fd::Logit{}));
     add_all("bh_log_softmax", bh(experts, fd::LogSoftmax{}));
     add_all("bh_zscore", bh(experts, fd::ZScore{}));
+    add_all("hc_log_softmax", hc(experts));
     benchmark::RegisterBenchmark(
         ("construction/bh_log_softmax/experts:" + std::to_string(experts)).c_str(),
         [=](benchmark::State& state) { construction(state, experts, fd::LogSoftmax{}); })

@@ -115,11 +115,9 @@ TEST_CASE("every Arch routes with the same bits, and as the definition says") {
   test::Random random(141);
   std::int64_t selected = 0;
   for (const int experts : every_width()) {
-    for (const auto policy :
-         {Case::Policy::topk, Case::Policy::bh_logit, Case::Policy::bh_log_softmax,
-          Case::Policy::bh_zscore, Case::Policy::holm_zscore}) {
+    for (int policy = 0; policy < Case::policies; ++policy) {
       for (int repeat = 0; repeat < 4; ++repeat) {
-        Case c = random_case(policy, experts, random);
+        Case c = random_case(static_cast<Case::Policy>(policy), experts, random);
         c.logits = test::batch_of_every_kind(experts, experts > 130 ? 1 : 2, random).logits;
         const Routes expected = scalar.route(c);
         const Routes definition = route_on<fd::ScalarArch, SlowRanking>(c);
@@ -136,6 +134,7 @@ TEST_CASE("every Arch routes with the same bits, and as the definition says") {
 TEST_CASE("exps, their sum and the scores are the same bits on every Arch, and near the truth") {
   const std::vector<Compiled> archs = vector_archs();
   const Compiled scalar = compiled_for_scalar();
+  const fd::TabulatedNull table = log_table<fd::Logit>(0.0);
   test::Random random(142);
   double worst = 0.0;            // ulp of a normal exp
   double worst_subnormal = 0.0;  // smallest floats of a subnormal one
@@ -156,12 +155,17 @@ TEST_CASE("exps, their sum and the scores are the same bits on every Arch, and n
     for (const Compiled& arch : archs) {
       const RowKernels other = arch.kernels(row);
       CHECK(same_bits(other.exps, actual.exps));
+      CHECK(same_bits(other.p, actual.p));
       CHECK(std::bit_cast<std::uint64_t>(other.sum) == std::bit_cast<std::uint64_t>(actual.sum));
       CHECK(other.log_softmax.shift == actual.log_softmax.shift);
       CHECK(other.zscore.shift == actual.zscore.shift);
       CHECK(other.zscore.scale == actual.zscore.scale);
     }
-    // The public scores are the scalar ones.
+    // The public scores and p-values are the scalar ones.
+    for (std::size_t j = 0; j < row.size(); ++j) {
+      const double x{row[j]};
+      if (x > -oracle::infinity) CHECK(table(x) == actual.p[j]);
+    }
     CHECK(fd::LogSoftmax{}(row).shift == actual.log_softmax.shift);
     CHECK(fd::ZScore{}(row).scale == actual.zscore.scale);
 

@@ -164,6 +164,13 @@ FDROUTE_INLINE Lanes<T, Arch, n> larger(const Lanes<T, Arch, n>& a,
   return a.generate([&](std::size_t i) FDROUTE_INLINED { return larger(a.part[i], b.part[i]); });
 }
 
+/// The smaller numbers; of -0 and +0, either.
+template <class T, class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<T, Arch, n> smaller(const Lanes<T, Arch, n>& a,
+                                         const Lanes<T, Arch, n>& b) noexcept {
+  return a.generate([&](std::size_t i) FDROUTE_INLINED { return smaller(a.part[i], b.part[i]); });
+}
+
 /// x * y + z for an exact product.
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE Lanes<T, Arch, n> add_exact_product(const Lanes<T, Arch, n>& x,
@@ -259,6 +266,19 @@ FDROUTE_INLINE Floats<Arch, n> pick(const float* row,
       [&](std::size_t i) FDROUTE_INLINED { return pick(row, ids.part[i]); });
 }
 
+/// The records of 16 ids, a field of all of them together.
+template <class Arch>
+FDROUTE_INLINE Fields<Doubles<Arch>> pick_records(const Record* table,
+                                                  const std::uint32_t* ids) noexcept {
+  using Lane = Doubles<Arch>;
+  Fields<Lane> fields;
+  unrolled<Lane::parts>([&](std::size_t i) FDROUTE_INLINED {
+    const auto part = pick_records<typename Lane::Register>(table, ids + i * Lane::width, Arch{});
+    unrolled<4>([&](std::size_t f) FDROUTE_INLINED { fields.field[f].part[i] = part.field[f]; });
+  });
+  return fields;
+}
+
 /// The same numbers in double.
 template <class Arch>
 FDROUTE_INLINE Doubles<Arch> widen(const Floats<Arch>& x) noexcept {
@@ -286,7 +306,7 @@ FDROUTE_INLINE Lanes<T, Arch, n / 2> halved(const Lanes<T, Arch, n>& x,
 /// Folds the lanes in halves: lane j with lane j + n / 2, then with j + n / 4, ... and j + 1.
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE T largest(const Lanes<T, Arch, n>& x) noexcept {
-  if constexpr (x.parts > 1) {
+  if constexpr (Lanes<T, Arch, n>::parts > 1) {
     return largest(halved(x, [](const auto& a, const auto& b) FDROUTE_INLINED { return larger(a, b); }));
   } else {
     return largest_of(x.part[0]);
@@ -297,7 +317,7 @@ FDROUTE_INLINE T largest(const Lanes<T, Arch, n>& x) noexcept {
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE T sum(const Lanes<T, Arch, n>& x) noexcept {
   using Register = RegisterOf<T, Arch>;
-  if constexpr (x.parts > 1) {
+  if constexpr (Lanes<T, Arch, n>::parts > 1) {
     return sum(halved(x, [](const Register& a, const Register& b) FDROUTE_INLINED -> Register { return a + b; }));
   } else {
     return sum_of(x.part[0]);

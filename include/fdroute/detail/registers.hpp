@@ -121,6 +121,16 @@ FDROUTE_INLINE xsimd::batch<T, Arch> larger(const xsimd::batch<T, Arch>& a,
   return xsimd::max(a, b);
 }
 
+template <std::floating_point T>
+FDROUTE_INLINE T smaller(T a, T b) noexcept {
+  return a < b ? a : b;
+}
+template <class T, class Arch>
+FDROUTE_INLINE xsimd::batch<T, Arch> smaller(const xsimd::batch<T, Arch>& a,
+                                             const xsimd::batch<T, Arch>& b) noexcept {
+  return xsimd::min(a, b);
+}
+
 /// x * y + z for an exact product: fused or not, the result is the same.
 template <std::floating_point T>
 FDROUTE_INLINE T add_exact_product(T x, T y, T z) noexcept {
@@ -221,6 +231,9 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> ordered(
 FDROUTE_INLINE float largest_of(float x) noexcept {
   return x;
 }
+FDROUTE_INLINE double largest_of(double x) noexcept {
+  return x;
+}
 FDROUTE_INLINE double sum_of(double x) noexcept {
   return x;
 }
@@ -253,6 +266,24 @@ struct WidePair {
   xsimd::batch<double, Arch> high;
 };
 
+/// Four numbers that are looked up together.
+struct alignas(32) Record {
+  double number[4];
+};
+template <class Register>
+struct Fields {
+  Register field[4];
+};
+
+/// The records of some ids, a field of all of them in one register.
+template <class Register>
+FDROUTE_INLINE Fields<double> pick_records(const Record* table, const std::uint32_t* ids,
+                                           const xsimd::generic&) noexcept requires
+    std::is_same_v<Register, double> {
+  const double* x = table[*ids].number;
+  return {{x[0], x[1], x[2], x[3]}};
+}
+
 // ---- What xsimd 8.1 lacks
 // ------------------------------------------------------------------------ Each function has a
 // generic form, for any Arch, and forms in intrinsics where these are better. The last argument, an
@@ -262,7 +293,7 @@ template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(
     const Table8& table, const xsimd::batch<std::uint32_t, Arch>& i,
     const xsimd::generic&) noexcept {
-  std::uint32_t found[i.size];
+  std::uint32_t found[xsimd::batch<std::uint32_t, Arch>::size];
   i.store_unaligned(found);
   for (std::uint32_t& entry : found) entry = table[entry & 7U];
   return xsimd::batch<std::uint32_t, Arch>::load_unaligned(found);
@@ -294,27 +325,38 @@ template <class Arch>
 FDROUTE_INLINE xsimd::batch<float, Arch> pick(const float* row,
                                               const xsimd::batch<std::int32_t, Arch>& ids,
                                               const xsimd::generic&) noexcept {
-  std::int32_t id[ids.size];
+  std::int32_t id[xsimd::batch<std::int32_t, Arch>::size];
   ids.store_unaligned(id);
-  float picked[ids.size];
+  float picked[std::size(id)];
   for (std::size_t i = 0; i < ids.size; ++i) picked[i] = row[id[i]];
   return xsimd::batch<float, Arch>::load_unaligned(picked);
+}
+
+template <class Register>
+FDROUTE_INLINE Fields<Register> pick_records(const Record* table, const std::uint32_t* ids,
+                                             const xsimd::generic&) noexcept {
+  double field[4][Register::size];
+  for (std::size_t i = 0; i < Register::size; ++i) {
+    for (std::size_t f = 0; f < 4; ++f) field[f][i] = table[ids[i]].number[f];
+  }
+  Fields<Register> fields;
+  for (std::size_t f = 0; f < 4; ++f) fields.field[f] = Register::load_unaligned(field[f]);
+  return fields;
 }
 
 template <class T, class Arch>
 FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<T, Arch>& mask,
                                        const xsimd::generic&) noexcept {
-  bool lane[mask.size];
+  bool lane[xsimd::batch_bool<T, Arch>::size];
   mask.store_unaligned(lane);
   std::uint32_t bits = 0;
   for (std::size_t i = 0; i < mask.size; ++i) bits |= (lane[i] ? 1U : 0U) << i;
   return bits;
 }
 
-template <class Arch>
-FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x,
-                                const xsimd::generic&) noexcept {
-  float lane[x.size];
+template <class T, class Arch>
+FDROUTE_INLINE T largest_of(const xsimd::batch<T, Arch>& x, const xsimd::generic&) noexcept {
+  T lane[xsimd::batch<T, Arch>::size];
   x.store_unaligned(lane);
   for (std::size_t half = x.size / 2; half > 0; half /= 2) {
     for (std::size_t i = 0; i < half; ++i) lane[i] = larger(lane[i], lane[i + half]);
@@ -323,7 +365,7 @@ FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x,
 }
 template <class Arch>
 FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::generic&) noexcept {
-  double lane[x.size];
+  double lane[xsimd::batch<double, Arch>::size];
   x.store_unaligned(lane);
   for (std::size_t half = x.size / 2; half > 0; half /= 2) {
     for (std::size_t i = 0; i < half; ++i) lane[i] += lane[i + half];
@@ -336,9 +378,9 @@ template <class Arch>
 FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
                                     const xsimd::generic&) noexcept {
   using Double = xsimd::batch<double, Arch>;
-  float lane[x.size];
+  float lane[xsimd::batch<float, Arch>::size];
   x.store_unaligned(lane);
-  double wide[x.size];
+  double wide[xsimd::batch<float, Arch>::size];
   for (std::size_t i = 0; i < x.size; ++i) wide[i] = double{lane[i]};
   return {Double::load_unaligned(wide), Double::load_unaligned(wide + Double::size)};
 }
@@ -366,11 +408,14 @@ FDROUTE_INLINE float largest_lane(__m128 x) noexcept {
   x = _mm_max_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
 }
+FDROUTE_INLINE double largest_lane(__m128d x) noexcept {
+  return _mm_cvtsd_f64(_mm_max_sd(x, _mm_unpackhi_pd(x, x)));
+}
 FDROUTE_INLINE double sum_lanes(__m128d x) noexcept {
   return _mm_cvtsd_f64(_mm_add_sd(x, _mm_unpackhi_pd(x, x)));
 }
-template <class Arch>
-FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x, const xsimd::sse2&) noexcept {
+template <class T, class Arch>
+FDROUTE_INLINE T largest_of(const xsimd::batch<T, Arch>& x, const xsimd::sse2&) noexcept {
   return largest_lane(x);
 }
 template <class Arch>
@@ -404,11 +449,14 @@ FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
 FDROUTE_INLINE float largest_lane(__m256 x) noexcept {
   return largest_lane(_mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
 }
+FDROUTE_INLINE double largest_lane(__m256d x) noexcept {
+  return largest_lane(_mm_max_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
+}
 FDROUTE_INLINE double sum_lanes(__m256d x) noexcept {
   return sum_lanes(_mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
 }
-template <class Arch>
-FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x, const xsimd::avx&) noexcept {
+template <class T, class Arch>
+FDROUTE_INLINE T largest_of(const xsimd::batch<T, Arch>& x, const xsimd::avx&) noexcept {
   return largest_lane(x);
 }
 template <class Arch>
@@ -440,6 +488,18 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
 #endif
 
 #if XSIMD_WITH_AVX2
+template <class Register>
+FDROUTE_INLINE Fields<Register> pick_records(const Record* table, const std::uint32_t* ids,
+                                             const xsimd::avx2&) noexcept {
+  const auto record = [&](int i) FDROUTE_INLINED { return _mm256_load_pd(table[ids[i]].number); };
+  const __m256d even01 = _mm256_unpacklo_pd(record(0), record(1));
+  const __m256d even23 = _mm256_unpacklo_pd(record(2), record(3));
+  const __m256d odd01 = _mm256_unpackhi_pd(record(0), record(1));
+  const __m256d odd23 = _mm256_unpackhi_pd(record(2), record(3));
+  return {{_mm256_permute2f128_pd(even01, even23, 0x20), _mm256_permute2f128_pd(odd01, odd23, 0x20),
+           _mm256_permute2f128_pd(even01, even23, 0x31),
+           _mm256_permute2f128_pd(odd01, odd23, 0x31)}};
+}
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
                                                         const xsimd::avx2&) noexcept {
@@ -460,6 +520,26 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
 #endif
 
 #if XSIMD_WITH_AVX512F
+template <class Register>
+FDROUTE_INLINE Fields<Register> pick_records(const Record* table, const std::uint32_t* ids,
+                                             const xsimd::avx512f&) noexcept {
+  const auto records = [&](int i, int j) FDROUTE_INLINED {
+    return _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_load_pd(table[ids[i]].number)),
+                              _mm256_load_pd(table[ids[j]].number), 1);
+  };
+  const __m512d r02 = records(0, 2);
+  const __m512d r13 = records(1, 3);
+  const __m512d r46 = records(4, 6);
+  const __m512d r57 = records(5, 7);
+  const __m512d even0123 = _mm512_unpacklo_pd(r02, r13);
+  const __m512d even4567 = _mm512_unpacklo_pd(r46, r57);
+  const __m512d odd0123 = _mm512_unpackhi_pd(r02, r13);
+  const __m512d odd4567 = _mm512_unpackhi_pd(r46, r57);
+  return {{_mm512_shuffle_f64x2(even0123, even4567, 0x88),
+           _mm512_shuffle_f64x2(odd0123, odd4567, 0x88),
+           _mm512_shuffle_f64x2(even0123, even4567, 0xDD),
+           _mm512_shuffle_f64x2(odd0123, odd4567, 0xDD)}};
+}
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
                                                         const xsimd::avx512f&) noexcept {
@@ -510,6 +590,11 @@ FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x,
                                 const xsimd::avx512f&) noexcept {
   const __m256d high = _mm512_extractf64x4_pd(_mm512_castps_pd(x), 1);
   return largest_lane(_mm256_max_ps(_mm512_castps512_ps256(x), _mm256_castpd_ps(high)));
+}
+template <class Arch>
+FDROUTE_INLINE double largest_of(const xsimd::batch<double, Arch>& x,
+                                 const xsimd::avx512f&) noexcept {
+  return largest_lane(_mm256_max_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
 }
 template <class Arch>
 FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::avx512f&) noexcept {
@@ -578,8 +663,8 @@ template <class T, class Arch>
 FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<T, Arch>& mask) noexcept {
   return mask_bits(mask, Arch{});
 }
-template <class Arch>
-FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x) noexcept {
+template <class T, class Arch>
+FDROUTE_INLINE T largest_of(const xsimd::batch<T, Arch>& x) noexcept {
   return largest_of(x, Arch{});
 }
 template <class Arch>

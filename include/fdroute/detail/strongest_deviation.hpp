@@ -1,12 +1,15 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <span>
 #include <stdexcept>
 #include <string>
 
+#include "fdroute/detail/lanes.hpp"
 #include "fdroute/detail/text.hpp"
 
 namespace fdroute::inline v0::detail {
@@ -43,6 +46,34 @@ int strongest_deviation(std::span<const double> sorted_p, double search, double 
       largest = value;
       place = i;
     }
+  }
+  return place;
+}
+
+/// The same by vectors, `statistic(p, i/n, n)` of vectors being the same bits. `sorted_p` is
+/// aligned to 64 bytes, and its searched places are filled up to a multiple of 16.
+template <class Arch, class Statistic>
+FDROUTE_INLINE int strongest_deviation(const double* sorted_p, int n, double search,
+                                       double critical, const Statistic& statistic) noexcept {
+  using Lane = Doubles<Arch>;
+  alignas(64) static constexpr std::array<double, 16> numbers = {1, 2,  3,  4,  5,  6,  7,  8,
+                                                                 9, 10, 11, 12, 13, 14, 15, 16};
+  const int last = searched(search, n);
+  const Lane all(static_cast<double>(n));
+  double largest_yet = critical;
+  int place = 0;
+  for (int from = 0; from < last; from += 16) {
+    const Lane i = Lane::load(numbers.data()) + Lane(static_cast<double>(from));
+    const Lane share = i / all;
+    const Lane p = Lane::load(sorted_p + from);
+    const auto is_searched = Lane(static_cast<double>(last)) >= i;
+    const auto counts = choose(is_searched, share, Lane(0.0)) > p;
+    const Lane value = choose(counts, statistic(p, share, all), Lane(-1.0));
+    const double most = largest(value);
+    const bool reached = most >= largest_yet;
+    const int at = from + static_cast<int>(std::bit_width((value == Lane(most)).bits()));
+    largest_yet = reached ? most : largest_yet;
+    place = reached ? at : place;
   }
   return place;
 }

@@ -10,6 +10,7 @@
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/count_block.hpp"
 #include "fdroute/detail/finish.hpp"
+#include "fdroute/detail/p_value_block.hpp"
 #include "fdroute/detail/rank_block.hpp"
 #include "fdroute/detail/token_block.hpp"
 #include "fdroute/detail/write_block.hpp"
@@ -27,12 +28,14 @@ namespace fdroute::inline v0::detail {
 template <class Arch, class P>
 class VectorBlock {
   using Score = decltype(P::score);
+  // Some count by scores, and of these some by p-values: those fill in the sets, too.
+  static constexpr bool has_scores = !FixedCountRule<decltype(P::rule)>;
+  static constexpr bool reads_p = has_scores && !P::has_critical_scores;
 
  public:
   /// These policies have kernels.
   static constexpr bool available = std::same_as<decltype(P::ranking), ByLogit> &&
-                                    !ExpertNull<decltype(P::null)> &&
-                                    (FixedCountRule<decltype(P::rule)> || P::has_critical_scores);
+                                    !ExpertNull<decltype(P::null)> && Rule<decltype(P::rule)>;
 
   /// Routes at most TokenBlock::tokens_of(experts) tokens; those whose rows are not for these
   /// kernels, by otherwise(logits, out).
@@ -40,7 +43,8 @@ class VectorBlock {
   static TokenStatus route(const P& policies, LogitsView<T> logits, View out,
                            const Otherwise& otherwise) noexcept {
     TokenBlock block(static_cast<int>(logits.tokens), policies.experts);
-    if (policies.ranking.ties == TieOrder::lowest_index) {
+    const bool fits = !reads_p || policies.experts <= max_sorted;
+    if (fits && policies.ranking.ties == TieOrder::lowest_index) {
       VectorBlock self{policies, block};
       constexpr bool weighs = !std::same_as<View, BitmaskView>;
       load_rows<Arch, weighs || !(P::has_critical_scores && std::same_as<Score, Logit>)>(block, logits);
@@ -60,9 +64,9 @@ class VectorBlock {
   static constexpr std::size_t at(int i) noexcept { return static_cast<std::size_t>(i); }
 
   void count(bool weighs) noexcept {
-    constexpr bool by_log_softmax = P::has_critical_scores && std::same_as<Score, LogSoftmax>;
+    constexpr bool by_log_softmax = has_scores && std::same_as<Score, LogSoftmax>;
     if (by_log_softmax || (weighs && weights_are_exps())) take_exps<Arch>(block_);
-    if constexpr (P::has_critical_scores) {
+    if constexpr (has_scores) {
       MapKind kind = MapKind::affine;
       if constexpr (std::same_as<Score, Logit>) {
         kind = MapKind::identity;
@@ -76,8 +80,12 @@ class VectorBlock {
           if (block_.ordinary[at(t)]) block_.map[at(t)] = policies_.score(logits_of(t));
         }
       }
-      count_passing<Arch, StepDownRule<decltype(P::rule)>>(block_, policies_.critical.data(), kind,
-                                                           policies_.bounds);
+      if constexpr (reads_p) {
+        count_by_p<Arch>(block_, policies_.rule, policies_.null, kind, policies_.bounds);
+      } else {
+        count_passing<Arch, StepDownRule<decltype(P::rule)>>(block_, policies_.critical.data(),
+                                                             kind, policies_.bounds);
+      }
     } else {
       block_.passing.fill(-1);
       block_.count.fill(policies_.bounded(policies_.rule.count(policies_.experts)));
@@ -95,7 +103,7 @@ class VectorBlock {
   }
 
   int write(DenseView out) noexcept {
-    if (P::has_critical_scores && weights_are_exps()) {
+    if (has_scores && weights_are_exps()) {
       if (write_exps<Arch>(block_, out, renormalizes()) == 0) return 0;
     }
     rank_best<Arch>(block_);
@@ -103,7 +111,7 @@ class VectorBlock {
   }
 
   int write(BitmaskView out) noexcept {
-    if (P::has_critical_scores && write_sets(block_, out) == 0) return 0;
+    if (has_scores && write_sets(block_, out) == 0) return 0;
     rank_best<Arch>(block_);
     return write_ranked(out);
   }

@@ -28,6 +28,9 @@ struct BerkJones {
         sorted_p, search, critical, [this](double p, int i, int m) { return statistic(p, i, m); });
   }
 
+  /// Only the smallest p-values matter: so many of them.
+  constexpr int reads(int experts) const noexcept { return detail::searched(search, experts); }
+
   /// BJ(i) of p(i) = p, for p < i/m.
   double statistic(double p, int i, int m) const noexcept {
     const double x = static_cast<double>(i) / m;

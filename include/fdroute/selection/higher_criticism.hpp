@@ -1,8 +1,10 @@
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 #include "fdroute/detail/strongest_deviation.hpp"
 
@@ -37,11 +39,28 @@ struct HigherCriticism {
         sorted_p, search, critical, [this](double p, int i, int m) { return statistic(p, i, m); });
   }
 
+  /// The same by vectors of an Arch, of experts' p-values; `sorted_p` is aligned to 64 bytes, and
+  /// no more than reads(experts) of them need be there, filled up to a multiple of 16.
+  template <class Arch>
+  FDROUTE_INLINE int count(const double* sorted_p, int experts) const noexcept {
+    // By a power of two, a product is the same quotient.
+    const bool exact = std::has_single_bit(static_cast<unsigned>(experts));
+    return detail::strongest_deviation<Arch>(
+        sorted_p, experts, search, critical,
+        [&](const auto& p, const auto& share, const auto& m) FDROUTE_INLINED {
+          using V = std::remove_cvref_t<decltype(p)>;
+          return statistic_of(p, share, [&](const V& x) FDROUTE_INLINED {
+            return exact ? x * V(1.0 / experts) : x / m;
+          });
+        });
+  }
+
+  /// Only the smallest p-values matter: so many of them.
+  constexpr int reads(int experts) const noexcept { return detail::searched(search, experts); }
+
   /// HC(i) of p(i) = p, for p < i/m.
   double statistic(double p, int i, int m) const noexcept {
-    const double share = static_cast<double>(i) / m;
-    const double of = deviation == Deviation::of_p ? p : share;
-    return (share - p) / std::sqrt(of * (1.0 - of) / m);
+    return statistic_of(p, static_cast<double>(i) / m, [m](double x) { return x / m; });
   }
 
   /// The largest p(i) whose HC(i) is at least `value`; 0 if there is none.
@@ -54,6 +73,13 @@ struct HigherCriticism {
   }
 
   void validate(int) const { detail::validate_deviation_rule("HigherCriticism", search, critical); }
+
+ private:
+  template <class V, class OverM>
+  FDROUTE_INLINE V statistic_of(const V& p, const V& share, const OverM& over_m) const noexcept {
+    const V& of = deviation == Deviation::of_p ? p : share;
+    return (share - p) / detail::square_root(over_m(of * (V(1.0) - of)));
+  }
 };
 
 }  // namespace fdroute::inline v0

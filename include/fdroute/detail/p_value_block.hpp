@@ -1,0 +1,139 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <limits>
+#include <span>
+
+#include "fdroute/bounds.hpp"
+#include "fdroute/concepts.hpp"
+#include "fdroute/detail/count_block.hpp"
+#include "fdroute/detail/sort_block.hpp"
+#include "fdroute/detail/survival_table.hpp"
+#include "fdroute/detail/token_block.hpp"
+
+// Counts by rules that read the p-values.
+
+namespace fdroute::inline v0::detail {
+
+/// The smallest p-values of a block's tokens in ascending order, a row of `stride` for each.
+struct PValues {
+  explicit PValues(int first) noexcept : stride(padded_to(16, first)) {}
+
+  double* of(int token) noexcept { return values.data() + token * stride; }
+  const double* of(int token) const noexcept { return values.data() + token * stride; }
+
+  const int stride;
+  alignas(64) std::array<double, TokenBlock::max_floats> values;
+};
+
+/// A null distribution that comes as a table.
+template <class N>
+concept TabularNull = NullDistribution<N> && requires(const N& null) {
+  { null.table() } -> std::same_as<const SurvivalTable&>;
+};
+
+/// A rule that counts by vectors, given at least the p-values that it reads.
+template <class R, class Arch>
+concept VectorRule = requires(const R& rule, const double* sorted_p, int experts) {
+  { rule.template count<Arch>(sorted_p, experts) }
+  noexcept->std::same_as<int>;
+};
+
+/// How many of the smallest p-values a rule reads: all of them unless it says otherwise.
+template <class R>
+constexpr int read_by(const R& rule, int experts) noexcept {
+  if constexpr (requires { rule.reads(experts); }) {
+    return rule.reads(experts);
+  } else {
+    return experts;
+  }
+}
+
+/// Fills in p-values from sorted rows of logits.
+template <class Arch>
+FDROUTE_KERNEL void look_up_p(const TokenBlock& block, const SurvivalTable& null, MapKind kind,
+                              PValues& p) noexcept {
+  for (int t = 0; t < block.tokens; ++t) {
+    const float* sorted = block.scores.data() + t * block.stride;
+    const ScoreMap& map = block.map[static_cast<std::size_t>(t)];
+    for (int i = 0; i < p.stride; i += 16)
+      widen(score(Floats<Arch>::load(sorted + i), map, kind)).store(p.of(t) + i);
+  }
+  null.to_p_values<Arch>(p.values.data(), block.tokens * p.stride);
+}
+
+/// The same, of any null distribution.
+template <NullDistribution N>
+void compute_p(const TokenBlock& block, const N& null, int first, PValues& p) noexcept {
+  for (int t = 0; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    if (!block.ordinary[at]) continue;
+    const float* sorted = block.scores.data() + t * block.stride;
+    double* to = p.of(t);
+    for (int i = 0; i < first; ++i) {
+      const float score = block.map[at](sorted[i]);
+      const bool counts = score > -std::numeric_limits<float>::infinity();
+      to[i] = counts ? null(static_cast<double>(score)) : 1.0;
+    }
+    std::fill(to + first, to + p.stride, 1.0);
+  }
+}
+
+/// Fills in `count`, by the rule.
+template <class Arch, class R>
+FDROUTE_KERNEL void count_by_rule(TokenBlock& block, const R& rule, const PValues& p,
+                                  ExpertBounds bounds) noexcept {
+  for (int t = 0; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    block.count[at] = 0;
+    if (!block.ordinary[at]) continue;
+    int count = 0;
+    if constexpr (VectorRule<R, Arch>) {
+      count = rule.template count<Arch>(p.of(t), block.experts);
+    } else {
+      count = rule(std::span<const double>(p.of(t), static_cast<std::size_t>(block.experts)));
+    }
+    block.count[at] = std::min(bounds(count), block.experts);
+  }
+}
+
+/// Fills in `sets` and `passing` from `count` and sorted rows: the experts as strong as the last
+/// one counted, and their number; -1 where there is no such set.
+template <class Arch>
+FDROUTE_KERNEL void find_sets(TokenBlock& block) noexcept {
+  for (int t = 0; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    const int last = std::max(block.count[at], 1) - 1;
+    const float reached = block.scores[static_cast<std::size_t>(t * block.stride + last)];
+    int passing = at_least<Arch>(block.rows[at], block.stride, reached, block.set_of(t));
+    if (reached == -std::numeric_limits<float>::infinity()) passing = -1;
+    if (block.count[at] == 0) {
+      std::fill_n(block.set_of(t), block.stride / 64, std::uint64_t{0});
+      passing = 0;
+    }
+    block.passing[at] = passing;
+  }
+}
+
+/// Fills in `passing`, `sets` and `count` of rows of at most max_sorted.
+template <class Arch, class R, class N>
+[[gnu::noinline]] void count_by_p(TokenBlock& block, const R& rule, const N& null, MapKind kind,
+                                  ExpertBounds bounds) noexcept {
+  const int first =
+      std::min(block.experts, std::max({read_by(rule, block.experts), bounds.min_k, 1}));
+  sort_rows<Arch>(block, first);
+  PValues p(first);
+  if constexpr (TabularNull<N>) {
+    look_up_p<Arch>(block, null.table(), kind, p);
+  } else {
+    compute_p(block, null, first, p);
+  }
+  count_by_rule<Arch>(block, rule, p, bounds);
+  find_sets<Arch>(block);
+}
+
+}  // namespace fdroute::inline v0::detail

@@ -1,0 +1,169 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <limits>
+#include <utility>
+
+#include "fdroute/detail/token_block.hpp"
+
+namespace fdroute::inline v0::detail {
+
+/// The rows that sort_rows() sorts are at most this long.
+inline constexpr int max_sorted = TokenBlock::max_floats / TokenBlock::max_tokens;
+
+/// Sorts columns in descending order by a network of comparators, which has no branch: a lane is a
+/// column, so a comparator is a minimum and a maximum of registers. Element i of all columns starts
+/// at x + 16 i.
+template <class Arch>
+class ColumnSort {
+  using Register = RegisterOf<float, Arch>;
+
+ public:
+  explicit ColumnSort(float* x) noexcept : x_(x) {}
+
+  /// Sorts n elements, 16 times a power of two; only the `first` largest, at least 1, will be
+  /// right.
+  FDROUTE_INLINE void sort(int n, int first) const noexcept {
+    for (int at = 0; at < n; at += 16) sort_16(at);
+    for (int size = 16; size < n; size *= 2) {
+      // Of the last merge, the first elements suffice.
+      const int end = 2 * size == n ? first : n;
+      for (int at = 0; at < end; at += 2 * size) merge(at, size, std::min(2 * size, end - at));
+    }
+  }
+
+ private:
+  FDROUTE_INLINE Register load(int i) const noexcept {
+    return load_aligned<Register>(x_ + std::ptrdiff_t{16} * i);
+  }
+  FDROUTE_INLINE void store(const Register& value, int i) const noexcept {
+    store_aligned(value, x_ + std::ptrdiff_t{16} * i);
+  }
+
+  FDROUTE_INLINE void compare(int i, int j) const noexcept {
+    const Register a = load(i);
+    const Register b = load(j);
+    store(larger(a, b), i);
+    store(smaller(a, b), j);
+  }
+
+  using Sixteen = std::array<Register, 16>;
+
+  template <std::size_t i, std::size_t j>
+  static FDROUTE_INLINE void compare(Sixteen& v) noexcept {
+    const Register a = v[i];
+    v[i] = larger(a, v[j]);
+    v[j] = smaller(a, v[j]);
+  }
+
+  /// Comparators of (i, i + distance) for all i without that bit.
+  template <std::size_t distance>
+  static FDROUTE_INLINE void compare_all(Sixteen& v) noexcept {
+    [&]<std::size_t... I>(std::index_sequence<I...>) FDROUTE_INLINED {
+      (compare<(I / distance) * 2 * distance + I % distance,
+               (I / distance) * 2 * distance + I % distance + distance>(v),
+       ...);
+    }
+    (std::make_index_sequence<8>{});
+  }
+
+  FDROUTE_INLINE Sixteen load_16(int at) const noexcept {
+    Sixteen v;
+    unrolled<16>([&](std::size_t i) FDROUTE_INLINED { v[i] = load(at + static_cast<int>(i)); });
+    return v;
+  }
+  FDROUTE_INLINE void store_16(const Sixteen& v, int at) const noexcept {
+    unrolled<16>([&](std::size_t i) FDROUTE_INLINED { store(v[i], at + static_cast<int>(i)); });
+  }
+
+  /// M. W. Green's network of 60 comparators; D. E. Knuth, The Art of Computer Programming 3,
+  /// section 5.3.4.
+  FDROUTE_INLINE void sort_16(int at) const noexcept {
+    Sixteen v = load_16(at);
+    compare_all<1>(v);
+    compare_all<2>(v);
+    compare_all<4>(v);
+    compare_all<8>(v);
+    compare<5, 10>(v);
+    compare<6, 9>(v);
+    compare<3, 12>(v);
+    compare<13, 14>(v);
+    compare<4, 8>(v);
+    compare<7, 11>(v);
+    compare<1, 2>(v);
+    compare<1, 4>(v);
+    compare<7, 13>(v);
+    compare<2, 8>(v);
+    compare<11, 14>(v);
+    compare<2, 4>(v);
+    compare<5, 6>(v);
+    compare<9, 10>(v);
+    compare<11, 13>(v);
+    compare<3, 8>(v);
+    compare<7, 12>(v);
+    compare<6, 8>(v);
+    compare<10, 12>(v);
+    compare<3, 5>(v);
+    compare<7, 9>(v);
+    compare<3, 4>(v);
+    compare<5, 6>(v);
+    compare<7, 8>(v);
+    compare<9, 10>(v);
+    compare<11, 12>(v);
+    compare<6, 7>(v);
+    compare<8, 9>(v);
+    store_16(v, at);
+  }
+
+  /// Merges two sorted runs of `size`, as far as the `first` largest: K. E. Batcher's bitonic
+  /// merge.
+  FDROUTE_INLINE void merge(int at, int size, int first) const noexcept {
+    for (int i = 0; i < size; ++i) compare(at + i, at + 2 * size - 1 - i);
+    for (int distance = size / 2; distance >= 16; distance /= 2) {
+      for (int from = 0; from < first; from += 2 * distance) {
+        for (int i = 0; i < distance; ++i) compare(at + from + i, at + from + i + distance);
+      }
+    }
+    for (int from = 0; from < first; from += 16) {
+      Sixteen v = load_16(at + from);
+      compare_all<8>(v);
+      compare_all<4>(v);
+      compare_all<2>(v);
+      compare_all<1>(v);
+      store_16(v, at + from);
+    }
+  }
+
+  float* x_;
+};
+
+/// Makes the first elements of every row of `scores` the row's `first` largest logits in descending
+/// order, and whatever up to the next multiple of 16. The rows are at most max_sorted long. Of rows
+/// that are not ordinary, anything.
+template <class Arch>
+FDROUTE_KERNEL void sort_rows(TokenBlock& block, int first) noexcept {
+  constexpr int lanes = 16;
+  constexpr auto width = static_cast<int>(Floats<Arch>::width);
+  alignas(64) std::array<float, std::size_t{lanes} * max_sorted> columns;
+  const int n = static_cast<int>(std::bit_ceil(static_cast<unsigned>(block.padded)));
+  TokenBlock::PerToken<const float*> rows = block.rows;
+  for (int t = block.tokens; t < lanes; ++t) rows[static_cast<std::size_t>(t)] = rows[0];
+  for (int i = 0; i < block.padded; ++i) {
+    for (std::size_t t = 0; t < lanes; ++t)
+      columns[static_cast<std::size_t>(i) * lanes + t] = rows[t][i];
+  }
+  std::fill(columns.begin() + lanes * block.padded, columns.begin() + lanes * n,
+            -std::numeric_limits<float>::infinity());
+  for (int lane = 0; lane < block.tokens; lane += width)
+    ColumnSort<Arch>(columns.data() + lane).sort(n, first);
+  for (int t = 0; t < block.tokens; ++t) {
+    float* to = block.scores.data() + t * block.stride;
+    for (int i = 0; i < padded_to(16, first); ++i)
+      to[i] = columns[static_cast<std::size_t>(i * lanes + t)];
+  }
+}
+
+}  // namespace fdroute::inline v0::detail
