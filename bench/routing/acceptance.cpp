@@ -149,9 +149,8 @@ int main(int argc, char** argv) {
   const auto wide = bh_router(wide_data, 256, fd::LogSoftmax{}, 8);
 
   std::vector<Case> cases;
-  cases.push_back({"softmax (the floor)", [&] {
-                     bench::softmax_rows<fd::DefaultArch>(logits, out.weights.data());
-                   }});
+  cases.push_back({"softmax (the floor)",
+                   [&] { bench::softmax_rows<fd::DefaultArch>(logits, out.weights.data()); }});
   cases.push_back({"BH, logit: mask", [&] { logit.route(logits, out.mask()); }, "0.7"});
   cases.push_back({"BH, logit: dense", [&] { logit.route(logits, out.dense()); }, "1.5"});
   cases.push_back(

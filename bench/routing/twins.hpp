@@ -31,7 +31,8 @@ FDROUTE_KERNEL void softmax_rows(fdroute::LogitsView<float> logits, float* weigh
       const float factor = block.inverse_sum[static_cast<std::size_t>(t)];
       float* to = weights + (first + t) * experts;
       int i = 0;
-      for (; i + 16 <= experts; i += 16) (Lane::load(exps + i) * Lane(factor)).store_anywhere(to + i);
+      for (; i + 16 <= experts; i += 16)
+        (Lane::load(exps + i) * Lane(factor)).store_anywhere(to + i);
       for (; i < experts; ++i) to[i] = exps[i] * factor;
     }
   }

@@ -22,9 +22,9 @@ enum class LogitFormat : std::uint8_t {
   float16,        ///< IEEE 754 binary16
 };
 
-/// The format of logits of type T. Specialise it for an engine's own 16-bit type, trivially copyable
-/// and of two bytes, to have it converted many at a time; the values are those of its conversion to
-/// float.
+/// The format of logits of type T. Specialise it for an engine's own 16-bit type, trivially
+/// copyable and of two bytes, to have it converted many at a time; the values are those of its
+/// conversion to float.
 ///
 ///     template <> inline constexpr auto fdroute::logit_format<engine::bf16> =
 ///         fdroute::LogitFormat::bfloat16;

@@ -142,7 +142,8 @@ TEST_CASE("exps, their sum and the scores are the same bits on every Arch, and n
   double worst_log = 0.0;
   for (int repeat = 0; repeat < 6000; ++repeat) {
     const int experts = repeat % 50 == 0 ? 1024 : 1 + random.below(200);
-    const double centre = std::array{0.0, 1.0, 30.0, 340.0, -399.0, -450.0, 990.0, 3e5, -3e38}[index(random.below(9))];
+    const double centre = std::array{
+        0.0, 1.0, 30.0, 340.0, -399.0, -450.0, 990.0, 3e5, -3e38}[index(random.below(9))];
     const double spread = std::array{1e-3, 1.0, 8.0, 40.0, 108.0, 3e38}[index(random.below(6))];
     std::vector<float> row;
     for (int j = 0; j < experts; ++j) {

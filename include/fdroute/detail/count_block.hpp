@@ -28,8 +28,7 @@ template <class Arch>
 FDROUTE_INLINE int at_least(const float* x, int stride, float threshold,
                             std::uint64_t* set) noexcept {
   int count = 0;
-  for (int i = 0; i < stride; i += 64)
-    count += at_least_of_64<Arch>(x + i, threshold, set[i / 64]);
+  for (int i = 0; i < stride; i += 64) count += at_least_of_64<Arch>(x + i, threshold, set[i / 64]);
   return count;
 }
 
@@ -62,9 +61,9 @@ FDROUTE_KERNEL void count_passing(TokenBlock& block, const float* critical, MapK
   const auto count = [&](const auto& reach) FDROUTE_INLINED {
     TokenBlock::PerToken<bool> settled;
     const auto step = [&](std::size_t t) FDROUTE_INLINED {
-      settled[t] = step_to_count<step_down>(
-          critical, block.passing[t],
-          [&](float threshold) FDROUTE_INLINED { return reach(t, threshold); });
+      settled[t] = step_to_count<step_down>(critical, block.passing[t],
+                                            [&](float threshold)
+                                                FDROUTE_INLINED { return reach(t, threshold); });
     };
     const auto tokens = static_cast<std::size_t>(block.tokens);
     block.passing.fill(first_count<step_down>(block.experts));

@@ -13,10 +13,8 @@ namespace fdroute::inline v0::detail {
 
 /// The bits of 2^(64 + i/8), twice, less those that i << 20 adds.
 alignas(64) inline constexpr Table8 eighth_powers = {
-    0x5f800000, 0x5f7b95c2, 0x5f7837f0, 0x5f75fed7,
-    0x5f7504f3, 0x5f75672a, 0x5f7744fd, 0x5f7ac0c7,
-    0x5f800000, 0x5f7b95c2, 0x5f7837f0, 0x5f75fed7,
-    0x5f7504f3, 0x5f75672a, 0x5f7744fd, 0x5f7ac0c7};
+    0x5f800000, 0x5f7b95c2, 0x5f7837f0, 0x5f75fed7, 0x5f7504f3, 0x5f75672a, 0x5f7744fd, 0x5f7ac0c7,
+    0x5f800000, 0x5f7b95c2, 0x5f7837f0, 0x5f75fed7, 0x5f7504f3, 0x5f75672a, 0x5f7744fd, 0x5f7ac0c7};
 
 /// exp(x - largest) in float, for x <= largest, |largest| <= 400; 0 for x < largest - 104, where
 /// the result is less than half of the smallest float. Within 1.2 ulp where it is a normal number,
@@ -74,8 +72,8 @@ class ExpOfDifference {
 /// The sum of the first 64 of a row's exps, or of as many as there are, lane by lane, v0 ... v3
 /// being its vectors of 16 lanes: (v0 + v2) + (v1 + v3).
 ///
-/// `x` and `e` are `padded` long, a multiple of 16; the padding is -inf. `e` is aligned to 64 bytes;
-/// the exps are written to it.
+/// `x` and `e` are `padded` long, a multiple of 16; the padding is -inf. `e` is aligned to 64
+/// bytes; the exps are written to it.
 template <class Arch>
 FDROUTE_INLINE Floats<Arch> exp_sum_of_64(const ExpOfDifference<Arch>& exp, const float* x,
                                           int padded, float* e) noexcept {
@@ -132,10 +130,10 @@ FDROUTE_INLINE V log_of_sum(const V& x) noexcept {
   const V f = (m - V(1.0)) / (m + V(1.0));
   const V f2 = product(f, f);
   const V f4 = product(f2, f2);
-  const V low = (V(1.0) + product(f2, V(1.0 / 3))) +
-                product(f4, V(1.0 / 5) + product(f2, V(1.0 / 7)));
-  const V high = (V(1.0 / 9) + product(f2, V(1.0 / 11))) +
-                 product(f4, V(1.0 / 13) + product(f2, V(1.0 / 15)));
+  const V low =
+      (V(1.0) + product(f2, V(1.0 / 3))) + product(f4, V(1.0 / 5) + product(f2, V(1.0 / 7)));
+  const V high =
+      (V(1.0 / 9) + product(f2, V(1.0 / 11))) + product(f4, V(1.0 / 13) + product(f2, V(1.0 / 15)));
   const V series = low + product(product(f4, f4), high);
   return product(whole, V(0x1.62e42fefa39efp-1)) + product(f + f, series);
 }

@@ -41,16 +41,19 @@ struct Lanes {
 
   /// `from` is aligned to 64 bytes, as is `to` below.
   static FDROUTE_INLINE Lanes load(const T* from) noexcept {
-    return generate([&](std::size_t i) FDROUTE_INLINED { return load_aligned<Register>(from + i * width); });
+    return generate([&](std::size_t i)
+                        FDROUTE_INLINED { return load_aligned<Register>(from + i * width); });
   }
   static FDROUTE_INLINE Lanes load_anywhere(const T* from) noexcept {
-    return generate([&](std::size_t i) FDROUTE_INLINED { return load_unaligned<Register>(from + i * width); });
+    return generate([&](std::size_t i)
+                        FDROUTE_INLINED { return load_unaligned<Register>(from + i * width); });
   }
   FDROUTE_INLINE void store(T* to) const noexcept {
     unrolled<parts>([&](std::size_t i) FDROUTE_INLINED { store_aligned(part[i], to + i * width); });
   }
   FDROUTE_INLINE void store_anywhere(T* to) const noexcept {
-    unrolled<parts>([&](std::size_t i) FDROUTE_INLINED { store_unaligned(part[i], to + i * width); });
+    unrolled<parts>([&](std::size_t i)
+                        FDROUTE_INLINED { store_unaligned(part[i], to + i * width); });
   }
 
   template <class Make>
@@ -136,25 +139,27 @@ FDROUTE_INLINE Doubles<Arch> square_root(const Doubles<Arch>& x) noexcept {
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE LaneMask<T, Arch, n> operator>(const Lanes<T, Arch, n>& a,
                                               const Lanes<T, Arch, n>& b) noexcept {
-  return LaneMask<T, Arch, n>::generate([&](std::size_t i) FDROUTE_INLINED { return a.part[i] > b.part[i]; });
+  return LaneMask<T, Arch, n>::generate([&](std::size_t i)
+                                            FDROUTE_INLINED { return a.part[i] > b.part[i]; });
 }
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE LaneMask<T, Arch, n> operator>=(const Lanes<T, Arch, n>& a,
                                                const Lanes<T, Arch, n>& b) noexcept {
-  return LaneMask<T, Arch, n>::generate([&](std::size_t i) FDROUTE_INLINED { return a.part[i] >= b.part[i]; });
+  return LaneMask<T, Arch, n>::generate([&](std::size_t i)
+                                            FDROUTE_INLINED { return a.part[i] >= b.part[i]; });
 }
 
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE LaneMask<T, Arch, n> operator<=(const Lanes<T, Arch, n>& a,
                                                const Lanes<T, Arch, n>& b) noexcept {
-  return LaneMask<T, Arch, n>::generate(
-      [&](std::size_t i) FDROUTE_INLINED { return a.part[i] <= b.part[i]; });
+  return LaneMask<T, Arch, n>::generate([&](std::size_t i)
+                                            FDROUTE_INLINED { return a.part[i] <= b.part[i]; });
 }
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE LaneMask<T, Arch, n> operator==(const Lanes<T, Arch, n>& a,
                                                const Lanes<T, Arch, n>& b) noexcept {
-  return LaneMask<T, Arch, n>::generate(
-      [&](std::size_t i) FDROUTE_INLINED { return a.part[i] == b.part[i]; });
+  return LaneMask<T, Arch, n>::generate([&](std::size_t i)
+                                            FDROUTE_INLINED { return a.part[i] == b.part[i]; });
 }
 
 /// The larger numbers; of -0 and +0, either.
@@ -176,15 +181,17 @@ template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE Lanes<T, Arch, n> add_exact_product(const Lanes<T, Arch, n>& x,
                                                    const Lanes<T, Arch, n>& y,
                                                    const Lanes<T, Arch, n>& z) noexcept {
-  return x.generate(
-      [&](std::size_t i) FDROUTE_INLINED { return add_exact_product(x.part[i], y.part[i], z.part[i]); });
+  return x.generate([&](std::size_t i) FDROUTE_INLINED {
+    return add_exact_product(x.part[i], y.part[i], z.part[i]);
+  });
 }
 
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE Lanes<T, Arch, n> choose(const LaneMask<T, Arch, n>& mask,
                                         const Lanes<T, Arch, n>& yes,
                                         const Lanes<T, Arch, n>& no) noexcept {
-  return yes.generate([&](std::size_t i) FDROUTE_INLINED { return choose(mask.part[i], yes.part[i], no.part[i]); });
+  return yes.generate(
+      [&](std::size_t i) FDROUTE_INLINED { return choose(mask.part[i], yes.part[i], no.part[i]); });
 }
 
 /// counts + 1 where `mask` holds.
@@ -192,7 +199,8 @@ template <class Arch, std::size_t n>
 FDROUTE_INLINE Lanes<std::int32_t, Arch, n> count_where(
     const LaneMask<std::int32_t, Arch, n>& mask,
     const Lanes<std::int32_t, Arch, n>& counts) noexcept {
-  return counts.generate([&](std::size_t i) FDROUTE_INLINED { return count_where(mask.part[i], counts.part[i]); });
+  return counts.generate([&](std::size_t i)
+                             FDROUTE_INLINED { return count_where(mask.part[i], counts.part[i]); });
 }
 
 /// table[i mod 8].
@@ -218,18 +226,18 @@ FDROUTE_INLINE Lanes<std::uint32_t, Arch, n> bits_of(const Floats<Arch, n>& x) n
 }
 template <class Arch, std::size_t n>
 FDROUTE_INLINE Floats<Arch, n> float_of(const Lanes<std::uint32_t, Arch, n>& bits) noexcept {
-  return Floats<Arch, n>::generate(
-      [&](std::size_t i) FDROUTE_INLINED { return float_of(bits.part[i]); });
+  return Floats<Arch, n>::generate([&](std::size_t i)
+                                       FDROUTE_INLINED { return float_of(bits.part[i]); });
 }
 template <class Arch>
 FDROUTE_INLINE Lanes<std::uint64_t, Arch> bits_of(const Doubles<Arch>& x) noexcept {
-  return Lanes<std::uint64_t, Arch>::generate(
-      [&](std::size_t i) FDROUTE_INLINED { return bits_of(x.part[i]); });
+  return Lanes<std::uint64_t, Arch>::generate([&](std::size_t i)
+                                                  FDROUTE_INLINED { return bits_of(x.part[i]); });
 }
 template <class Arch>
 FDROUTE_INLINE Doubles<Arch> double_of(const Lanes<std::uint64_t, Arch>& bits) noexcept {
-  return Doubles<Arch>::generate(
-      [&](std::size_t i) FDROUTE_INLINED { return double_of(bits.part[i]); });
+  return Doubles<Arch>::generate([&](std::size_t i)
+                                     FDROUTE_INLINED { return double_of(bits.part[i]); });
 }
 
 /// x * factor where `mask` holds, else 0. Not to be added to anything.
@@ -237,14 +245,15 @@ template <class Arch, std::size_t n>
 FDROUTE_INLINE Floats<Arch, n> multiply_where(const LaneMask<float, Arch, n>& mask,
                                               const Floats<Arch, n>& x,
                                               const Floats<Arch, n>& factor) noexcept {
-  return x.generate(
-      [&](std::size_t i) FDROUTE_INLINED { return multiply_where(mask.part[i], x.part[i], factor.part[i]); });
+  return x.generate([&](std::size_t i) FDROUTE_INLINED {
+    return multiply_where(mask.part[i], x.part[i], factor.part[i]);
+  });
 }
 
 /// x * factor in the lanes whose bit is set, else 0. Not to be added to anything.
 template <class Arch>
 FDROUTE_INLINE Floats<Arch> multiply_by_bits(std::uint32_t bits, const Floats<Arch>& x,
-                                           const Floats<Arch>& factor) noexcept {
+                                             const Floats<Arch>& factor) noexcept {
   return x.generate([&](std::size_t i) FDROUTE_INLINED {
     return multiply_by_bits(bits >> (i * x.width), x.part[i], factor.part[i]);
   });
@@ -254,7 +263,8 @@ FDROUTE_INLINE Floats<Arch> multiply_by_bits(std::uint32_t bits, const Floats<Ar
 template <class Arch, std::size_t n>
 FDROUTE_INLINE Lanes<std::int32_t, Arch, n> ordered(const Floats<Arch, n>& x) noexcept {
   Lanes<std::int32_t, Arch, n> result;
-  unrolled<result.parts>([&](std::size_t i) FDROUTE_INLINED { result.part[i] = ordered(x.part[i]); });
+  unrolled<result.parts>([&](std::size_t i)
+                             FDROUTE_INLINED { result.part[i] = ordered(x.part[i]); });
   return result;
 }
 
@@ -262,8 +272,8 @@ FDROUTE_INLINE Lanes<std::int32_t, Arch, n> ordered(const Floats<Arch, n>& x) no
 template <class Arch, std::size_t n>
 FDROUTE_INLINE Floats<Arch, n> pick(const float* row,
                                     const Lanes<std::int32_t, Arch, n>& ids) noexcept {
-  return Floats<Arch, n>::generate(
-      [&](std::size_t i) FDROUTE_INLINED { return pick(row, ids.part[i]); });
+  return Floats<Arch, n>::generate([&](std::size_t i)
+                                       FDROUTE_INLINED { return pick(row, ids.part[i]); });
 }
 
 /// The records of 16 ids, a field of all of them together.
@@ -307,7 +317,8 @@ FDROUTE_INLINE Lanes<T, Arch, n / 2> halved(const Lanes<T, Arch, n>& x,
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE T largest(const Lanes<T, Arch, n>& x) noexcept {
   if constexpr (Lanes<T, Arch, n>::parts > 1) {
-    return largest(halved(x, [](const auto& a, const auto& b) FDROUTE_INLINED { return larger(a, b); }));
+    return largest(
+        halved(x, [](const auto& a, const auto& b) FDROUTE_INLINED { return larger(a, b); }));
   } else {
     return largest_of(x.part[0]);
   }
@@ -318,7 +329,8 @@ template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE T sum(const Lanes<T, Arch, n>& x) noexcept {
   using Register = RegisterOf<T, Arch>;
   if constexpr (Lanes<T, Arch, n>::parts > 1) {
-    return sum(halved(x, [](const Register& a, const Register& b) FDROUTE_INLINED -> Register { return a + b; }));
+    return sum(halved(
+        x, [](const Register& a, const Register& b) FDROUTE_INLINED -> Register { return a + b; }));
   } else {
     return sum_of(x.part[0]);
   }

@@ -101,8 +101,8 @@ FDROUTE_INLINE ScoreMap zscore_map(double mean, double inverse_sd) noexcept {
   return {static_cast<float>(mean), static_cast<float>(std::min(inverse_sd, limit))};
 }
 
-/// A variance from moments about 0 has lost at most 16 bits to the mean, of 52. Not true of any with
-/// an infinity or NaN.
+/// A variance from moments about 0 has lost at most 16 bits to the mean, of 52. Not true of any
+/// with an infinity or NaN.
 FDROUTE_INLINE bool accurate(double mean, double variance) noexcept {
   return mean * mean <= 0x1p16 * variance && variance <= std::numeric_limits<double>::max();
 }

@@ -119,8 +119,8 @@ FDROUTE_INLINE void list_of_64(TokenBlock& block, int t) noexcept {
 template <std::size_t n, class Arch, std::size_t lanes = std::max(n, Ints<Arch>::width)>
 FDROUTE_INLINE void find_keys(TokenBlock& block, int t) noexcept {
   using Lane = Lanes<std::int32_t, Arch, lanes>;
-  alignas(64) static constexpr std::array<std::int32_t, 16> numbers = {0, 1, 2,  3,  4,  5,  6,  7,
-                                                                       8, 9, 10, 11, 12, 13, 14, 15};
+  alignas(64) static constexpr std::array<std::int32_t, 16> numbers = {
+      0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   const auto at = static_cast<std::size_t>(t);
   const auto is_candidate = Lane(block.candidates[at]) > Lane::load(numbers.data());
   const auto keys = ordered(pick(block.rows[at], Lane::load(block.candidate_ids_of(t))));
@@ -180,7 +180,8 @@ class ManyRanked {
 };
 
 /// Fills in `candidates` and, where they are few, `ranked`, of tokens that are not written yet: at
-/// least the `count` best experts, and at least one. Where there is no set of them, candidates is 0.
+/// least the `count` best experts, and at least one. Where there is no set of them, candidates is
+/// 0.
 template <class Arch>
 FDROUTE_KERNEL void rank_best(TokenBlock& block) noexcept {
   constexpr int many = ManyRanked::limit;

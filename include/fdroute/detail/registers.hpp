@@ -165,9 +165,9 @@ FDROUTE_INLINE float multiply_where(bool mask, float x, float factor) noexcept {
   return mask ? x * factor : 0.0F;
 }
 template <class Arch>
-FDROUTE_INLINE xsimd::batch<float, Arch> multiply_where(const xsimd::batch_bool<float, Arch>& mask,
-                                                        const xsimd::batch<float, Arch>& x,
-                                                        const xsimd::batch<float, Arch>& factor) noexcept {
+FDROUTE_INLINE xsimd::batch<float, Arch> multiply_where(
+    const xsimd::batch_bool<float, Arch>& mask, const xsimd::batch<float, Arch>& x,
+    const xsimd::batch<float, Arch>& factor) noexcept {
   return choose(mask, x * factor, xsimd::batch<float, Arch>(0.0F));
 }
 
@@ -277,9 +277,9 @@ struct Fields {
 
 /// The records of some ids, a field of all of them in one register.
 template <class Register>
-FDROUTE_INLINE Fields<double> pick_records(const Record* table, const std::uint32_t* ids,
-                                           const xsimd::generic&) noexcept requires
-    std::is_same_v<Register, double> {
+FDROUTE_INLINE Fields<double> pick_records(
+    const Record* table, const std::uint32_t* ids,
+    const xsimd::generic&) noexcept requires std::is_same_v<Register, double> {
   const double* x = table[*ids].number;
   return {{x[0], x[1], x[2], x[3]}};
 }
@@ -290,9 +290,9 @@ FDROUTE_INLINE Fields<double> pick_records(const Record* table, const std::uint3
 // Arch, chooses: of its bases, the nearest with a form of its own.
 
 template <class Arch>
-FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(
-    const Table8& table, const xsimd::batch<std::uint32_t, Arch>& i,
-    const xsimd::generic&) noexcept {
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(const Table8& table,
+                                                         const xsimd::batch<std::uint32_t, Arch>& i,
+                                                         const xsimd::generic&) noexcept {
   std::uint32_t found[xsimd::batch<std::uint32_t, Arch>::size];
   i.store_unaligned(found);
   for (std::uint32_t& entry : found) entry = table[entry & 7U];
@@ -309,9 +309,9 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
 
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<float, Arch> multiply_by_bits(std::uint32_t bits,
-                                                        const xsimd::batch<float, Arch>& x,
-                                                        const xsimd::batch<float, Arch>& factor,
-                                                        const xsimd::generic&) noexcept {
+                                                          const xsimd::batch<float, Arch>& x,
+                                                          const xsimd::batch<float, Arch>& factor,
+                                                          const xsimd::generic&) noexcept {
   using Int = xsimd::batch<std::int32_t, Arch>;
   alignas(64) static constexpr std::int32_t lane_bit[] = {1, 2, 4, 8, 16, 32, 64, 128};
   static_assert(Int::size <= std::size(lane_bit));
@@ -507,8 +507,9 @@ FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
 }
 template <class Arch>
-FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(
-    const Table8& table, const xsimd::batch<std::uint32_t, Arch>& i, const xsimd::avx2&) noexcept {
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(const Table8& table,
+                                                         const xsimd::batch<std::uint32_t, Arch>& i,
+                                                         const xsimd::avx2&) noexcept {
   return _mm256_permutevar8x32_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(table)), i);
 }
 template <class Arch>
@@ -552,9 +553,9 @@ FDROUTE_INLINE xsimd::batch<float, Arch> widen_float16(const void* from,
   return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(from)));
 }
 template <class Arch>
-FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(
-    const Table8& table, const xsimd::batch<std::uint32_t, Arch>& i,
-    const xsimd::avx512f&) noexcept {
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(const Table8& table,
+                                                         const xsimd::batch<std::uint32_t, Arch>& i,
+                                                         const xsimd::avx512f&) noexcept {
   return _mm512_permutexvar_epi32(i, _mm512_load_si512(table));
 }
 template <class Arch>
@@ -565,9 +566,9 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
 }
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<float, Arch> multiply_by_bits(std::uint32_t bits,
-                                                        const xsimd::batch<float, Arch>& x,
-                                                        const xsimd::batch<float, Arch>& factor,
-                                                        const xsimd::avx512f&) noexcept {
+                                                          const xsimd::batch<float, Arch>& x,
+                                                          const xsimd::batch<float, Arch>& factor,
+                                                          const xsimd::avx512f&) noexcept {
   return _mm512_maskz_mul_ps(static_cast<__mmask16>(bits), x, factor);
 }
 template <class Arch>

@@ -79,7 +79,7 @@ struct TokenBlock {
 
   PerToken<const float*> rows;  // logits, -inf after the end; the caller's memory, or `copies`
   PerToken<bool> ordinary;
-  PerToken<bool> written{};  // nothing is left to do
+  PerToken<bool> written{};               // nothing is left to do
   alignas(64) PerToken<float> largest{};  // of the row's logits
   alignas(64) PerToken<double> exp_sum = all(1.0);
   PerToken<float> inverse_sum;
@@ -89,9 +89,9 @@ struct TokenBlock {
 
   // Uninitialised: only what kernels fill is used.
   alignas(64) std::array<float, max_floats> copies;
-  alignas(64) std::array<float, max_floats> exps;         // exp(logit - largest)
-  alignas(64) std::array<float, max_floats> scores;       // where they are not the logits
-  std::array<std::uint64_t, max_floats / 64> sets;        // the experts counted in `passing`
+  alignas(64) std::array<float, max_floats> exps;    // exp(logit - largest)
+  alignas(64) std::array<float, max_floats> scores;  // where they are not the logits
+  std::array<std::uint64_t, max_floats / 64> sets;   // the experts counted in `passing`
   // Experts among which are the best, in order of their ids, and integers ordered as their logits;
   // compress() writes whole vectors.
   alignas(64) std::array<std::int32_t, max_tokens * 2 * few> candidate_keys;
@@ -135,7 +135,8 @@ FDROUTE_INLINE void copy_row(const T* from, int experts, int stride, float* to) 
   if (i < experts) {
     alignas(64) std::array<float, 16> rest;
     rest.fill(masked);
-    for (int j = i; j < experts; ++j) rest[static_cast<std::size_t>(j - i)] = static_cast<float>(from[j]);
+    for (int j = i; j < experts; ++j)
+      rest[static_cast<std::size_t>(j - i)] = static_cast<float>(from[j]);
     Floats<Arch>::load(rest.data()).store(to + i);
     i += 16;
   }
@@ -284,7 +285,7 @@ FDROUTE_KERNEL void map_by_zscore(TokenBlock& block) noexcept {
 
 template <class Arch, std::size_t n>
 FDROUTE_INLINE Floats<Arch, n> score(const Floats<Arch, n>& logits, const ScoreMap& map,
-                                      MapKind kind) noexcept {
+                                     MapKind kind) noexcept {
   if (kind == MapKind::identity) return logits;
   const auto difference = logits - Floats<Arch, n>(map.shift);
   return kind == MapKind::shift ? difference : difference * Floats<Arch, n>(map.scale);

@@ -47,7 +47,8 @@ class VectorBlock {
     if (fits && policies.ranking.ties == TieOrder::lowest_index) {
       VectorBlock self{policies, block};
       constexpr bool weighs = !std::same_as<View, BitmaskView>;
-      load_rows<Arch, weighs || !(P::has_critical_scores && std::same_as<Score, Logit>)>(block, logits);
+      load_rows<Arch, weighs || !(P::has_critical_scores && std::same_as<Score, Logit>)>(block,
+                                                                                         logits);
       self.count(weighs);
       if (self.write(out) == 0) return TokenStatus::ok;
     }
@@ -128,9 +129,8 @@ class VectorBlock {
         ++left;
         continue;
       }
-      const std::int32_t* ranked = candidates <= TokenBlock::few
-                                       ? block_.ranked_of(t)
-                                       : many.template rank<Arch>(block_, t);
+      const std::int32_t* ranked =
+          candidates <= TokenBlock::few ? block_.ranked_of(t) : many.template rank<Arch>(block_, t);
       const std::span<const std::int32_t> experts(ranked, at(block_.count[at(t)]));
       std::array<float, ManyRanked::limit> weights;
       if constexpr (!std::same_as<View, BitmaskView>) weigh(t, experts, weights.data());

@@ -32,8 +32,8 @@ FDROUTE_KERNEL int write_exps(TokenBlock& block, RoutingView<Id> out, bool renor
     block.written[at] = candidates > 0;
     if (!block.written[at]) continue;
     --left;
-    const std::int32_t* ranked = candidates <= TokenBlock::few ? block.ranked_of(t)
-                                                               : many.rank<Arch>(block, t);
+    const std::int32_t* ranked =
+        candidates <= TokenBlock::few ? block.ranked_of(t) : many.rank<Arch>(block, t);
     const float* exps = block.exps_of(t);
     const int count = block.count[at];
     float factor = block.inverse_sum[at];
