@@ -31,6 +31,7 @@ struct Case {
   std::string name;
   std::function<void()> pass;  // over all tokens
   std::string target{};        // what the ratio should not exceed
+  bool twice = false;          // the first time not timed: it wakes the threads
   std::vector<double> ns{};    // per token, by turn
 };
 
@@ -53,6 +54,7 @@ void take_turns(std::vector<Case>& cases, double seconds) {
     // In a new order every time: what runs before leaves its traces in the caches.
     std::shuffle(order.begin(), order.end(), random);
     for (const std::size_t i : order) {
+      if (cases[i].twice) cases[i].pass();
       const auto start = Clock::now();
       cases[i].pass();
       const std::chrono::duration<double, std::nano> elapsed = Clock::now() - start;
@@ -178,7 +180,7 @@ int main(int argc, char** argv) {
   cases.push_back({"256 experts: BH, log_softmax: padded 8",
                    [&] { wide.route(wide_logits, wide_out.padded(8)); }});
   cases.push_back({"2 threads: BH, log_softmax: padded 8",
-                   [&] { log_softmax8.route(fd::OpenMP{2}, logits, out.padded(8)); }});
+                   [&] { log_softmax8.route(fd::OpenMP{2}, logits, out.padded(8)); }, "", true});
   cases.push_back({"plain loops: std::sort BH by erfc, softmax", each_token([&](std::ptrdiff_t t) {
                      out.counts[static_cast<std::size_t>(t)] =
                          bench::sorted_bh(logits.row(t), experts, 0.05, -2.8, 0.85, 8,
