@@ -8,7 +8,7 @@
 namespace fdroute::inline v0 {
 
 /// The largest number of experts a router accepts. It bounds the scratch memory that `route()`
-/// keeps on the stack (at most 96 KiB), which is how routing gets by without allocating.
+/// keeps on the stack (at most 128 KiB), which is how routing gets by without allocating.
 inline constexpr int max_experts = 1024;
 
 namespace detail {
