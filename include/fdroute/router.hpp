@@ -73,9 +73,10 @@ class Router {
       : parts_{std::move(rule),    std::move(score), std::move(null), std::move(weights),
                std::move(ranking), bounds,           experts} {
     validate();
-    if constexpr (Parts::has_critical_scores)
+    if constexpr (Parts::has_critical_scores) {
       parts_.critical =
           detail::with_ends(detail::critical_scores(parts_.rule, parts_.null, experts));
+    }
   }
 
   /// The same for a rule that looks at no p-value.

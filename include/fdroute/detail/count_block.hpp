@@ -50,7 +50,7 @@ FDROUTE_KERNEL void count_passing(TokenBlock& block, const float* critical, MapK
   if (kind != MapKind::identity) {
     for (int t = 0; t < block.tokens; ++t) {
       const auto at = static_cast<std::size_t>(t);
-      float* to = block.scores.data() + t * stride;
+      float* to = block.scores_of(t);
       for (int i = 0; i < stride; i += 64) {
         score(Floats<Arch, 64>::load_anywhere(block.rows[at] + i), block.map[at], kind)
             .store(to + i);

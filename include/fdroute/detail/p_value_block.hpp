@@ -23,8 +23,10 @@ namespace fdroute::inline v0::detail {
 struct PValues {
   explicit PValues(int first) noexcept : stride(padded_to(16, first)) {}
 
-  double* of(int token) noexcept { return values.data() + token * stride; }
-  const double* of(int token) const noexcept { return values.data() + token * stride; }
+  double* of(int token) noexcept { return values.data() + std::ptrdiff_t{token} * stride; }
+  const double* of(int token) const noexcept {
+    return values.data() + std::ptrdiff_t{token} * stride;
+  }
 
   const int stride;
   alignas(64) std::array<double, TokenBlock::max_floats> values;
@@ -58,7 +60,7 @@ template <class Arch>
 FDROUTE_KERNEL void look_up_p(const TokenBlock& block, const SurvivalTable& null, MapKind kind,
                               PValues& p) noexcept {
   for (int t = 0; t < block.tokens; ++t) {
-    const float* sorted = block.scores.data() + t * block.stride;
+    const float* sorted = block.scores_of(t);
     const ScoreMap& map = block.map[static_cast<std::size_t>(t)];
     for (int i = 0; i < p.stride; i += 16)
       widen(score(Floats<Arch>::load(sorted + i), map, kind)).store(p.of(t) + i);
@@ -72,7 +74,7 @@ void compute_p(const TokenBlock& block, const N& null, int first, PValues& p) no
   for (int t = 0; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
     if (!block.ordinary[at]) continue;
-    const float* sorted = block.scores.data() + t * block.stride;
+    const float* sorted = block.scores_of(t);
     double* to = p.of(t);
     for (int i = 0; i < first; ++i) {
       const float score = block.map[at](sorted[i]);
@@ -108,7 +110,7 @@ FDROUTE_KERNEL void find_sets(TokenBlock& block) noexcept {
   for (int t = 0; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
     const int last = std::max(block.count[at], 1) - 1;
-    const float reached = block.scores[static_cast<std::size_t>(t * block.stride + last)];
+    const float reached = block.scores_of(t)[last];
     int passing = at_least<Arch>(block.rows[at], block.stride, reached, block.set_of(t));
     if (reached == -std::numeric_limits<float>::infinity()) passing = -1;
     if (block.count[at] == 0) {

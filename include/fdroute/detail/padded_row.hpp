@@ -131,9 +131,9 @@ class FiniteRow {
  public:
   explicit FiniteRow(std::span<const float> logits) noexcept
       : experts_(static_cast<int>(logits.size())), padded_(padded_to(16, experts_)) {
-    constexpr float masked = -std::numeric_limits<float>::infinity();
+    const float masked = -std::numeric_limits<float>::infinity();
     std::transform(logits.begin(), logits.end(), x_.begin(),
-                   [](float x) { return std::isfinite(x) ? x : masked; });
+                   [=](float x) { return std::isfinite(x) ? x : masked; });
     largest_ = *std::max_element(x_.begin(), x_.begin() + experts_);
     std::fill(x_.begin() + experts_, x_.begin() + padded_, masked);
   }

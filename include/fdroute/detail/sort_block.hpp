@@ -145,7 +145,7 @@ class ColumnSort {
 /// that are not ordinary, anything.
 template <class Arch>
 FDROUTE_KERNEL void sort_rows(TokenBlock& block, int first) noexcept {
-  constexpr int lanes = 16;
+  constexpr std::ptrdiff_t lanes = 16;
   constexpr auto width = static_cast<int>(Floats<Arch>::width);
   alignas(64) std::array<float, std::size_t{lanes} * max_sorted> columns;
   const int n = static_cast<int>(std::bit_ceil(static_cast<unsigned>(block.padded)));
@@ -153,16 +153,15 @@ FDROUTE_KERNEL void sort_rows(TokenBlock& block, int first) noexcept {
   for (int t = block.tokens; t < lanes; ++t) rows[static_cast<std::size_t>(t)] = rows[0];
   for (int i = 0; i < block.padded; ++i) {
     for (std::size_t t = 0; t < lanes; ++t)
-      columns[static_cast<std::size_t>(i) * lanes + t] = rows[t][i];
+      columns[static_cast<std::size_t>(i * lanes) + t] = rows[t][i];
   }
   std::fill(columns.begin() + lanes * block.padded, columns.begin() + lanes * n,
             -std::numeric_limits<float>::infinity());
   for (int lane = 0; lane < block.tokens; lane += width)
     ColumnSort<Arch>(columns.data() + lane).sort(n, first);
   for (int t = 0; t < block.tokens; ++t) {
-    float* to = block.scores.data() + t * block.stride;
-    for (int i = 0; i < padded_to(16, first); ++i)
-      to[i] = columns[static_cast<std::size_t>(i * lanes + t)];
+    float* to = block.scores_of(t);
+    for (int i = 0; i < padded_to(16, first); ++i) to[i] = columns[static_cast<std::size_t>(i * lanes + t)];
   }
 }
 

@@ -145,7 +145,8 @@ class SurvivalTable {
     first_step_ = std::bit_floor(*std::max_element(below_.begin(), below_.end()));
     for (std::size_t i = 1; i < below_.size(); ++i) below_[i] += below_[i - 1];
     // A search may look past the end, where nothing is below a score.
-    score.resize(score.size() + 2 * first_step_, std::numeric_limits<double>::quiet_NaN());
+    score.resize(score.size() + std::size_t{2} * first_step_,
+                 std::numeric_limits<double>::quiet_NaN());
     from_ = std::move(score);
   }
 

@@ -57,20 +57,22 @@ struct TokenBlock {
         padded(padded_to(16, n_experts)),
         stride(padded_to(64, n_experts)) {}
 
-  static constexpr std::size_t at(int i) noexcept { return static_cast<std::size_t>(i); }
-  float* exps_of(int token) noexcept { return exps.data() + token * stride; }
-  const float* exps_of(int token) const noexcept { return exps.data() + token * stride; }
-  std::uint64_t* set_of(int token) noexcept { return sets.data() + token * (stride / 64); }
+  float* copy_of(int token) noexcept { return copies.data() + offset(token, stride); }
+  float* exps_of(int token) noexcept { return exps.data() + offset(token, stride); }
+  const float* exps_of(int token) const noexcept { return exps.data() + offset(token, stride); }
+  float* scores_of(int token) noexcept { return scores.data() + offset(token, stride); }
+  const float* scores_of(int token) const noexcept { return scores.data() + offset(token, stride); }
+  std::uint64_t* set_of(int token) noexcept { return sets.data() + offset(token, stride / 64); }
   const std::uint64_t* set_of(int token) const noexcept {
-    return sets.data() + token * (stride / 64);
+    return sets.data() + offset(token, stride / 64);
   }
   std::int32_t* candidate_keys_of(int token) noexcept {
-    return candidate_keys.data() + token * (2 * few);
+    return candidate_keys.data() + offset(token, 2 * few);
   }
   std::int32_t* candidate_ids_of(int token) noexcept {
-    return candidate_ids.data() + token * (2 * few);
+    return candidate_ids.data() + offset(token, 2 * few);
   }
-  std::int32_t* ranked_of(int token) noexcept { return ranked.data() + token * few; }
+  std::int32_t* ranked_of(int token) noexcept { return ranked.data() + offset(token, few); }
 
   const int tokens;
   const int experts;
@@ -94,10 +96,15 @@ struct TokenBlock {
   std::array<std::uint64_t, max_floats / 64> sets;   // the experts counted in `passing`
   // Experts among which are the best, in order of their ids, and integers ordered as their logits;
   // compress() writes whole vectors.
-  alignas(64) std::array<std::int32_t, max_tokens * 2 * few> candidate_keys;
-  alignas(64) std::array<std::int32_t, max_tokens * 2 * few> candidate_ids;
+  alignas(64) std::array<std::int32_t, std::size_t{max_tokens} * 2 * few> candidate_keys;
+  alignas(64) std::array<std::int32_t, std::size_t{max_tokens} * 2 * few> candidate_ids;
   PerToken<int> candidates;
-  alignas(64) std::array<std::int32_t, max_tokens * few> ranked;  // by rank
+  alignas(64) std::array<std::int32_t, std::size_t{max_tokens} * few> ranked;  // by rank
+
+ private:
+  static constexpr std::ptrdiff_t offset(int token, int width) noexcept {
+    return std::ptrdiff_t{token} * width;
+  }
 };
 
 // ---- Loading
@@ -157,7 +164,7 @@ FDROUTE_KERNEL void load_rows(TokenBlock& block, LogitsView<T> logits) noexcept 
       if (block.experts == block.stride) row = logits.row(t);
     }
     if (row == nullptr) {
-      float* copy = block.copies.data() + t * block.stride;
+      float* copy = block.copy_of(t);
       copy_row<Arch>(logits.row(t), block.experts, block.stride, copy);
       row = copy;
     }

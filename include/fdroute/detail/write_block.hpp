@@ -118,7 +118,7 @@ inline int write_sets(TokenBlock& block, BitmaskView out) noexcept {
     if (to.stride == 1) {
       *to.words = block.sets[at];
     } else {
-      std::copy_n(block.sets.begin() + t * words, words, to.words);
+      std::copy_n(block.set_of(t), words, to.words);
       std::fill_n(to.words + words, to.stride - words, std::uint64_t{0});
     }
     finish(to, block.count[at], TokenStatus::ok);
