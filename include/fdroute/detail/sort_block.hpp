@@ -161,7 +161,8 @@ FDROUTE_KERNEL void sort_rows(TokenBlock& block, int first) noexcept {
     ColumnSort<Arch>(columns.data() + lane).sort(n, first);
   for (int t = 0; t < block.tokens; ++t) {
     float* to = block.scores_of(t);
-    for (int i = 0; i < padded_to(16, first); ++i) to[i] = columns[static_cast<std::size_t>(i * lanes + t)];
+    for (int i = 0; i < padded_to(16, first); ++i)
+      to[i] = columns[static_cast<std::size_t>(i * lanes + t)];
   }
 }
 

@@ -74,6 +74,12 @@ struct TokenBlock {
   }
   std::int32_t* ranked_of(int token) noexcept { return ranked.data() + offset(token, few); }
 
+  /// The token's selected experts are those of its set.
+  bool selects_set(int token) const noexcept {
+    const auto at = static_cast<std::size_t>(token);
+    return ordinary[at] && count[at] == passing[at];
+  }
+
   const int tokens;
   const int experts;
   const int padded;  // what most kernels read of a row

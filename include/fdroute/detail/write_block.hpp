@@ -68,7 +68,7 @@ FDROUTE_KERNEL int write_exps(TokenBlock& block, DenseView out, bool renormalize
   int left = block.tokens;
   for (int t = 0; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
-    block.written[at] = block.ordinary[at] && block.count[at] == block.passing[at];
+    block.written[at] = block.selects_set(t);
     if (!block.written[at]) continue;
     --left;
     const float* exps = block.exps_of(t);
@@ -111,7 +111,7 @@ inline int write_sets(TokenBlock& block, BitmaskView out) noexcept {
   int left = block.tokens;
   for (int t = 0; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
-    block.written[at] = block.ordinary[at] && block.count[at] == block.passing[at];
+    block.written[at] = block.selects_set(t);
     if (!block.written[at]) continue;
     --left;
     const auto to = out.from(t);

@@ -1,0 +1,259 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <xsimd/xsimd.hpp>
+
+#include "fdroute/detail/registers_base.hpp"
+
+// The functions of registers_generic.hpp in intrinsics, where these are better.
+
+namespace fdroute::inline v0::detail {
+
+#if XSIMD_WITH_SSE2
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
+                                                        const xsimd::sse2&) noexcept {
+  const __m128i half = _mm_loadl_epi64(static_cast<const __m128i*>(from));
+  return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), half));
+}
+FDROUTE_INLINE float largest_lane(__m128 x) noexcept {
+  x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
+}
+FDROUTE_INLINE double largest_lane(__m128d x) noexcept {
+  return _mm_cvtsd_f64(_mm_max_sd(x, _mm_unpackhi_pd(x, x)));
+}
+FDROUTE_INLINE double sum_lanes(__m128d x) noexcept {
+  return _mm_cvtsd_f64(_mm_add_sd(x, _mm_unpackhi_pd(x, x)));
+}
+template <class T, class Arch>
+FDROUTE_INLINE T largest_of(const xsimd::batch<T, Arch>& x, const xsimd::sse2&) noexcept {
+  return largest_lane(x);
+}
+template <class Arch>
+FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::sse2&) noexcept {
+  return sum_lanes(x);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask,
+    const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::sse2&) noexcept {
+  return _mm_sub_epi32(counts, mask);
+}
+template <class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<float, Arch>& mask,
+                                       const xsimd::sse2&) noexcept {
+  return static_cast<std::uint32_t>(_mm_movemask_ps(mask));
+}
+template <class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<std::int32_t, Arch>& mask,
+                                       const xsimd::sse2&) noexcept {
+  return static_cast<std::uint32_t>(_mm_movemask_ps(_mm_castsi128_ps(mask)));
+}
+template <class Arch>
+FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
+                                    const xsimd::sse2&) noexcept {
+  return {_mm_cvtps_pd(x), _mm_cvtps_pd(_mm_movehl_ps(x, x))};
+}
+#endif
+
+#if XSIMD_WITH_AVX
+FDROUTE_INLINE float largest_lane(__m256 x) noexcept {
+  return largest_lane(_mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
+}
+FDROUTE_INLINE double largest_lane(__m256d x) noexcept {
+  return largest_lane(_mm_max_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
+}
+FDROUTE_INLINE double sum_lanes(__m256d x) noexcept {
+  return sum_lanes(_mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
+}
+template <class T, class Arch>
+FDROUTE_INLINE T largest_of(const xsimd::batch<T, Arch>& x, const xsimd::avx&) noexcept {
+  return largest_lane(x);
+}
+template <class Arch>
+FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::avx&) noexcept {
+  return sum_lanes(x);
+}
+template <class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<float, Arch>& mask,
+                                       const xsimd::avx&) noexcept {
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(mask));
+}
+template <class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<std::int32_t, Arch>& mask,
+                                       const xsimd::avx&) noexcept {
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(mask)));
+}
+template <class Arch>
+FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
+                                    const xsimd::avx&) noexcept {
+  return {_mm256_cvtps_pd(_mm256_castps256_ps128(x)), _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1))};
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask,
+    const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::avx&) noexcept {
+  using Int = xsimd::batch<std::int32_t, Arch>;
+  return counts + xsimd::select(mask, Int(1), Int(0));
+}
+#endif
+
+#if XSIMD_WITH_AVX2
+template <class Register>
+FDROUTE_INLINE Fields<Register> pick_records(const Record* table, const std::uint32_t* ids,
+                                             const xsimd::avx2&) noexcept {
+  const auto record = [&](int i) FDROUTE_INLINED { return _mm256_load_pd(table[ids[i]].number); };
+  const __m256d even01 = _mm256_unpacklo_pd(record(0), record(1));
+  const __m256d even23 = _mm256_unpacklo_pd(record(2), record(3));
+  const __m256d odd01 = _mm256_unpackhi_pd(record(0), record(1));
+  const __m256d odd23 = _mm256_unpackhi_pd(record(2), record(3));
+  return {{_mm256_permute2f128_pd(even01, even23, 0x20), _mm256_permute2f128_pd(odd01, odd23, 0x20),
+           _mm256_permute2f128_pd(even01, even23, 0x31),
+           _mm256_permute2f128_pd(odd01, odd23, 0x31)}};
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
+                                                        const xsimd::avx2&) noexcept {
+  const __m128i half = _mm_loadu_si128(static_cast<const __m128i*>(from));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(const Table8& table,
+                                                         const xsimd::batch<std::uint32_t, Arch>& i,
+                                                         const xsimd::avx2&) noexcept {
+  return _mm256_permutevar8x32_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(table)), i);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask,
+    const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::avx2&) noexcept {
+  return _mm256_sub_epi32(counts, mask);
+}
+#endif
+
+#if XSIMD_WITH_AVX512F
+// xsimd's own for avx512bw does not compile without optimisation.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> choose(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask, const xsimd::batch<std::int32_t, Arch>& yes,
+    const xsimd::batch<std::int32_t, Arch>& no, const xsimd::avx512f&) noexcept {
+  return _mm512_mask_blend_epi32(mask, no, yes);
+}
+template <class Register>
+FDROUTE_INLINE Fields<Register> pick_records(const Record* table, const std::uint32_t* ids,
+                                             const xsimd::avx512f&) noexcept {
+  const auto records = [&](int i, int j) FDROUTE_INLINED {
+    return _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_load_pd(table[ids[i]].number)),
+                              _mm256_load_pd(table[ids[j]].number), 1);
+  };
+  const __m512d r02 = records(0, 2);
+  const __m512d r13 = records(1, 3);
+  const __m512d r46 = records(4, 6);
+  const __m512d r57 = records(5, 7);
+  const __m512d even0123 = _mm512_unpacklo_pd(r02, r13);
+  const __m512d even4567 = _mm512_unpacklo_pd(r46, r57);
+  const __m512d odd0123 = _mm512_unpackhi_pd(r02, r13);
+  const __m512d odd4567 = _mm512_unpackhi_pd(r46, r57);
+  return {{_mm512_shuffle_f64x2(even0123, even4567, 0x88),
+           _mm512_shuffle_f64x2(odd0123, odd4567, 0x88),
+           _mm512_shuffle_f64x2(even0123, even4567, 0xDD),
+           _mm512_shuffle_f64x2(odd0123, odd4567, 0xDD)}};
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
+                                                        const xsimd::avx512f&) noexcept {
+  const __m256i half = _mm256_loadu_si256(static_cast<const __m256i*>(from));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_float16(const void* from,
+                                                       const xsimd::avx512f&) noexcept {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(from)));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(const Table8& table,
+                                                         const xsimd::batch<std::uint32_t, Arch>& i,
+                                                         const xsimd::avx512f&) noexcept {
+  return _mm512_permutexvar_epi32(i, _mm512_load_si512(table));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask,
+    const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::avx512f&) noexcept {
+  return _mm512_mask_add_epi32(counts, mask, counts, _mm512_set1_epi32(1));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> multiply_by_bits(std::uint32_t bits,
+                                                          const xsimd::batch<float, Arch>& x,
+                                                          const xsimd::batch<float, Arch>& factor,
+                                                          const xsimd::avx512f&) noexcept {
+  return _mm512_maskz_mul_ps(static_cast<__mmask16>(bits), x, factor);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> pick(const float* row,
+                                              const xsimd::batch<std::int32_t, Arch>& ids,
+                                              const xsimd::avx512f&) noexcept {
+  const auto of_32 = [&](const float* half) FDROUTE_INLINED {
+    return _mm512_permutex2var_ps(_mm512_loadu_ps(half), ids, _mm512_loadu_ps(half + 16));
+  };
+  const __mmask16 high = _mm512_cmpge_epi32_mask(ids, _mm512_set1_epi32(32));
+  return _mm512_mask_blend_ps(high, of_32(row), of_32(row + 32));
+}
+template <class T, class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<T, Arch>& mask,
+                                       const xsimd::avx512f&) noexcept {
+  return std::uint32_t{static_cast<__mmask16>(mask)};
+}
+template <class Arch>
+FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x,
+                                const xsimd::avx512f&) noexcept {
+  const __m256d high = _mm512_extractf64x4_pd(_mm512_castps_pd(x), 1);
+  return largest_lane(_mm256_max_ps(_mm512_castps512_ps256(x), _mm256_castpd_ps(high)));
+}
+template <class Arch>
+FDROUTE_INLINE double largest_of(const xsimd::batch<double, Arch>& x,
+                                 const xsimd::avx512f&) noexcept {
+  return largest_lane(_mm256_max_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
+}
+template <class Arch>
+FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::avx512f&) noexcept {
+  return sum_lanes(_mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
+}
+template <class Arch>
+FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
+                                    const xsimd::avx512f&) noexcept {
+  const __m256d high = _mm512_extractf64x4_pd(_mm512_castps_pd(x), 1);
+  return {_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(_mm256_castpd_ps(high))};
+}
+FDROUTE_INLINE void compress(std::uint32_t bits, std::int32_t base, const std::int32_t* values,
+                             std::int32_t* to_ids, std::int32_t* to_values,
+                             const xsimd::avx512f&) noexcept {
+  const auto mask = static_cast<__mmask16>(bits);
+  const __m512i step = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i id = _mm512_add_epi32(_mm512_set1_epi32(base), step);
+  _mm512_storeu_si512(to_ids, _mm512_maskz_compress_epi32(mask, id));
+  _mm512_storeu_si512(to_values, _mm512_maskz_compress_epi32(mask, _mm512_load_si512(values)));
+}
+#endif
+
+#if XSIMD_WITH_AVX512BW
+/// The bits of four masks of 16 lanes, where there is a way that beats one after the other.
+template <class T, class Arch>
+FDROUTE_INLINE std::uint64_t joined_bits(const xsimd::batch_bool<T, Arch>& a,
+                                         const xsimd::batch_bool<T, Arch>& b,
+                                         const xsimd::batch_bool<T, Arch>& c,
+                                         const xsimd::batch_bool<T, Arch>& d,
+                                         const xsimd::avx512bw&) noexcept {
+  const auto bits = [](const auto& mask) FDROUTE_INLINED {
+    return static_cast<__mmask32>(static_cast<__mmask16>(mask));
+  };
+  std::uint64_t joined =
+      _mm512_kunpackd(_mm512_kunpackw(bits(d), bits(c)), _mm512_kunpackw(bits(b), bits(a)));
+  asm("" : "+r"(joined));  // moved out of the mask register once, whatever is done with it
+  return joined;
+}
+#endif
+
+}  // namespace fdroute::inline v0::detail
