@@ -22,14 +22,40 @@ struct Vector {
   /// A cache line at once: two loads of half a line each would read memory more slowly.
   static void load_bf16(const std::uint16_t* p, Vector (&two)[2]) {
     const __m512i bits = _mm512_loadu_si512(p);
-    const __m512i places = _mm512_setr_epi32(0 << 16, 1 << 16, 2 << 16, 3 << 16, 4 << 16, 5 << 16,
-                                             6 << 16, 7 << 16, 8 << 16, 9 << 16, 10 << 16, 11 << 16,
-                                             12 << 16, 13 << 16, 14 << 16, 15 << 16);
-    const __m512i later = _mm512_add_epi32(places, _mm512_set1_epi32(16 << 16));
-    constexpr __mmask32 upper = 0xaaaaaaaa;
-    two[0].v = _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(upper, places, bits));
-    two[1].v = _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(upper, later, bits));
+    two[0] = upper_halves(_mm512_maskz_permutexvar_epi16(upper, sixteen(0), bits));
+    two[1] = upper_halves(_mm512_maskz_permutexvar_epi16(upper, sixteen(16), bits));
   }
+
+  /// Reads a row of 32 bfloat16 or more from its beginning, 32 a time but not the last 32, by loads
+  /// that begin where lines of the cache do: of a row that begins elsewhere, every other load would
+  /// take two lines.
+  class Bf16Lines {
+   public:
+    explicit Bf16Lines(const void* row) {
+      const auto address = reinterpret_cast<std::uintptr_t>(row);
+      const auto before = static_cast<int>(-address % 64 / 2);  // elements, until a line begins
+      next_ = static_cast<const std::uint16_t*>(row) + before;
+      const __mmask32 last = before == 0 ? 0 : ~__mmask32{0} << (32 - before);
+      line_ = _mm512_maskz_loadu_epi16(last, next_ - 32);
+      first_ = sixteen(32 - before);
+      second_ = sixteen(48 - before);
+    }
+
+    void next(Vector (&two)[2]) {
+      const __m512i line = _mm512_load_si512(next_);
+      two[0] = upper_halves(_mm512_maskz_permutex2var_epi16(upper, line_, first_, line));
+      two[1] = upper_halves(_mm512_maskz_permutex2var_epi16(upper, line_, second_, line));
+      line_ = line;
+      next_ += 32;
+    }
+
+   private:
+    const std::uint16_t* next_;  // the line to be loaded
+    __m512i line_;               // the one before it
+    __m512i first_;              // where the next elements are in these two
+    __m512i second_;
+  };
+
   void store(float* p) const { _mm512_storeu_ps(p, v); }
 
   /// Of each 32-bit element, the float whose bfloat16 is its lower or upper half.
@@ -53,6 +79,16 @@ struct Vector {
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
   }
+
+ private:
+  static constexpr __mmask32 upper = 0xaaaaaaaa;
+
+  /// The places of 16 bfloat16 from `first` on, as the upper halves of 16 floats.
+  static __m512i sixteen(int first) {
+    const __m512i step = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_slli_epi32(_mm512_add_epi32(step, _mm512_set1_epi32(first)), 16);
+  }
+  static Vector upper_halves(__m512i bits) { return {_mm512_castsi512_ps(bits)}; }
 };
 
 Vector operator+(Vector a, Vector b) {

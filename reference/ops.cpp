@@ -131,13 +131,18 @@ void InputRows::round(std::size_t row, std::int64_t cols) {
 }
 
 std::vector<RowBlock> row_blocks(std::span<const std::int64_t> rows) {
-  const std::int64_t total = std::accumulate(rows.begin(), rows.end(), std::int64_t{0});
-  const std::int64_t fair = total / (std::int64_t{16} * omp_get_max_threads());
-  const std::int64_t size = std::clamp<std::int64_t>(fair / lanes * lanes, lanes, 256);
+  std::int64_t remaining = std::accumulate(rows.begin(), rows.end(), std::int64_t{0});
+  const std::int64_t threads = omp_get_max_threads();
   std::vector<RowBlock> blocks;
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    for (std::int64_t begin = 0; begin < rows[i]; begin += size)
-      blocks.push_back({i, begin, std::min(begin + size, rows[i])});
+    for (std::int64_t begin = 0; begin < rows[i];) {
+      const std::int64_t share = threads == 1 ? remaining : remaining / (2 * threads);
+      const std::int64_t size = std::max(share / lanes * lanes, lanes);
+      const std::int64_t end = std::min(begin + size, rows[i]);
+      blocks.push_back({i, begin, end});
+      remaining -= end - begin;
+      begin = end;
+    }
   }
   return blocks;
 }

@@ -85,8 +85,10 @@ struct RowBlock {
   std::int64_t end;
 };
 
-/// All rows of matrices that have `rows[i]` rows, in order, cut into blocks: enough of them to keep
-/// every thread busy, each long enough to be worth its while.
+/// All rows of matrices that have `rows[i]` rows, in order, cut into blocks to be taken by the next
+/// thread that is free: long ones first, since memory is read fastest in long streams, then ever
+/// shorter ones, for all threads to end together. (Guided self-scheduling: C. Polychronopoulos and
+/// D. Kuck, 1987.)
 std::vector<RowBlock> row_blocks(std::span<const std::int64_t> rows);
 
 /// y[t, r] = <x[t], row begin + r of w> for r < end - begin, on the calling thread. Rows of y are

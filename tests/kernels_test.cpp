@@ -99,6 +99,34 @@ TEST_CASE("weights asked for a page ahead make no difference to a product") {
   }
 }
 
+TEST_CASE("a product does not depend on where in a cache line its weights begin") {
+  constexpr std::size_t rows = 3;
+  const auto x = random_floats(2048, 12);
+  for (const std::size_t cols : {31, 32, 33, 63, 64, 65, 96, 300, 2048}) {
+    CAPTURE(cols);
+    const Weights w = weights(DType::BF16, rows, static_cast<std::int64_t>(cols), 13);
+    const auto* elements = reinterpret_cast<const std::uint16_t*>(w.memory.data());
+    const auto check = [&](const olmoe::Products& products) {
+      const auto run = [&](const std::uint16_t* from) {
+        std::vector<float> y(rows);
+        products.dot_rows(from, static_cast<std::ptrdiff_t>(cols), rows,
+                          static_cast<std::ptrdiff_t>(cols), x.data(), y.data());
+        return y;
+      };
+      const auto expected = run(elements);
+      for (std::size_t begin = 0; begin < 32; ++begin) {
+        // Of its own memory, so that a sanitizer sees what is read beyond it.
+        std::vector<std::uint16_t> moved(begin);
+        moved.insert(moved.end(), elements, elements + rows * cols);
+        moved.shrink_to_fit();
+        CHECK(same_bits(run(moved.data() + begin), expected));
+      }
+    };
+    each_isa([&](Isa) { check(olmoe::kernels().products[2]); });
+    if (bf16_here()) check(*olmoe::bf16_dot());
+  }
+}
+
 TEST_CASE("products are those of the definition, for every storage and instruction set") {
   for (const Shape& shape :
        {Shape{1, 1, 1}, Shape{3, 31, 2}, Shape{32, 32, 3}, Shape{33, 33, 13}, Shape{70, 64, 14},
