@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -45,12 +46,14 @@ std::vector<float> critical_scores(const R& rule, const N& null, int experts) {
   return scores;
 }
 
-/// Critical scores as step_to_count() reads them, t_k at place k: with a t_0 that nothing
-/// reaches, and t_(m+1) = t_m.
+/// Critical scores as kernels read them, t_k at place k: with a t_0 that nothing reaches,
+/// t_(m+1) = t_m, and then, as far as place 16, others that nothing reaches.
 inline std::vector<float> with_ends(const std::vector<float>& critical) {
-  std::vector<float> table{std::numeric_limits<float>::quiet_NaN()};
+  constexpr float unreachable = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> table{unreachable};
   table.insert(table.end(), critical.begin(), critical.end());
   table.push_back(critical.back());
+  table.resize(std::max(table.size(), std::size_t{17}), unreachable);
   return table;
 }
 

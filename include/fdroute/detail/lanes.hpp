@@ -1,9 +1,11 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <type_traits>
 #include <utility>
 #include <xsimd/xsimd.hpp>
@@ -20,6 +22,13 @@ FDROUTE_INLINE void unrolled(const Body& body) noexcept {
   }
   (std::make_index_sequence<n>{});
 }
+
+/// 0, 1, 2 ...
+alignas(64) inline constexpr std::array<std::int32_t, 64> lane_numbers = [] {
+  std::array<std::int32_t, 64> numbers{};
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}();
 
 /// n numbers, 8 or a multiple of 16, in as many registers as Arch needs for them.
 ///
@@ -54,6 +63,27 @@ struct Lanes {
   FDROUTE_INLINE void store_anywhere(T* to) const noexcept {
     unrolled<parts>([&](std::size_t i)
                         FDROUTE_INLINED { store_unaligned(part[i], to + i * width); });
+  }
+
+  /// The first `count` lanes.
+  FDROUTE_INLINE void store_first(int count, T* to) const noexcept {
+    if constexpr (requires { store_lanes(part[0], count, to, Arch{}); }) {
+      unrolled<parts>([&](std::size_t i) FDROUTE_INLINED {
+        const auto from = static_cast<int>(i * width);
+        store_lanes(part[i], std::clamp(count - from, 0, int{width}), to + from, Arch{});
+      });
+    } else {
+      int i = 0;
+      unrolled<parts>([&](std::size_t p) FDROUTE_INLINED {
+        if (i + int{width} > count) return;
+        store_unaligned(part[p], to + i);
+        i += int{width};
+      });
+      if (i == count) return;
+      alignas(64) std::array<T, size> all;
+      store(all.data());
+      for (; i < count; ++i) to[i] = all[static_cast<std::size_t>(i)];
+    }
   }
 
   template <class Make>

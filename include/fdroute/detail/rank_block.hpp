@@ -40,17 +40,16 @@ inline constexpr std::int32_t least_key = std::numeric_limits<std::int32_t>::min
 template <std::size_t n, class Arch, std::size_t lanes = std::max(n, Ints<Arch>::width)>
 FDROUTE_INLINE Lanes<std::int32_t, Arch, lanes> places(const std::int32_t* keys) noexcept {
   using Lane = Lanes<std::int32_t, Arch, lanes>;
-  // From 15 - i on: 0 for lanes up to i, -1 for the later ones, which lose to an equal.
-  alignas(64) static constexpr std::array<std::int32_t, 31> handicaps = [] {
-    std::array<std::int32_t, 31> table{};
-    std::fill(table.begin() + 16, table.end(), -1);
+  // Row i: 0 for lanes up to i, -1 for the later ones, which lose to an equal.
+  alignas(64) static constexpr auto handicaps = [] {
+    std::array<std::array<std::int32_t, 16>, n> table{};
+    for (std::size_t i = 0; i < n; ++i) std::fill(table[i].begin() + i + 1, table[i].end(), -1);
     return table;
   }();
   const Lane all = Lane::load(keys);
   Lane places(0);
   unrolled<n>([&](std::size_t i) FDROUTE_INLINED {
-    const auto handicap = Lane::load_anywhere(handicaps.data() + 15 - i);
-    places = count_where(Lane(keys[i]) > all + handicap, places);
+    places = count_where(Lane(keys[i]) > all + Lane::load(handicaps[i].data()), places);
   });
   return places;
 }
@@ -119,12 +118,49 @@ FDROUTE_INLINE void list_of_64(TokenBlock& block, int t) noexcept {
 template <std::size_t n, class Arch, std::size_t lanes = std::max(n, Ints<Arch>::width)>
 FDROUTE_INLINE void find_keys(TokenBlock& block, int t) noexcept {
   using Lane = Lanes<std::int32_t, Arch, lanes>;
-  alignas(64) static constexpr std::array<std::int32_t, 16> numbers = {
-      0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   const auto at = static_cast<std::size_t>(t);
-  const auto is_candidate = Lane(block.candidates[at]) > Lane::load(numbers.data());
+  const auto is_candidate = Lane(block.candidates[at]) > Lane::load(lane_numbers.data());
   const auto keys = ordered(pick(block.rows[at], Lane::load(block.candidate_ids_of(t))));
   choose(is_candidate, keys, Lane(least_key)).store(block.candidate_keys_of(t));
+}
+
+/// Lists a set of at most 16 experts of a row of 64 with their keys.
+template <class Arch>
+FDROUTE_INLINE void list_few(TokenBlock& block, int t) noexcept {
+  using Lane = Lanes<std::int32_t, Arch, 64>;
+  if constexpr (requires(const Lane& x) { compress(std::uint64_t{}, x.part, Arch{}); }) {
+    // In registers: what is stored in pieces and then loaded as a whole is long waited for.
+    const auto at = static_cast<std::size_t>(t);
+    const std::uint64_t set = *block.set_of(t);
+    const auto listed = [&](const Lane& x) FDROUTE_INLINED {
+      return Ints<Arch>::generate([&](std::size_t)
+                                      FDROUTE_INLINED { return compress(set, x.part, Arch{}); });
+    };
+    listed(Lane::load(lane_numbers.data())).store(block.candidate_ids_of(t));
+    const auto keys = listed(ordered(Floats<Arch, 64>::load_anywhere(block.rows[at])));
+    const auto is_candidate =
+        Ints<Arch>(block.candidates[at]) > Ints<Arch>::load(lane_numbers.data());
+    choose(is_candidate, keys, Ints<Arch>(least_key)).store(block.candidate_keys_of(t));
+  } else {
+    list_of_64<TokenBlock::few, Arch>(block, t);
+    find_keys<TokenBlock::few, Arch>(block, t);
+  }
+}
+
+/// Ranks what is listed with its keys.
+template <class Arch>
+FDROUTE_INLINE void rank_listed(TokenBlock& block, int t) noexcept {
+  const auto place = places<TokenBlock::few, Arch>(block.candidate_keys_of(t));
+  if constexpr (requires { inverse(place.part[0], Arch{}); }) {
+    const auto ids = Ints<Arch>::load(block.candidate_ids_of(t));
+    permute(ids.part[0], inverse(place.part[0], Arch{}), Arch{}).store_aligned(block.ranked_of(t));
+  } else {
+    place.store(block.candidate_keys_of(t));
+    const std::int32_t* places = block.candidate_keys_of(t);
+    const std::int32_t* ids = block.candidate_ids_of(t);
+    std::int32_t* ranked = block.ranked_of(t);
+    unrolled<TokenBlock::few>([&](std::size_t i) FDROUTE_INLINED { ranked[places[i]] = ids[i]; });
+  }
 }
 
 /// Ranks the candidates of these tokens, at most n, 8 or 16, each.

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <xsimd/xsimd.hpp>
@@ -226,6 +228,61 @@ FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
                                     const xsimd::avx512f&) noexcept {
   const __m256d high = _mm512_extractf64x4_pd(_mm512_castps_pd(x), 1);
   return {_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(_mm256_castpd_ps(high))};
+}
+/// Writes the first `count` lanes.
+template <class T, class Arch>
+FDROUTE_INLINE void store_lanes(const xsimd::batch<T, Arch>& x, int count, T* to,
+                                const xsimd::avx512f&) noexcept requires(sizeof(T) == 4) {
+  const auto mask = static_cast<__mmask16>((1U << count) - 1U);
+  if constexpr (std::is_same_v<T, float>) {
+    _mm512_mask_storeu_ps(to, mask, x);
+  } else {
+    _mm512_mask_storeu_epi32(to, mask, x);
+  }
+}
+/// A permutation of 0 ... 15 the other way: lane p[i] holds i. (Lanes keep to their low four bits.)
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> inverse(const xsimd::batch<std::int32_t, Arch>& p,
+                                                        const xsimd::avx512f&) noexcept {
+  // The result as 16 groups of four bits: i goes to group p[i].
+  const auto in_place = [](__m512i numbers, __m256i p_of_8) FDROUTE_INLINED {
+    return _mm512_sllv_epi64(numbers, _mm512_slli_epi64(_mm512_cvtepu32_epi64(p_of_8), 2));
+  };
+  const __m512i low = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i high = _mm512_set_epi64(15, 14, 13, 12, 11, 10, 9, 8);
+  const __m512i eight = _mm512_or_si512(in_place(low, _mm512_castsi512_si256(p)),
+                                        in_place(high, _mm512_extracti64x4_epi64(p, 1)));
+  const __m256i four =
+      _mm256_or_si256(_mm512_castsi512_si256(eight), _mm512_extracti64x4_epi64(eight, 1));
+  const __m128i two = _mm_or_si128(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
+  const __m128i one = _mm_or_si128(two, _mm_unpackhi_epi64(two, two));
+  // Groups 0 to 7 are the lower half.
+  const __m512i half = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+  const __m512i shift = _mm512_set_epi32(28, 24, 20, 16, 12, 8, 4, 0, 28, 24, 20, 16, 12, 8, 4, 0);
+  return _mm512_srlv_epi32(_mm512_permutexvar_epi32(half, _mm512_castsi128_si512(one)), shift);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> permute(const xsimd::batch<std::int32_t, Arch>& x,
+                                                        const xsimd::batch<std::int32_t, Arch>& i,
+                                                        const xsimd::avx512f&) noexcept {
+  return _mm512_permutexvar_epi32(i, x);
+}
+
+/// The lanes of four registers whose bits are set, at most 16 of them, in order; 0 after them.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> compress(
+    std::uint64_t bits, const std::array<xsimd::batch<std::int32_t, Arch>, 4>& x,
+    const xsimd::avx512f&) noexcept {
+  const auto of_16 = [&](std::size_t i) FDROUTE_INLINED {
+    return _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits >> (16 * i)), x[i]);
+  };
+  const auto joined = [](__m512i low, __m512i high, std::uint64_t low_bits) FDROUTE_INLINED {
+    const auto after = static_cast<__mmask16>(0xFFFFU << std::popcount(low_bits));
+    return _mm512_mask_expand_epi32(low, after, high);
+  };
+  const __m512i low = joined(of_16(0), of_16(1), bits & 0xFFFFU);
+  const __m512i high = joined(of_16(2), of_16(3), bits >> 32 & 0xFFFFU);
+  return joined(low, high, bits & 0xFFFF'FFFFU);
 }
 FDROUTE_INLINE void compress(std::uint32_t bits, std::int32_t base, const std::int32_t* values,
                              std::int32_t* to_ids, std::int32_t* to_values,

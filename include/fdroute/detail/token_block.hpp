@@ -156,48 +156,52 @@ FDROUTE_INLINE void copy_row(const T* from, int experts, int stride, float* to) 
   for (; i < stride; i += 16) Floats<Arch>(masked).store(to + i);
 }
 
+/// load_rows for one token.
+template <class Arch, bool find_largest, class T>
+FDROUTE_INLINE void load_row(TokenBlock& block, LogitsView<T> logits, int token) noexcept {
+  constexpr float inf = std::numeric_limits<float>::infinity();
+  const auto t = static_cast<std::size_t>(token);
+  const int padded = block.padded;
+  const float* row = nullptr;
+  if constexpr (std::is_same_v<T, float>) {
+    if (block.experts == block.stride) row = logits.row(token);
+  }
+  if (row == nullptr) {
+    float* copy = block.copy_of(token);
+    copy_row<Arch>(logits.row(token), block.experts, block.stride, copy);
+    row = copy;
+  }
+  block.rows[t] = row;
+  Floats<Arch> most(-inf);
+  bool below_inf = true;  // which NaN is not
+  const auto scan = [&](const auto& x) FDROUTE_INLINED {
+    using Lane = std::remove_cvref_t<decltype(x)>;
+    const auto max = [](const auto& a, const auto& b) FDROUTE_INLINED { return larger(a, b); };
+    below_inf &= (Lane(inf) > x).all();
+    if constexpr (find_largest) {
+      if constexpr (Lane::size == 64) {
+        most = larger(most, halved(halved(x, max), max));
+      } else {
+        most = larger(most, x);
+      }
+    }
+  };
+  int i = 0;
+  for (; i + 64 <= padded; i += 64) scan(Floats<Arch, 64>::load_anywhere(row + i));
+  for (; i < padded; i += 16) scan(Floats<Arch>::load_anywhere(row + i));
+  block.ordinary[t] = below_inf;
+  if constexpr (find_largest) {
+    block.largest[t] = largest(most);
+    block.ordinary[t] = below_inf && block.largest[t] > -inf;
+  }
+}
+
 /// Fills in rows and ordinary, and, if `find_largest`, largest; without it, ordinary may also hold
 /// for a row without any finite logit. Rows of floats whose length needs no padding stay where they
 /// are.
 template <class Arch, bool find_largest, class T>
 FDROUTE_KERNEL void load_rows(TokenBlock& block, LogitsView<T> logits) noexcept {
-  constexpr float inf = std::numeric_limits<float>::infinity();
-  const int padded = block.padded;
-  for (int t = 0; t < block.tokens; ++t) {
-    const auto at = static_cast<std::size_t>(t);
-    const float* row = nullptr;
-    if constexpr (std::is_same_v<T, float>) {
-      if (block.experts == block.stride) row = logits.row(t);
-    }
-    if (row == nullptr) {
-      float* copy = block.copy_of(t);
-      copy_row<Arch>(logits.row(t), block.experts, block.stride, copy);
-      row = copy;
-    }
-    block.rows[at] = row;
-    Floats<Arch> most(-inf);
-    bool below_inf = true;  // which NaN is not
-    const auto scan = [&](const auto& x) FDROUTE_INLINED {
-      using Lane = std::remove_cvref_t<decltype(x)>;
-      const auto max = [](const auto& a, const auto& b) FDROUTE_INLINED { return larger(a, b); };
-      below_inf &= (Lane(inf) > x).all();
-      if constexpr (find_largest) {
-        if constexpr (Lane::size == 64) {
-          most = larger(most, halved(halved(x, max), max));
-        } else {
-          most = larger(most, x);
-        }
-      }
-    };
-    int i = 0;
-    for (; i + 64 <= padded; i += 64) scan(Floats<Arch, 64>::load_anywhere(row + i));
-    for (; i < padded; i += 16) scan(Floats<Arch>::load_anywhere(row + i));
-    block.ordinary[at] = below_inf;
-    if constexpr (find_largest) {
-      block.largest[at] = largest(most);
-      block.ordinary[at] = below_inf && block.largest[at] > -inf;
-    }
-  }
+  for (int t = 0; t < block.tokens; ++t) load_row<Arch, find_largest>(block, logits, t);
 }
 
 // ---- Scores

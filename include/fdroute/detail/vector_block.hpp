@@ -10,6 +10,7 @@
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/count_block.hpp"
 #include "fdroute/detail/finish.hpp"
+#include "fdroute/detail/one_token.hpp"
 #include "fdroute/detail/p_value_block.hpp"
 #include "fdroute/detail/rank_block.hpp"
 #include "fdroute/detail/token_block.hpp"
@@ -22,6 +23,11 @@
 #include "fdroute/weights/softmax.hpp"
 
 namespace fdroute::inline v0::detail {
+
+template <class View>
+inline constexpr bool is_routing_view = requires(View view) {
+  view.capacity;
+};
 
 /// The routing of a block of tokens by vector kernels, with the result of GeneralRow, for the
 /// policies and rows that have kernels. P is a Policies.
@@ -46,6 +52,16 @@ class VectorBlock {
     const bool fits = !reads_p || policies.experts <= max_sorted;
     if (fits && policies.ranking.ties == TieOrder::lowest_index) {
       VectorBlock self{policies, block};
+      if constexpr (P::has_critical_scores && VectorScore<Score> && is_routing_view<View>) {
+        if (block.tokens == 1 && block.stride == 64 && self.weights_are_exps()) {
+          constexpr bool step_down = StepDownRule<decltype(P::rule)>;
+          if (count_one<Arch, Score, step_down>(block, logits, policies.critical.data(),
+                                                policies.bounds)) {
+            write_exps<Arch>(block, out, self.renormalizes());
+            return TokenStatus::ok;
+          }
+        }
+      }
       constexpr bool weighs = !std::same_as<View, BitmaskView>;
       load_rows<Arch, weighs || !(P::has_critical_scores && std::same_as<Score, Logit>)>(block,
                                                                                          logits);

@@ -44,14 +44,24 @@ FDROUTE_KERNEL int write_exps(TokenBlock& block, RoutingView<Id> out, bool renor
     }
     const auto to = out.from(t);
     const Id padding = padding_of(to, ranked[0]);
-    // Without a branch on the count, as far as there are ranked ids, real ones or not.
-    const int listed =
-        std::min(to.capacity, candidates <= 8 ? 8 : std::max(candidates, TokenBlock::few));
-    for (int i = 0; i < listed; ++i) {
-      const std::int32_t expert = ranked[i];
-      const float weight = exps[expert] * factor;
-      to.experts[i] = i < count ? static_cast<Id>(expert) : padding;
-      to.weights[i] = i < count ? weight : 0.0F;
+    int listed = 0;
+    if (std::same_as<Id, std::int32_t> && candidates <= TokenBlock::few && block.stride == 64) {
+      listed = std::min(to.capacity, TokenBlock::few);
+      const auto selected = Ints<Arch>(count) > Ints<Arch>::load(lane_numbers.data());
+      const auto ids = choose(selected, Ints<Arch>::load(ranked), Ints<Arch>(0));
+      const auto bits = (std::uint32_t{1} << count) - 1;
+      multiply_by_bits(bits, pick(exps, ids), Floats<Arch>(factor)).store_first(listed, to.weights);
+      if constexpr (std::same_as<Id, std::int32_t>)
+        choose(selected, ids, Ints<Arch>(padding)).store_first(listed, to.experts);
+    } else {
+      // Without a branch on the count, as far as there are ranked ids, real ones or not.
+      listed = std::min(to.capacity, candidates <= 8 ? 8 : std::max(candidates, TokenBlock::few));
+      for (int i = 0; i < listed; ++i) {
+        const std::int32_t expert = ranked[i];
+        const float weight = exps[expert] * factor;
+        to.experts[i] = i < count ? static_cast<Id>(expert) : padding;
+        to.weights[i] = i < count ? weight : 0.0F;
+      }
     }
     std::fill(to.experts + listed, to.experts + to.capacity, padding);
     std::fill(to.weights + listed, to.weights + to.capacity, 0.0F);
