@@ -21,6 +21,24 @@ FDROUTE_INLINE Id padding_of(const RoutingView<Id>& out, std::int32_t best) noex
   return out.padding == Padding::minus_one ? Id(-1) : static_cast<Id>(best);
 }
 
+/// How many ranked ids of a token to go through, real ones or not: without a branch on the count.
+FDROUTE_INLINE int ranked_ids(int candidates) noexcept {
+  return candidates <= 8 ? 8 : std::max(candidates, TokenBlock::few);
+}
+
+/// What the exps of a token's `count` best experts are multiplied by.
+FDROUTE_INLINE float weight_factor(const TokenBlock& block, int t, const std::int32_t* ranked,
+                                   int count, bool renormalize) noexcept {
+  float factor = block.inverse_sum[static_cast<std::size_t>(t)];
+  if (renormalize) {
+    const float* exps = block.exps_of(t);
+    double kept = 0.0;
+    for (int i = 0; i < count; ++i) kept += static_cast<double>(exps[ranked[i]]);
+    factor = static_cast<float>(1.0 / kept);
+  }
+  return factor;
+}
+
 /// Padded rows of which the weights are exps over their sum, or over that of the selected ones.
 template <class Arch, class Id>
 FDROUTE_KERNEL int write_exps(TokenBlock& block, RoutingView<Id> out, bool renormalize) noexcept {
@@ -36,17 +54,10 @@ FDROUTE_KERNEL int write_exps(TokenBlock& block, RoutingView<Id> out, bool renor
         candidates <= TokenBlock::few ? block.ranked_of(t) : many.rank<Arch>(block, t);
     const float* exps = block.exps_of(t);
     const int count = block.count[at];
-    float factor = block.inverse_sum[at];
-    if (renormalize) {
-      double kept = 0.0;
-      for (int i = 0; i < count; ++i) kept += static_cast<double>(exps[ranked[i]]);
-      factor = static_cast<float>(1.0 / kept);
-    }
+    const float factor = weight_factor(block, t, ranked, count, renormalize);
     const auto to = out.from(t);
     const Id padding = padding_of(to, ranked[0]);
-    // Without a branch on the count, as far as there are ranked ids, real ones or not.
-    const int listed =
-        std::min(to.capacity, candidates <= 8 ? 8 : std::max(candidates, TokenBlock::few));
+    const int listed = std::min(to.capacity, ranked_ids(candidates));
     for (int i = 0; i < listed; ++i) {
       const std::int32_t expert = ranked[i];
       const float weight = exps[expert] * factor;
@@ -59,6 +70,36 @@ FDROUTE_KERNEL int write_exps(TokenBlock& block, RoutingView<Id> out, bool renor
     if (to.status != nullptr) *to.status = TokenStatus::ok;
   }
   return left;
+}
+
+/// CSR rows of the same, from token t on up to the first that cannot be written, which is returned.
+/// Each is written with no more than `capacity` places, the surplus for the next row to overwrite.
+template <class Arch, class Id>
+FDROUTE_KERNEL int write_exps(TokenBlock& block, int t, CsrView<Id> out, int capacity,
+                              bool renormalize) noexcept {
+  ManyRanked many;
+  for (; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    const int candidates = block.candidates[at];
+    if (candidates == 0) break;
+    const std::int32_t* ranked =
+        candidates <= TokenBlock::few ? block.ranked_of(t) : many.rank<Arch>(block, t);
+    const float* exps = block.exps_of(t);
+    const int count = block.count[at];
+    const float factor = weight_factor(block, t, ranked, count, renormalize);
+    const auto to = out.from(t);
+    Id* experts = to.experts + to.offsets[0];
+    float* weights = to.weights + to.offsets[0];
+    const int listed = std::min(capacity, ranked_ids(candidates));
+    for (int i = 0; i < listed; ++i) {
+      const std::int32_t expert = ranked[i];
+      const float weight = exps[expert] * factor;
+      experts[i] = static_cast<Id>(expert);
+      weights[i] = weight;
+    }
+    finish(to, count, TokenStatus::ok);
+  }
+  return t;
 }
 
 /// Dense rows of the same. Only of tokens whose selected experts are their set.
