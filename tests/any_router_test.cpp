@@ -32,6 +32,7 @@ constexpr bool routes_without_throwing = noexcept(std::declval<const fd::AnyRout
 static_assert(routes_without_throwing<float, fd::RoutingView<>>);
 static_assert(routes_without_throwing<double, fd::RoutingView<std::int64_t>>);
 static_assert(routes_without_throwing<Eigen::bfloat16, fd::DenseView>);
+static_assert(routes_without_throwing<float, fd::CsrView<std::int64_t>>);
 
 /// Counts live copies of a router that holds it.
 struct Counted {
@@ -115,6 +116,7 @@ TEST_CASE_TEMPLATE("an AnyRouter converts logits of any type", T, double, Eigen:
       any.route(view, actual.view());
       CHECK(actual == expected);
       CHECK(actual.guards_intact());
+      CHECK(test::difference_of_csr(any, view) == "");
     }
   }
 }

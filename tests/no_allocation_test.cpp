@@ -100,6 +100,16 @@ std::int64_t allocations_of(Action&& action) {
   return allocations - before;
 }
 
+/// An execution that is not in order, without threads.
+struct BackToFront {
+  template <class Body>
+  fd::TokenStatus for_each(std::ptrdiff_t n, const Body& body) const noexcept {
+    fd::TokenStatus status = fd::TokenStatus::ok;
+    while (n > 0) status = status | body(--n);
+    return status;
+  }
+};
+
 template <class AnyPolicy>
 void check_no_allocation(const AnyPolicy& router) {
   test::Random random(111);
@@ -109,7 +119,12 @@ void check_no_allocation(const AnyPolicy& router) {
   test::Padded out(batch.tokens(), router.capacity());
   test::Padded<std::int64_t> wide(batch.tokens(), router.capacity(), fd::Padding::repeat_valid);
   test::Guarded<float> dense(batch.tokens() * router.experts());
+  test::Csr csr(batch.tokens(), batch.tokens() * router.capacity());
+  test::Csr<std::int64_t> wide_csr(batch.tokens(), batch.tokens() * router.capacity());
   CHECK(allocations_of([&] {
+          router.route(batch.view(), csr.view());
+          router.route(doubles, wide_csr.view());
+          router.route(BackToFront{}, batch.view(), csr.view());
           router.route(batch.view(), out.view());
           router.route(batch.view(), wide.view());
           router.route(doubles, out.view());

@@ -71,6 +71,8 @@ void check_routing(Execution execution, const AnyPolicy& router, const test::Bat
     router.route(view, fd::DenseView{dense_expected.data(), router.experts()});
     CHECK(router.route(execution, view, fd::DenseView{dense.data(), router.experts()}) == status);
     CHECK(dense == dense_expected);
+
+    CHECK(test::difference_of_csr(router, view, execution) == "");
   }
 }
 
@@ -110,6 +112,7 @@ TEST_CASE("a routing is the same, bit for bit, on any number of threads") {
       const fd::LogitsView logits = batch.view();
       static_assert(noexcept(router.route(execution, logits, fd::DenseView{nullptr, 0})));
       static_assert(noexcept(any.route(execution, logits, fd::DenseView{nullptr, 0})));
+      static_assert(noexcept(router.route(execution, logits, fd::CsrView<>{})));
       check_routing(execution, router, batch);
       check_routing(execution, any, batch);
     };

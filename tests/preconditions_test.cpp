@@ -69,6 +69,9 @@ void check_preconditions(const AnyPolicy& router) {
   CHECK(route(4, narrow.view(), 0) == small_capacity);  // a promise broken even without a token
   CHECK(route(4, fd::DenseView{weights.data(), 4}) == "did not abort: ");
   CHECK(route(5, fd::DenseView{weights.data(), 4}) == wrong_experts);
+  test::Csr csr(2, 6);
+  CHECK(route(4, csr.view()) == "did not abort: ");
+  CHECK(route(5, csr.view()) == wrong_experts);
 }
 
 }  // namespace

@@ -48,6 +48,7 @@ constexpr bool routes_without_throwing = noexcept(std::declval<const AnyPolicy&>
 static_assert(routes_without_throwing<BhRouter, float, fd::RoutingView<>>);
 static_assert(routes_without_throwing<BhRouter, double, fd::RoutingView<std::int64_t>>);
 static_assert(routes_without_throwing<BhRouter, float, fd::DenseView>);
+static_assert(routes_without_throwing<BhRouter, float, fd::CsrView<>>);
 static_assert(routes_without_throwing<TopKRouter, float, fd::RoutingView<>>);
 static_assert(noexcept(std::declval<const BhRouter&>().capacity()));
 

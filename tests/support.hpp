@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "fdroute/execution.hpp"
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/views.hpp"
 #include "oracle.hpp"
@@ -246,6 +247,58 @@ Padded<Id> routed(const AnyPolicy& router, fd::LogitsView<float> logits,
   Padded<Id> out(logits.tokens, router.capacity(), padding);
   router.route(logits, out.view());
   return out;
+}
+
+/// The caller's side of a CSR routing, with room for `places` experts.
+template <class Id = std::int32_t>
+struct Csr {
+  Csr(std::ptrdiff_t n_tokens, std::int64_t places)
+      : tokens(n_tokens), experts(places), weights(places) {}
+
+  fd::CsrView<Id> view() { return {offsets.data(), experts.data(), weights.data(), status.data()}; }
+
+  bool guards_intact() const {
+    return offsets.guards_intact() && experts.guards_intact() && weights.guards_intact() &&
+           status.guards_intact();
+  }
+
+  std::ptrdiff_t tokens;
+  Guarded<std::int64_t> offsets{tokens + 1};
+  Guarded<Id> experts;
+  Guarded<float> weights;
+  Guarded<fd::TokenStatus> status{tokens};
+};
+
+/// What distinguishes a CSR routing from the padded one; empty if nothing does, bit for bit.
+template <class Id>
+std::string difference(const Csr<Id>& csr, const Padded<Id>& padded) {
+  if (!csr.guards_intact()) return "written outside";
+  if (csr.tokens != padded.tokens || csr.offsets[0] != 0) return "start";
+  for (std::ptrdiff_t t = 0; t < csr.tokens; ++t) {
+    const std::string token = "token " + std::to_string(t);
+    if (csr.offsets[t + 1] - csr.offsets[t] != padded.counts[t]) return token + ": offsets";
+    for (std::ptrdiff_t i = 0; i < padded.counts[t]; ++i) {
+      const std::ptrdiff_t place = csr.offsets[t] + i;
+      const std::ptrdiff_t expected = t * padded.capacity + i;
+      if (csr.experts[place] != padded.experts[expected]) return token + ": experts";
+      if (std::memcmp(&csr.weights[place], &padded.weights[expected], sizeof(float)) != 0)
+        return token + ": weights";
+    }
+  }
+  return csr.status == padded.status ? "" : "status";
+}
+
+/// What distinguishes route()'s CSR routing, by this execution, from its padded one.
+template <class Id = std::int32_t, class AnyPolicy, class T, class E = fd::Serial>
+std::string difference_of_csr(const AnyPolicy& router, fd::LogitsView<T> logits, E execution = {}) {
+  Padded<Id> padded(logits.tokens, router.capacity());
+  const fd::TokenStatus status = router.route(logits, padded.view());
+  Csr<Id> csr(logits.tokens, logits.tokens * router.capacity());
+  if (router.route(execution, logits, csr.view()) != status) return "returned status";
+  const std::string with_status = difference(csr, padded);
+  const fd::CsrView plain{csr.offsets.data(), csr.experts.data(), csr.weights.data()};
+  if (router.route(execution, logits, plain) != status) return "returned status without statuses";
+  return with_status + difference(csr, padded);
 }
 
 /// What distinguishes a token's routing from the definition's; empty if nothing does. Weights may

@@ -83,6 +83,16 @@ TEST_CASE("routing views find their rows and deduce the type of ids") {
   const fd::DenseView dense{weights.data(), 2, counts.data(), status.data()};
   CHECK((dense.from(1).counts == counts.data() + 1 && dense.from(1).status == status.data() + 1));
   CHECK(dense.from(1).stride == 2);
+
+  std::array<std::int64_t, 4> offsets{};
+  const fd::CsrView csr{offsets.data(), experts.data(), weights.data()};
+  static_assert(std::is_same_v<decltype(csr), const fd::CsrView<std::int64_t>>);
+  CHECK(csr.from(2).offsets == offsets.data() + 2);
+  // Offsets count from the first of all places.
+  CHECK((csr.from(2).experts == experts.data() && csr.from(2).weights == weights.data()));
+  CHECK(csr.from(2).status == nullptr);
+  const fd::CsrView csr_with{offsets.data(), experts.data(), weights.data(), status.data()};
+  CHECK(csr_with.from(2).status == status.data() + 2);
 }
 
 TEST_CASE("statuses combine as bits") {

@@ -93,12 +93,14 @@ struct Output {
       : ids(static_cast<std::size_t>(tokens * 8)),
         weights(static_cast<std::size_t>(tokens * experts)),
         counts(static_cast<std::size_t>(tokens)),
+        offsets(static_cast<std::size_t>(tokens + 1)),
         masks(static_cast<std::size_t>(tokens * fd::BitmaskView::words_per_token(experts))),
         width(experts) {}
 
   fd::RoutingView<> padded(int capacity) {
     return {ids.data(), weights.data(), counts.data(), capacity};
   }
+  fd::CsrView<> csr() { return {offsets.data(), ids.data(), weights.data()}; }
   fd::DenseView dense() { return {weights.data(), width, counts.data()}; }
   fd::BitmaskView mask() {
     return {masks.data(), fd::BitmaskView::words_per_token(width), counts.data()};
@@ -107,6 +109,7 @@ struct Output {
   bench::Buffer<std::int32_t> ids;
   bench::Buffer<float> weights;
   bench::Buffer<std::int32_t> counts;
+  bench::Buffer<std::int64_t> offsets;
   bench::Buffer<std::uint64_t> masks;
   int width;
 };
@@ -161,6 +164,8 @@ int main(int argc, char** argv) {
   cases.push_back({"BH, logit: padded 8", [&] { logit8.route(logits, out.padded(8)); }, "3"});
   cases.push_back(
       {"BH, log_softmax: padded 8", [&] { log_softmax8.route(logits, out.padded(8)); }, "3"});
+  cases.push_back(
+      {"BH, log_softmax: CSR, at most 8", [&] { log_softmax8.route(logits, out.csr()); }, "3"});
   cases.push_back({"top-k 8: padded", [&] { topk.route(logits, out.padded(8)); }, "3"});
   cases.push_back(
       {"HC, log_softmax: dense", [&] { hc_log_softmax.route(logits, out.dense()); }, "10"});
@@ -181,6 +186,8 @@ int main(int argc, char** argv) {
                    [&] { wide.route(wide_logits, wide_out.padded(8)); }});
   cases.push_back({"2 threads: BH, log_softmax: padded 8",
                    [&] { log_softmax8.route(fd::OpenMP{2}, logits, out.padded(8)); }, "", true});
+  cases.push_back({"2 threads: BH, log_softmax: CSR, at most 8",
+                   [&] { log_softmax8.route(fd::OpenMP{2}, logits, out.csr()); }, "", true});
   cases.push_back({"plain loops: std::sort BH by erfc, softmax", each_token([&](std::ptrdiff_t t) {
                      out.counts[static_cast<std::size_t>(t)] =
                          bench::sorted_bh(logits.row(t), experts, 0.05, -2.8, 0.85, 8,
@@ -209,5 +216,8 @@ int main(int argc, char** argv) {
   print_times(cases, "std::sort BH by erfc / BH, log_softmax: dense", sorted,
               "BH, log_softmax: dense", ">= 60");
   print_times(cases, "1 thread / 2 threads", padded, "2 threads: " + padded, ">= 1.8");
+  const std::string csr = "BH, log_softmax: CSR, at most 8";
+  print_times(cases, "CSR / padded 8", csr, padded, "<= 1");
+  print_times(cases, "CSR: 1 thread / 2 threads", csr, "2 threads: " + csr, "");
   print_times(cases, "256 experts / 64 experts", "256 experts: " + padded, padded, "<= 6");
 }

@@ -53,9 +53,11 @@ struct Output {
         ids(static_cast<std::size_t>(tokens * n_experts)),
         weights(ids.size()),
         counts(static_cast<std::size_t>(tokens)),
+        offsets(static_cast<std::size_t>(tokens + 1)),
         masks(static_cast<std::size_t>(tokens * fd::BitmaskView::words_per_token(n_experts))) {}
 
   void view(fd::RoutingView<>& to) { to = {ids.data(), weights.data(), counts.data(), capacity}; }
+  void view(fd::CsrView<>& to) { to = {offsets.data(), ids.data(), weights.data()}; }
   void view(fd::DenseView& to) { to = {weights.data(), experts, counts.data()}; }
   void view(fd::BitmaskView& to) {
     to = {masks.data(), fd::BitmaskView::words_per_token(experts), counts.data()};
@@ -66,6 +68,7 @@ struct Output {
   bench::Buffer<std::int32_t> ids;
   bench::Buffer<float> weights;
   bench::Buffer<std::int32_t> counts;
+  bench::Buffer<std::int64_t> offsets;
   bench::Buffer<std::uint64_t> masks;
 };
 
@@ -126,12 +129,14 @@ void add_all(const std::string& policy, const AnyRouter& router) {
     add<fd::RoutingView<>, float>(policy, "padded", "float", router, tokens);
     add<fd::DenseView, float>(policy, "dense", "float", router, tokens);
   }
+  add<fd::CsrView<>, float>(policy, "csr", "float", router, 8192);
   add<fd::BitmaskView, float>(policy, "mask", "float", router, 8192);
   add<fd::RoutingView<>, double>(policy, "padded", "double", router, 8192);
   add<fd::RoutingView<>, BFloat16>(policy, "padded", "bfloat16", router, 8192);
   for (const int threads : {2, 4}) {
     add<fd::RoutingView<>, float>(policy, "padded", "float", router, 8192, threads);
     add<fd::DenseView, float>(policy, "dense", "float", router, 8192, threads);
+    add<fd::CsrView<>, float>(policy, "csr", "float", router, 8192, threads);
   }
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "fdroute/arch.hpp"
+#include "fdroute/detail/route_blocks.hpp"
 #include "fdroute/router.hpp"
 
 namespace fdroute::inline v0 {
@@ -47,25 +48,23 @@ class AnyRouter {
     if constexpr (requires { out.capacity; })
       detail::expects(out.capacity >= capacity_, "out.capacity >= router.capacity()");
     constexpr bool convert = !std::is_same_v<T, float>;
-    constexpr std::ptrdiff_t block = convert ? 4 : 64;
-    const std::ptrdiff_t blocks = (logits.tokens + block - 1) / block;
-    return execution.for_each(blocks, [&](std::ptrdiff_t i) {
-      const std::ptrdiff_t first = i * block;
-      const auto rows = logits.slice(first, std::min(block, logits.tokens - first));
-      if constexpr (convert) {
-        std::array<float, block * max_experts> buffer;
-        float* to = buffer.data();
-        for (std::ptrdiff_t token = 0; token < rows.tokens; ++token) {
-          const T* from = rows.row(token);
-          to = std::transform(from, from + experts_, to,
-                              [](const T& x) { return static_cast<float>(x); });
-        }
-        return model_->route(LogitsView<float>(buffer.data(), rows.tokens, experts_),
-                             out.from(first));
-      } else {
-        return model_->route(rows, out.from(first));
-      }
-    });
+    constexpr int block = convert ? 4 : detail::max_block_tokens;
+    using Buffer = std::array<float, std::size_t{block} * max_experts>;
+    return detail::route_blocks(
+        execution, block, capacity_, logits, out, [&](LogitsView<T> rows, Out to) {
+          if constexpr (convert) {
+            Buffer buffer;
+            float* end = buffer.data();
+            for (std::ptrdiff_t token = 0; token < rows.tokens; ++token) {
+              const T* from = rows.row(token);
+              end = std::transform(from, from + experts_, end,
+                                   [](const T& x) { return static_cast<float>(x); });
+            }
+            return model_->route(LogitsView<float>(buffer.data(), rows.tokens, experts_), to);
+          } else {
+            return model_->route(rows, to);
+          }
+        });
   }
 
  private:
@@ -75,6 +74,8 @@ class AnyRouter {
     virtual int capacity() const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, RoutingView<std::int32_t>) const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, RoutingView<std::int64_t>) const noexcept = 0;
+    virtual TokenStatus route(LogitsView<float>, CsrView<std::int32_t>) const noexcept = 0;
+    virtual TokenStatus route(LogitsView<float>, CsrView<std::int64_t>) const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, DenseView) const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, BitmaskView) const noexcept = 0;
   };
@@ -90,6 +91,12 @@ class AnyRouter {
     }
     TokenStatus route(LogitsView<float> logits,
                       RoutingView<std::int64_t> out) const noexcept override {
+      return router.template route<Arch>(logits, out);
+    }
+    TokenStatus route(LogitsView<float> logits, CsrView<std::int32_t> out) const noexcept override {
+      return router.template route<Arch>(logits, out);
+    }
+    TokenStatus route(LogitsView<float> logits, CsrView<std::int64_t> out) const noexcept override {
       return router.template route<Arch>(logits, out);
     }
     TokenStatus route(LogitsView<float> logits, DenseView out) const noexcept override {

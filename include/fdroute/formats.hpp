@@ -12,9 +12,8 @@
 
 namespace fdroute::inline v0 {
 
-// The forms of one routing. route() writes the padded one, the dense one and the bitmask; the
-// padded one is the hub from which the others are made and to which they lead back. Nothing here
-// allocates.
+// The forms of one routing. route() writes all but the last; the padded one is the hub from which
+// the others are made and to which they lead back. Nothing here allocates.
 //
 //     padded        the routing itself: experts in selection order, weights, counts
 //     CSR           the same without padding
@@ -27,19 +26,6 @@ namespace fdroute::inline v0 {
 // DispatchPlan, which know no selection order, a token's experts come back by descending weight,
 // equal weights by lower index: the same set and the same weights always, and the same order unless
 // two selected weights round to the same float or the weights do not follow the ranking.
-
-/// A routing in compressed form, in the caller's memory: token t owns places offsets[t] up to
-/// offsets[t + 1] of `experts` and `weights`, in selection order. Shapes: offsets (tokens + 1),
-/// experts and weights (assignments), their number being that of assignments().
-template <class Id = std::int32_t>
-struct CsrView {
-  std::int64_t* offsets;
-  Id* experts;
-  float* weights;
-};
-
-template <class Id>
-CsrView(std::int64_t*, Id*, float*) -> CsrView<Id>;
 
 /// The number of (token, expert) pairs: the sum of the counts.
 template <class Id>
@@ -98,8 +84,8 @@ void to_padded(RoutingView<Id> routing, std::ptrdiff_t tokens, RoutingView<OutId
   }
 }
 
-/// Leaves the padding out. `out.experts` and `out.weights` have assignments(routing, tokens)
-/// places.
+/// Leaves the padding out; `out.status` is copied if both have one. `out.experts` and `out.weights`
+/// have assignments(routing, tokens) places.
 template <class Id, class OutId>
 void to_csr(RoutingView<Id> routing, std::ptrdiff_t tokens, CsrView<OutId> out) noexcept {
   std::int64_t place = 0;
@@ -110,11 +96,13 @@ void to_csr(RoutingView<Id> routing, std::ptrdiff_t tokens, CsrView<OutId> out) 
       out.experts[place] = static_cast<OutId>(from.experts[i]);
       out.weights[place] = from.weights[i];
     }
+    if (from.status != nullptr && out.status != nullptr) out.status[token] = *from.status;
   }
   out.offsets[tokens] = place;
 }
 
-/// Pads again. Aborts with a message if a token has more than out.capacity experts.
+/// Pads again; `out.status` is copied if both have one. Aborts with a message if a token has more
+/// than out.capacity experts.
 template <class Id, class OutId>
 void to_padded(CsrView<Id> routing, std::ptrdiff_t tokens, RoutingView<OutId> out) noexcept {
   for (std::ptrdiff_t token = 0; token < tokens; ++token) {
@@ -127,6 +115,7 @@ void to_padded(CsrView<Id> routing, std::ptrdiff_t tokens, RoutingView<OutId> ou
       row.weights[i] = routing.weights[first + i];
     }
     detail::pad_row(row, static_cast<std::int32_t>(count));
+    if (routing.status != nullptr && row.status != nullptr) *row.status = routing.status[token];
   }
 }
 

@@ -1,8 +1,6 @@
 #pragma once
 
-#include <algorithm>
 #include <concepts>
-#include <cstddef>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -16,6 +14,7 @@
 #include "fdroute/detail/critical_scores.hpp"
 #include "fdroute/detail/general_row.hpp"
 #include "fdroute/detail/policies.hpp"
+#include "fdroute/detail/route_blocks.hpp"
 #include "fdroute/detail/text.hpp"
 #include "fdroute/detail/vector_block.hpp"
 #include "fdroute/execution.hpp"
@@ -88,10 +87,7 @@ class Router {
   int experts() const noexcept { return parts_.experts; }
 
   /// The largest number of experts a token can get: the width of a padded row.
-  int capacity() const noexcept {
-    if constexpr (FixedCountRule<R>) return parts_.bounded(parts_.rule.count(experts()));
-    return std::min(parts_.bounds.max_k, experts());
-  }
+  int capacity() const noexcept { return parts_.capacity(); }
 
   const R& rule() const noexcept { return parts_.rule; }
   const S& score() const noexcept { return parts_.score; }
@@ -100,8 +96,8 @@ class Router {
   const K& ranking() const noexcept { return parts_.ranking; }
   const ExpertBounds& bounds() const noexcept { return parts_.bounds; }
 
-  /// Routes all tokens, in the form that the view `out` stands for: a RoutingView, a DenseView or a
-  /// BitmaskView. Returns the union of the tokens' statuses.
+  /// Routes all tokens, in the form that the view `out` stands for: a RoutingView, a CsrView, a
+  /// DenseView or a BitmaskView. Returns the union of the tokens' statuses.
   ///
   /// Arch is the vector instruction set, by default the translation unit's own; the result does not
   /// depend on it. Aborts with a message if logits.experts differs from experts(), or a
@@ -119,16 +115,13 @@ class Router {
     const auto generally = [this](const T* row, View to) { return route_generally(row, to); };
     using Kernels = detail::VectorBlock<Arch, Parts>;
     if constexpr (Kernels::available) {
-      const std::ptrdiff_t block = detail::TokenBlock::tokens_of(experts());
-      return execution.for_each((logits.tokens + block - 1) / block, [&](std::ptrdiff_t i) {
-        const std::ptrdiff_t first = i * block;
-        const auto rows = logits.slice(first, std::min(block, logits.tokens - first));
-        return Kernels::route(parts_, rows, out.from(first), generally);
-      });
+      return detail::route_blocks(
+          execution, detail::TokenBlock::tokens_of(experts()), capacity(), logits, out,
+          [&](LogitsView<T> rows, View to) { return Kernels::route(parts_, rows, to, generally); });
     } else {
-      return execution.for_each(logits.tokens, [&](std::ptrdiff_t token) {
-        return generally(logits.row(token), out.from(token));
-      });
+      return detail::route_blocks(
+          execution, 1, capacity(), logits, out,
+          [&](LogitsView<T> row, View to) { return generally(row.data, to); });
     }
   }
 

@@ -123,4 +123,30 @@ struct BitmaskView {
   }
 };
 
+/// A routing in compressed form (compressed sparse rows), written to the caller's memory: token t
+/// owns places offsets[t] up to offsets[t + 1] of `experts` and `weights`, in descending order of
+/// logit (equal logits: lower index first). A token without experts owns none.
+///
+/// Shapes: offsets (tokens + 1), from 0 on, so that offsets[tokens] is the number of assignments;
+/// experts and weights (assignments). As that number is not known beforehand, route() asks for room
+/// for tokens * router.capacity() entries of both; what it leaves in those from offsets[tokens] on
+/// is unspecified. `status`, shape (tokens), may be null.
+template <class Id = std::int32_t>
+struct CsrView {
+  std::int64_t* offsets;
+  Id* experts;
+  float* weights;
+  TokenStatus* status = nullptr;
+
+  /// The routing of the tokens from `first` on; their places are numbered as before.
+  constexpr CsrView from(std::ptrdiff_t first) const noexcept {
+    return {offsets + first, experts, weights, status == nullptr ? nullptr : status + first};
+  }
+};
+
+template <class Id>
+CsrView(std::int64_t*, Id*, float*) -> CsrView<Id>;
+template <class Id>
+CsrView(std::int64_t*, Id*, float*, TokenStatus*) -> CsrView<Id>;
+
 }  // namespace fdroute::inline v0

@@ -1,2 +1,4 @@
-extern const fd::RoutingView<std::int32_t> routing;
+extern const fd::Router<fd::TopK> router;
+extern const float* const logits;
 extern const std::ptrdiff_t n_tokens;
+void run_expert(int expert, std::ptrdiff_t token, float weight);

@@ -49,6 +49,9 @@ struct Routes {
   std::vector<fdroute::TokenStatus> status;
   std::vector<float> dense;
   std::vector<std::uint64_t> masks;
+  std::vector<std::int64_t> offsets;  // of the CSR form
+  std::vector<std::int32_t> csr_experts;
+  std::vector<float> csr_weights;
 };
 
 /// What the kernels make of a row of numbers.
@@ -165,6 +168,9 @@ Routes route_on(const Case& c) {
     routes.status.resize(n);
     routes.dense.resize(n * experts);
     routes.masks.resize(n * words);
+    routes.offsets.resize(n + 1);
+    routes.csr_experts.resize(n * width);
+    routes.csr_weights.resize(n * width);
     const auto route = [&](auto logits) {
       router.template route<Arch>(
           logits,
@@ -173,12 +179,18 @@ Routes route_on(const Case& c) {
       router.template route<Arch>(logits, fd::DenseView{routes.dense.data(), c.experts});
       router.template route<Arch>(
           logits, fd::BitmaskView{routes.masks.data(), static_cast<std::ptrdiff_t>(words)});
+      router.template route<Arch>(
+          logits,
+          fd::CsrView{routes.offsets.data(), routes.csr_experts.data(), routes.csr_weights.data()});
     };
     if (c.stored == Case::Stored::as_double) {
       route(fd::LogitsView(doubles.data(), tokens, c.experts));
     } else {
       route(fd::LogitsView(c.logits.data(), tokens, c.experts));
     }
+    const auto assignments = static_cast<std::size_t>(routes.offsets.back());
+    routes.csr_experts.resize(assignments);
+    routes.csr_weights.resize(assignments);
   });
   return routes;
 }

@@ -59,6 +59,9 @@ std::string difference(const Routes& a, const Routes& b) {
   if (!same_bits(a.status, b.status)) return "status";
   if (!same_bits(a.dense, b.dense)) return "dense";
   if (!same_bits(a.masks, b.masks)) return "masks";
+  if (!same_bits(a.offsets, b.offsets)) return "offsets";
+  if (!same_bits(a.csr_experts, b.csr_experts)) return "CSR experts";
+  if (!same_bits(a.csr_weights, b.csr_weights)) return "CSR weights";
   return "";
 }
 
@@ -74,6 +77,7 @@ std::string difference_from_definition(const Routes& definition, Routes routes) 
   };
   if (!close(routes.weights, definition.weights)) return "weights";
   if (!close(routes.dense, definition.dense)) return "dense";
+  if (!close(routes.csr_weights, definition.csr_weights)) return "CSR weights";
   return difference(definition, routes);
 }
 

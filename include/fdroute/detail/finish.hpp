@@ -25,4 +25,11 @@ void finish(View out, int count, TokenStatus status) noexcept {
   if (out.status != nullptr) *out.status = status;
 }
 
+/// The same; the token starts at offsets[0].
+template <class Id>
+void finish(CsrView<Id> out, int count, TokenStatus status) noexcept {
+  out.offsets[1] = out.offsets[0] + count;
+  if (out.status != nullptr) *out.status = status;
+}
+
 }  // namespace fdroute::inline v0::detail

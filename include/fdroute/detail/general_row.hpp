@@ -49,6 +49,17 @@ class GeneralRow {
     return status_;
   }
 
+  /// The row starts at out.offsets[0].
+  template <class Id>
+  TokenStatus write(CsrView<Id> out) const noexcept {
+    for (int i = 0; i < count_; ++i) {
+      out.experts[out.offsets[0] + i] = static_cast<Id>(experts_[at(i)]);
+      out.weights[out.offsets[0] + i] = weights_[at(i)];
+    }
+    finish(out, count_, status_);
+    return status_;
+  }
+
   TokenStatus write(DenseView out) const noexcept {
     std::fill_n(out.weights, policies_.experts, 0.0F);
     for (int i = 0; i < count_; ++i) out.weights[experts_[at(i)]] = weights_[at(i)];

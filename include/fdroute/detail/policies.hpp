@@ -24,6 +24,12 @@ struct Policies {
   std::vector<float> critical{};  // with_ends(), if has_critical_scores
 
   int bounded(int count) const noexcept { return std::min(bounds(count), experts); }
+
+  /// The largest number of experts a token can get.
+  int capacity() const noexcept {
+    if constexpr (FixedCountRule<R>) return bounded(rule.count(experts));
+    return std::min(bounds.max_k, experts);
+  }
 };
 
 }  // namespace fdroute::inline v0::detail

@@ -49,8 +49,10 @@ class VectorBlock {
   static TokenStatus route(const P& policies, LogitsView<T> logits, View out,
                            const Otherwise& otherwise) noexcept {
     TokenBlock block(static_cast<int>(logits.tokens), policies.experts);
-    const bool fits = !reads_p || policies.experts <= max_sorted;
-    if (fits && policies.ranking.ties == TieOrder::lowest_index) {
+    const bool fits = (!reads_p || policies.experts <= max_sorted) &&
+                      policies.ranking.ties == TieOrder::lowest_index;
+    TokenStatus status = TokenStatus::ok;
+    if (fits) {
       VectorBlock self{policies, block};
       if constexpr (P::has_critical_scores && VectorScore<Score> && is_routing_view<View>) {
         if (block.tokens == 1 && block.stride == 64 && self.weights_are_exps()) {
@@ -66,9 +68,18 @@ class VectorBlock {
       load_rows<Arch, weighs || !(P::has_critical_scores && std::same_as<Score, Logit>)>(block,
                                                                                          logits);
       self.count(weighs);
-      if (self.write(out) == 0) return TokenStatus::ok;
+      if constexpr (requires { out.offsets; }) {
+        // In order: a row starts where the one before it ends.
+        rank_best<Arch>(block);
+        for (int t = 0; t < block.tokens; ++t) {
+          t = self.write(t, out);
+          if (t < block.tokens) status = status | otherwise(logits.row(t), out.from(t));
+        }
+        return status;
+      } else {
+        if (self.write(out) == 0) return TokenStatus::ok;
+      }
     }
-    TokenStatus status = TokenStatus::ok;
     for (int t = 0; t < block.tokens; ++t) {
       if (!block.written[at(t)]) status = status | otherwise(logits.row(t), out.from(t));
     }
@@ -133,6 +144,16 @@ class VectorBlock {
     return write_ranked(out);
   }
 
+  /// From token t on up to the first that is left, which is returned.
+  template <class Id>
+  int write(int t, CsrView<Id> out) noexcept {
+    if (weights_are_exps())
+      return write_exps<Arch>(block_, t, out, policies_.capacity(), renormalizes());
+    ManyRanked many;
+    for (; t < block_.tokens && block_.candidates[at(t)] > 0; ++t) write_ranked(t, many, out);
+    return t;
+  }
+
   /// Writes what is not written yet, with any weights, and returns how many tokens are left.
   template <class View>
   [[gnu::noinline]] int write_ranked(View out) noexcept {
@@ -140,20 +161,25 @@ class VectorBlock {
     int left = 0;
     for (int t = 0; t < block_.tokens; ++t) {
       if (block_.written[at(t)]) continue;
-      const int candidates = block_.candidates[at(t)];
-      if (candidates == 0) {
+      block_.written[at(t)] = block_.candidates[at(t)] > 0;
+      if (block_.written[at(t)]) {
+        write_ranked(t, many, out);
+      } else {
         ++left;
-        continue;
       }
-      const std::int32_t* ranked =
-          candidates <= TokenBlock::few ? block_.ranked_of(t) : many.template rank<Arch>(block_, t);
-      const std::span<const std::int32_t> experts(ranked, at(block_.count[at(t)]));
-      std::array<float, ManyRanked::limit> weights;
-      if constexpr (!std::same_as<View, BitmaskView>) weigh(t, experts, weights.data());
-      put(experts, weights.data(), ranked[0], out.from(t));
-      block_.written[at(t)] = true;
     }
     return left;
+  }
+
+  template <class View>
+  void write_ranked(int t, ManyRanked& many, View out) const noexcept {
+    const std::int32_t* ranked = block_.candidates[at(t)] <= TokenBlock::few
+                                     ? block_.ranked_of(t)
+                                     : many.template rank<Arch>(block_, t);
+    const std::span<const std::int32_t> experts(ranked, at(block_.count[at(t)]));
+    std::array<float, ManyRanked::limit> weights;
+    if constexpr (!std::same_as<View, BitmaskView>) weigh(t, experts, weights.data());
+    put(experts, weights.data(), ranked[0], out.from(t));
   }
 
   void weigh(int t, std::span<const std::int32_t> experts, float* weights) const noexcept {
@@ -176,6 +202,15 @@ class VectorBlock {
                    [](std::int32_t expert) { return static_cast<Id>(expert); });
     std::copy_n(weights, experts.size(), out.weights);
     finish(out, static_cast<int>(experts.size()), static_cast<Id>(best), TokenStatus::ok);
+  }
+
+  template <class Id>
+  void put(std::span<const std::int32_t> experts, const float* weights, std::int32_t,
+           CsrView<Id> out) const noexcept {
+    std::transform(experts.begin(), experts.end(), out.experts + out.offsets[0],
+                   [](std::int32_t expert) { return static_cast<Id>(expert); });
+    std::copy_n(weights, experts.size(), out.weights + out.offsets[0]);
+    finish(out, static_cast<int>(experts.size()), TokenStatus::ok);
   }
 
   void put(std::span<const std::int32_t> experts, const float* weights, std::int32_t,

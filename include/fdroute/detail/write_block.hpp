@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -21,6 +22,55 @@ FDROUTE_INLINE Id padding_of(const RoutingView<Id>& out, std::int32_t best) noex
   return out.padding == Padding::minus_one ? Id(-1) : static_cast<Id>(best);
 }
 
+/// How many ranked ids of a token to go through, real ones or not: without a branch on the count.
+FDROUTE_INLINE int ranked_ids(int candidates) noexcept {
+  return candidates <= 8 ? 8 : std::max(candidates, TokenBlock::few);
+}
+
+/// What the exps of a token's `count` best experts are multiplied by.
+FDROUTE_INLINE float weight_factor(const TokenBlock& block, int t, const std::int32_t* ranked,
+                                   int count, bool renormalize) noexcept {
+  float factor = block.inverse_sum[static_cast<std::size_t>(t)];
+  if (renormalize) {
+    const float* exps = block.exps_of(t);
+    double kept = 0.0;
+    for (int i = 0; i < count; ++i) kept += static_cast<double>(exps[ranked[i]]);
+    factor = static_cast<float>(1.0 / kept);
+  }
+  return factor;
+}
+
+/// Writes a token's best experts and their weights, and padding after them, in no more than
+/// `capacity` places; returns how many.
+template <class Arch, class Id>
+FDROUTE_INLINE int write_listed(const TokenBlock& block, int t, const std::int32_t* ranked,
+                                float factor, Id padding, int capacity, Id* experts,
+                                float* weights) noexcept {
+  const auto at = static_cast<std::size_t>(t);
+  const int count = block.count[at];
+  const int candidates = block.candidates[at];
+  const float* exps = block.exps_of(t);
+  if constexpr (std::same_as<Id, std::int32_t>) {
+    if (candidates <= TokenBlock::few && block.stride == 64) {
+      const int listed = std::min(capacity, TokenBlock::few);
+      const auto selected = Ints<Arch>(count) > Ints<Arch>::load(lane_numbers.data());
+      const auto ids = choose(selected, Ints<Arch>::load(ranked), Ints<Arch>(0));
+      choose(selected, ids, Ints<Arch>(padding)).store_first(listed, experts);
+      multiply_by_bits((std::uint32_t{1} << count) - 1, pick(exps, ids), Floats<Arch>(factor))
+          .store_first(listed, weights);
+      return listed;
+    }
+  }
+  const int listed = std::min(capacity, ranked_ids(candidates));
+  for (int i = 0; i < listed; ++i) {
+    const std::int32_t expert = ranked[i];
+    const float weight = exps[expert] * factor;
+    experts[i] = i < count ? static_cast<Id>(expert) : padding;
+    weights[i] = i < count ? weight : 0.0F;
+  }
+  return listed;
+}
+
 /// Padded rows of which the weights are exps over their sum, or over that of the selected ones.
 template <class Arch, class Id>
 FDROUTE_KERNEL int write_exps(TokenBlock& block, RoutingView<Id> out, bool renormalize) noexcept {
@@ -34,41 +84,40 @@ FDROUTE_KERNEL int write_exps(TokenBlock& block, RoutingView<Id> out, bool renor
     --left;
     const std::int32_t* ranked =
         candidates <= TokenBlock::few ? block.ranked_of(t) : many.rank<Arch>(block, t);
-    const float* exps = block.exps_of(t);
     const int count = block.count[at];
-    float factor = block.inverse_sum[at];
-    if (renormalize) {
-      double kept = 0.0;
-      for (int i = 0; i < count; ++i) kept += static_cast<double>(exps[ranked[i]]);
-      factor = static_cast<float>(1.0 / kept);
-    }
+    const float factor = weight_factor(block, t, ranked, count, renormalize);
     const auto to = out.from(t);
     const Id padding = padding_of(to, ranked[0]);
-    int listed = 0;
-    if (std::same_as<Id, std::int32_t> && candidates <= TokenBlock::few && block.stride == 64) {
-      listed = std::min(to.capacity, TokenBlock::few);
-      const auto selected = Ints<Arch>(count) > Ints<Arch>::load(lane_numbers.data());
-      const auto ids = choose(selected, Ints<Arch>::load(ranked), Ints<Arch>(0));
-      const auto bits = (std::uint32_t{1} << count) - 1;
-      multiply_by_bits(bits, pick(exps, ids), Floats<Arch>(factor)).store_first(listed, to.weights);
-      if constexpr (std::same_as<Id, std::int32_t>)
-        choose(selected, ids, Ints<Arch>(padding)).store_first(listed, to.experts);
-    } else {
-      // Without a branch on the count, as far as there are ranked ids, real ones or not.
-      listed = std::min(to.capacity, candidates <= 8 ? 8 : std::max(candidates, TokenBlock::few));
-      for (int i = 0; i < listed; ++i) {
-        const std::int32_t expert = ranked[i];
-        const float weight = exps[expert] * factor;
-        to.experts[i] = i < count ? static_cast<Id>(expert) : padding;
-        to.weights[i] = i < count ? weight : 0.0F;
-      }
-    }
+    const int listed =
+        write_listed<Arch>(block, t, ranked, factor, padding, to.capacity, to.experts, to.weights);
     std::fill(to.experts + listed, to.experts + to.capacity, padding);
     std::fill(to.weights + listed, to.weights + to.capacity, 0.0F);
     *to.counts = count;
     if (to.status != nullptr) *to.status = TokenStatus::ok;
   }
   return left;
+}
+
+/// CSR rows of the same, from token t on up to the first that cannot be written, which is returned.
+/// Each is written with no more than `capacity` places, the surplus for the next row to overwrite.
+template <class Arch, class Id>
+FDROUTE_KERNEL int write_exps(TokenBlock& block, int t, CsrView<Id> out, int capacity,
+                              bool renormalize) noexcept {
+  ManyRanked many;
+  for (; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    const int candidates = block.candidates[at];
+    if (candidates == 0) break;
+    const std::int32_t* ranked =
+        candidates <= TokenBlock::few ? block.ranked_of(t) : many.rank<Arch>(block, t);
+    const int count = block.count[at];
+    const float factor = weight_factor(block, t, ranked, count, renormalize);
+    const auto to = out.from(t);
+    write_listed<Arch>(block, t, ranked, factor, Id(0), capacity, to.experts + to.offsets[0],
+                       to.weights + to.offsets[0]);
+    finish(to, count, TokenStatus::ok);
+  }
+  return t;
 }
 
 /// Dense rows of the same. Only of tokens whose selected experts are their set.
