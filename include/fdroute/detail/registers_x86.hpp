@@ -133,6 +133,27 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
 }
 #endif
 
+#if XSIMD_WITH_AVX
+// AVX alone has no integers to widen with: elements are converted one by one.
+template <class Arch>
+void widen_float16(const void* from, const xsimd::avx&) = delete;
+#endif
+
+#if XSIMD_WITH_AVX2
+// An Arch does not tell of F16C. Of two translation units with the same Arch, one with F16C and one
+// without, the linker may keep either's form: values are the same, and every processor with AVX2
+// has F16C.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_float16(const void* from,
+                                                       const xsimd::avx2&) noexcept {
+#if defined(__F16C__)
+  return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(from)));
+#else
+  return float16_in_upper_half(widen_bfloat16<Arch>(from, xsimd::avx2{}));
+#endif
+}
+#endif
+
 #if XSIMD_WITH_AVX512F
 // xsimd's own for avx512bw does not compile without optimisation.
 template <class Arch>
