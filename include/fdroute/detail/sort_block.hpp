@@ -4,9 +4,11 @@
 #include <array>
 #include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <utility>
 
+#include "fdroute/detail/count_block.hpp"
 #include "fdroute/detail/token_block.hpp"
 
 namespace fdroute::inline v0::detail {
@@ -140,29 +142,61 @@ class ColumnSort {
   float* x_;
 };
 
-/// Makes the first elements of every row of `scores` the row's `first` largest logits in descending
-/// order, and whatever up to the next multiple of 16. The rows are at most max_sorted long. Of rows
-/// that are not ordinary, anything.
+/// The logits of a block's tokens, a token to a column: element i of all tokens starts at 16 i.
+struct Columns {
+  static constexpr std::ptrdiff_t lanes = 16;
+
+  float* at(int i) noexcept { return x.data() + lanes * i; }
+  const float* at(int i) const noexcept { return x.data() + lanes * i; }
+
+  /// The first n elements of a token's column.
+  void copy(int token, int n, float* to) const noexcept {
+    for (int i = 0; i < n; ++i) to[i] = at(i)[token];
+  }
+
+  alignas(64) std::array<float, std::size_t{lanes} * max_sorted> x;
+};
+
+/// Makes the first elements of every token's column the token's `first` largest logits in
+/// descending order. The rows are at most max_sorted long. Of rows that are not ordinary, and of
+/// columns that belong to no token, anything.
 template <class Arch>
-FDROUTE_KERNEL void sort_rows(TokenBlock& block, int first) noexcept {
-  constexpr std::ptrdiff_t lanes = 16;
+FDROUTE_KERNEL void sort_columns(const TokenBlock& block, int first, Columns& columns) noexcept {
   constexpr auto width = static_cast<int>(Floats<Arch>::width);
-  alignas(64) std::array<float, std::size_t{lanes} * max_sorted> columns;
   const int n = static_cast<int>(std::bit_ceil(static_cast<unsigned>(block.padded)));
   TokenBlock::PerToken<const float*> rows = block.rows;
-  for (int t = block.tokens; t < lanes; ++t) rows[static_cast<std::size_t>(t)] = rows[0];
+  for (int t = block.tokens; t < Columns::lanes; ++t) rows[static_cast<std::size_t>(t)] = rows[0];
   for (int i = 0; i < block.padded; ++i) {
-    for (std::size_t t = 0; t < lanes; ++t)
-      columns[static_cast<std::size_t>(i * lanes) + t] = rows[t][i];
+    for (std::size_t t = 0; t < rows.size(); ++t) columns.at(i)[t] = rows[t][i];
   }
-  std::fill(columns.begin() + lanes * block.padded, columns.begin() + lanes * n,
-            -std::numeric_limits<float>::infinity());
+  std::fill(columns.at(block.padded), columns.at(n), -std::numeric_limits<float>::infinity());
   for (int lane = 0; lane < block.tokens; lane += width)
-    ColumnSort<Arch>(columns.data() + lane).sort(n, first);
+    ColumnSort<Arch>(columns.at(0) + lane).sort(n, first);
+}
+
+/// Makes the first elements of every row of `scores` the row's `first` largest logits in descending
+/// order, and whatever up to the next multiple of 16. As sort_columns().
+template <class Arch>
+void sort_rows(TokenBlock& block, int first) noexcept {
+  Columns columns;
+  sort_columns<Arch>(block, first, columns);
+  for (int t = 0; t < block.tokens; ++t) columns.copy(t, padded_to(16, first), block.scores_of(t));
+}
+
+/// Fills in `sets` and `passing` from `count` and the token's logit of that rank, or its largest if
+/// nothing counts: the experts that reach it, and their number; -1 where there is no such set.
+template <class Arch>
+FDROUTE_KERNEL void find_sets(TokenBlock& block,
+                              const TokenBlock::PerToken<float>& reached) noexcept {
   for (int t = 0; t < block.tokens; ++t) {
-    float* to = block.scores_of(t);
-    for (int i = 0; i < padded_to(16, first); ++i)
-      to[i] = columns[static_cast<std::size_t>(i * lanes + t)];
+    const auto at = static_cast<std::size_t>(t);
+    int passing = at_least<Arch>(block.rows[at], block.stride, reached[at], block.set_of(t));
+    if (reached[at] == -std::numeric_limits<float>::infinity()) passing = -1;
+    if (block.count[at] == 0) {
+      std::fill_n(block.set_of(t), block.stride / 64, std::uint64_t{0});
+      passing = 0;
+    }
+    block.passing[at] = passing;
   }
 }
 
