@@ -165,6 +165,37 @@ TEST_CASE("TopP where a sum of probabilities is the level, or next to it") {
   }
 }
 
+TEST_CASE("RelativeThreshold of logits next to the threshold") {
+  const std::vector<Compiled> archs = vector_archs();
+  test::Random random(144);
+  std::int64_t selected = 0;
+  for (int repeat = 0; repeat < 300; ++repeat) {
+    Case c = random_case(Case::Policy::relative, 64, random);
+    c.stored = Case::Stored::as_float;
+    c.alpha = random.uniform() * 0.9 + 0.01;
+    c.bounds = {0, fd::ExpertBounds::all};
+    const auto largest = static_cast<float>(20.0 * (random.uniform() - 0.5));
+    const auto near = static_cast<float>(double{largest} + std::log(c.alpha));
+    c.logits.assign(64, std::nextafter(near, -test::infinity));
+    std::fill_n(c.logits.begin(), 20, near);
+    std::fill_n(c.logits.begin() + 20, 3, std::nextafter(near, test::infinity));
+    c.logits[40] = largest;
+    const Routes definition = route_on<fd::ScalarArch, SlowRanking>(c);
+    for (const Compiled& arch : archs) {
+      CHECK_MESSAGE(difference_from_definition(definition, arch.route(c)) == "", arch.name, ": ",
+                    text_of(c));
+    }
+    // In twice the precision, where near-ties do not depend on a rounding.
+    const auto reached =
+        static_cast<long double>(largest) + static_cast<long double>(std::log(c.alpha));
+    const int expected = static_cast<long double>(near) >= reached ? 24 : 4;
+    CHECK(definition.counts[0] == expected);
+    selected += expected;
+  }
+  CHECK(selected > 300 * 8);
+  CHECK(selected < 300 * 20);
+}
+
 TEST_CASE("every Arch widens all halves as their conversion does") {
   std::vector<Half> halves(0x10000);
   for (std::size_t i = 0; i < halves.size(); ++i) halves[i].bits = static_cast<std::uint16_t>(i);

@@ -37,15 +37,8 @@ FDROUTE_KERNEL void count_within(TokenBlock& block, double margin, ExpertBounds 
   }
 }
 
-/// A rule's count of one token, from sorted columns.
-template <LogitRule R>
-int count_of_column(const R& rule, const Columns& columns, int token, int experts) noexcept {
-  std::array<float, max_sorted> sorted;
-  columns.copy(token, experts, sorted.data());
-  return rule(std::span<const float>(sorted.data(), static_cast<std::size_t>(experts)));
-}
-
-/// The counts of TopP, or 0 where the sums are too near to decide.
+/// Sorts the columns, of at most 16 tokens, and finds the counts of TopP, 0 where the sums are too
+/// near to decide.
 ///
 /// In place of the definition's exps these are of floats, of differences d rounded to float. Of a
 /// sum of n exps, one of them 1, that rounding changes the mean of d, weighted by the exps, times
@@ -53,13 +46,14 @@ int count_of_column(const R& rule, const Columns& columns, int token, int expert
 /// all, and no more in `exp_sum`. So where a sum is off the level by the fraction 2^-19, the
 /// definition decides the same way.
 template <class Arch>
-FDROUTE_KERNEL void count_nucleus(const TokenBlock& block, double p, const Columns& columns,
+FDROUTE_KERNEL void count_nucleus(const TokenBlock& block, double p, Columns<16>& columns,
                                   TokenBlock::PerToken<int>& counts) noexcept {
+  columns.sort<Arch>(block, 0, block.experts);
   using Lane = Floats<Arch>;
   using Wide = Doubles<Arch>;
   const ExpOfDifference<Arch> exp(0.0F);
   alignas(64) std::array<float, 64> largest;
-  for (std::size_t i = 0; i < largest.size(); ++i) largest[i] = block.largest[i % Columns::lanes];
+  for (std::size_t i = 0; i < largest.size(); ++i) largest[i] = block.largest[i % 16];
   const auto shift = Floats<Arch, 64>::load(largest.data());
   const Wide level = Wide::load(block.exp_sum.data()) * Wide(p);
   const Wide reached = level * Wide(1.0 + 0x1p-19);
@@ -68,7 +62,7 @@ FDROUTE_KERNEL void count_nucleus(const TokenBlock& block, double p, const Colum
   Wide below(0.0);  // how many sums are below the level, and, in the other, may be
   Wide near(0.0);
   for (int i = 0; i < block.padded; i += 4) {
-    const auto exps = exp(Floats<Arch, 64>::load(columns.at(i)) - shift);
+    const auto exps = exp(Floats<Arch, 64>::load(columns.x.data() + 16 * i) - shift);
     unrolled<4>([&](std::size_t j) FDROUTE_INLINED {
       sum = sum + widen(Lane::generate([&](std::size_t part) FDROUTE_INLINED {
               return exps.part[j * Lane::parts + part];
@@ -85,22 +79,39 @@ FDROUTE_KERNEL void count_nucleus(const TokenBlock& block, double p, const Colum
     counts[t] = least[t] == most[t] ? static_cast<int>(least[t]) + 1 : 0;
 }
 
-/// Rows of at most max_sorted; of TopP, with exp_sum.
+/// Fills in `passing`, `sets` and `count`.
 template <class Arch, LogitRule R>
 [[gnu::noinline]] void count_by_logits(TokenBlock& block, const R& rule,
                                        ExpertBounds bounds) noexcept {
-  Columns columns;
-  sort_columns<Arch>(block, block.experts, columns);
-  TokenBlock::PerToken<int> counts{};
-  if constexpr (std::same_as<R, TopP>) count_nucleus<Arch>(block, rule.p, columns, counts);
+  sort_rows<Arch>(block, block.experts);
   TokenBlock::PerToken<float> reached;
   for (int t = 0; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
-    int count = counts[at];
-    if (block.ordinary[at] && (!std::same_as<R, TopP> || count == 0))
-      count = count_of_column(rule, columns, t, block.experts);
-    block.count[at] = std::min(bounds(count), block.experts);
-    reached[at] = columns.at(std::max(block.count[at], 1) - 1)[t];
+    const std::span<const float> sorted(block.scores_of(t),
+                                        static_cast<std::size_t>(block.experts));
+    block.count[at] = block.ordinary[at] ? std::min(bounds(rule(sorted)), block.experts) : 0;
+    reached[at] = sorted[static_cast<std::size_t>(std::max(block.count[at], 1) - 1)];
+  }
+  find_sets<Arch>(block, reached);
+}
+
+/// The same of TopP, with exp_sum.
+template <class Arch>
+[[gnu::noinline]] void count_by_logits(TokenBlock& block, const TopP& rule,
+                                       ExpertBounds bounds) noexcept {
+  if (block.padded > Columns<16>::longest) return count_by_logits<Arch, TopP>(block, rule, bounds);
+  Columns<16> columns;
+  TokenBlock::PerToken<int> counts;
+  count_nucleus<Arch>(block, rule.p, columns, counts);
+  TokenBlock::PerToken<float> reached;
+  for (int t = 0; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    if (counts[at] == 0 && block.ordinary[at]) {
+      columns.copy(t, block.experts, block.scores_of(t));
+      counts[at] = rule({block.scores_of(t), static_cast<std::size_t>(block.experts)});
+    }
+    block.count[at] = std::min(bounds(counts[at]), block.experts);
+    reached[at] = columns.at(t, std::max(block.count[at], 1) - 1);
   }
   find_sets<Arch>(block, reached);
 }

@@ -103,7 +103,7 @@ FDROUTE_KERNEL void count_by_rule(TokenBlock& block, const R& rule, const PValue
   }
 }
 
-/// Fills in `passing`, `sets` and `count` of rows of at most max_sorted.
+/// Fills in `passing`, `sets` and `count`.
 template <class Arch, class R, class N>
 [[gnu::noinline]] void count_by_p(TokenBlock& block, const R& rule, const N& null, MapKind kind,
                                   ExpertBounds bounds) noexcept {

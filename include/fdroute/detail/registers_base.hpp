@@ -36,6 +36,16 @@ using RegisterOf = typename Registers<T, Arch>::type;
 template <class T, class Arch>
 using MaskOf = typename Registers<T, Arch>::mask;
 
+/// A register for `lanes` floats at a time: an Arch's own, of `width`, unless that is wider and
+/// there is a narrower one (registers_x86.hpp).
+template <std::size_t width, int lanes, class Arch>
+struct NarrowRegister {
+  using type = RegisterOf<float, Arch>;
+};
+template <int lanes, class Arch>
+using RegisterOfAtMost =
+    typename NarrowRegister<sizeof(RegisterOf<float, Arch>) / sizeof(float), lanes, Arch>::type;
+
 // ---- Memory
 // --------------------------------------------------------------------------------------
 

@@ -36,7 +36,6 @@ class VectorBlock {
   static constexpr bool reads_logits = has_sets && !P::has_critical_scores && LogitRule<Count>;
   static constexpr bool has_scores = has_sets && !reads_logits;
   static constexpr bool reads_p = has_scores && !P::has_critical_scores;
-  static constexpr bool sorts = reads_p || (reads_logits && !MarginRule<Count>);
 
  public:
   /// These policies have kernels.
@@ -49,8 +48,7 @@ class VectorBlock {
   static TokenStatus route(const P& policies, LogitsView<T> logits, View out,
                            const Otherwise& otherwise) noexcept {
     TokenBlock block(static_cast<int>(logits.tokens), policies.experts);
-    const bool fits = !sorts || policies.experts <= max_sorted;
-    if (fits && policies.ranking.ties == TieOrder::lowest_index) {
+    if (policies.ranking.ties == TieOrder::lowest_index) {
       VectorBlock self{policies, block};
       constexpr bool weighs = !std::same_as<View, BitmaskView>;
       load_rows<Arch, weighs || !(P::has_critical_scores && std::same_as<Score, Logit>)>(block,
