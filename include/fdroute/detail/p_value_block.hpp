@@ -111,8 +111,14 @@ template <class Arch, class R, class N>
       std::min(block.experts, std::max({read_by(rule, block.experts), bounds.min_k, 1}));
   sort_rows<Arch>(block, first);
   PValues p(first);
+  const SurvivalTable* table = nullptr;
   if constexpr (TabularNull<N>) {
-    look_up_p<Arch>(block, null.table(), kind, p);
+    table = &null.table();
+  } else if constexpr (requires { null.table_if_any(); }) {
+    table = null.table_if_any();
+  }
+  if (table != nullptr) {
+    look_up_p<Arch>(block, *table, kind, p);
   } else {
     compute_p(block, null, first, p);
   }
