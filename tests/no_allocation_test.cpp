@@ -16,6 +16,8 @@
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/zscore.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
+#include "fdroute/selection/higher_criticism.hpp"
+#include "fdroute/selection/relative_threshold.hpp"
 #include "fdroute/selection/top_p.hpp"
 #include "fdroute/selection/topk.hpp"
 #include "support.hpp"
@@ -156,11 +158,15 @@ TEST_CASE("routing allocates nothing") {
   for (const int experts : {1, 64, fd::max_experts}) {
     const fd::Router topk(experts, fd::TopK{(experts + 1) / 2});
     const fd::Router nucleus(experts, fd::TopP{0.7});
+    const fd::Router relative(experts, fd::RelativeThreshold{0.2});
+    const fd::Router table_hc(experts, fd::HigherCriticism{}, fd::LogSoftmax{}, table);
     const fd::Router normal_bh(experts, fd::BenjaminiHochberg{0.3}, fd::ZScore{}, normal);
     const fd::Router table_bh(experts, fd::BenjaminiHochberg{0.3}, fd::LogSoftmax{}, table);
     const fd::Router general(experts, plain_bh, fd::ZScore{}, normal);
     check_no_allocation(topk);
     check_no_allocation(nucleus);
+    check_no_allocation(relative);
+    check_no_allocation(table_hc);
     check_no_allocation(normal_bh);
     check_no_allocation(table_bh);
     check_no_allocation(general);

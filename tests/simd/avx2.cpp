@@ -8,5 +8,8 @@ Compiled compiled_for_avx2() {
   using Arch = xsimd::fma3<xsimd::avx2>;
   return {"avx2+fma",
           [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); },
-          route_on<Arch, fdroute::ByLogit>, kernels_on<Arch>};
+          route_on<Arch, fdroute::ByLogit>,
+          kernels_on<Arch>,
+          widened_on<Arch>,
+          widened_on<Arch, true>};
 }

@@ -10,5 +10,8 @@ Compiled compiled_for_avx512() {
             return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
           },
-          route_on<xsimd::avx512bw, fdroute::ByLogit>, kernels_on<xsimd::avx512bw>};
+          route_on<xsimd::avx512bw, fdroute::ByLogit>,
+          kernels_on<xsimd::avx512bw>,
+          widened_on<xsimd::avx512bw>,
+          widened_on<xsimd::avx512bw, true>};
 }

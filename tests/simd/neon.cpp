@@ -5,6 +5,10 @@
 #endif
 
 Compiled compiled_for_neon() {
-  return {"neon64", [] { return true; }, route_on<xsimd::neon64, fdroute::ByLogit>,
-          kernels_on<xsimd::neon64>};
+  return {"neon64",
+          [] { return true; },
+          route_on<xsimd::neon64, fdroute::ByLogit>,
+          kernels_on<xsimd::neon64>,
+          widened_on<xsimd::neon64>,
+          widened_on<xsimd::neon64, true>};
 }

@@ -2,12 +2,53 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "fdroute/fdroute.hpp"
+
+/// A binary16 as an engine may have it.
+struct Half {
+  std::uint16_t bits = 0;
+  Half() = default;
+
+  /// Rounded towards zero, from 2^16 on to infinity.
+  explicit Half(float x) noexcept {
+    const auto sign = static_cast<unsigned>(std::signbit(x)) << 15;
+    const float size = std::fabs(x);
+    unsigned magnitude = 0x7E00;  // NaN
+    if (size >= 0x1p16F) {
+      magnitude = 0x7C00;
+    } else if (size >= 0x1p-14F) {
+      magnitude = (std::bit_cast<std::uint32_t>(size) >> 13) - (112U << 10);
+    } else if (size >= 0.0F) {
+      magnitude = static_cast<unsigned>(size * 0x1p24F);
+    }
+    bits = static_cast<std::uint16_t>(sign | magnitude);
+  }
+
+  explicit operator float() const noexcept {
+    const int mantissa = bits & 0x3FF;
+    const int exponent = (bits >> 10) & 0x1F;
+    float size = std::numeric_limits<float>::quiet_NaN();
+    if (exponent < 0x1F) {
+      size = std::ldexp(static_cast<float>(exponent == 0 ? mantissa : mantissa + 0x400),
+                        std::max(exponent, 1) - 25);
+    } else if (mantissa == 0) {
+      size = std::numeric_limits<float>::infinity();
+    }
+    return (bits & 0x8000) != 0 ? -size : size;
+  }
+};
+template <>
+inline constexpr auto fdroute::logit_format<Half> = fdroute::LogitFormat::float16;
 
 /// A policy and rows of logits to route by it.
 struct Case {
@@ -26,19 +67,32 @@ struct Case {
     storey,
     hommel,
     bky,
-    hc_normal
+    hc_normal,
+    // These read logits.
+    top_p,
+    relative,
+    half_range
   };
-  static constexpr int policies = 14;
-  enum class Stored : std::uint8_t { as_float, as_double };
+  static constexpr int policies = 17;
+  enum class Stored : std::uint8_t { as_float, as_double, as_half };
 
   Policy policy;
   int k;         // of TopK
-  double alpha;  // of Benjamini-Hochberg and others; how far to search
+  double alpha;  // of Benjamini-Hochberg and others; how far to search; p of TopP
   fdroute::ExpertBounds bounds;
   fdroute::SoftmaxWeights weights;
   Stored stored;
   int experts;
   std::vector<float> logits;
+};
+
+/// A rule of the user's that reads logits: those in the upper half of the range.
+struct HalfRange {
+  int operator()(std::span<const float> sorted_logits) const noexcept {
+    const float middle = 0.5F * sorted_logits.front() + 0.5F * sorted_logits.back();
+    return static_cast<int>(
+        std::ranges::count_if(sorted_logits, [=](float x) { return x >= middle; }));
+  }
 };
 
 /// A case's routing in every form.
@@ -69,6 +123,8 @@ struct Compiled {
   bool (*runs_here)();
   Routes (*route)(const Case&);
   RowKernels (*kernels)(const std::vector<float>& row);
+  std::vector<float> (*widened)(const std::vector<Half>& numbers);
+  std::vector<float> (*widened_by_integers)(const std::vector<Half>& numbers);
 };
 
 Compiled compiled_for_scalar();
@@ -118,6 +174,13 @@ void with_router(const Case& c, const Use& use) {
   switch (c.policy) {
     case Case::Policy::topk:
       return use(fd::Router(c.experts, fd::TopK{c.k}, c.weights, c.bounds, ranking));
+    case Case::Policy::top_p:
+      return use(fd::Router(c.experts, fd::TopP{c.alpha}, c.weights, c.bounds, ranking));
+    case Case::Policy::relative:
+      return use(
+          fd::Router(c.experts, fd::RelativeThreshold{c.alpha}, c.weights, c.bounds, ranking));
+    case Case::Policy::half_range:
+      return use(fd::Router(c.experts, HalfRange{}, c.weights, c.bounds, ranking));
     case Case::Policy::bh_logit:
       return use(fd::Router(c.experts, bh, fd::Logit{}, fd::NormalNull{0.0, 1.5}, c.weights,
                             c.bounds, ranking));
@@ -159,6 +222,7 @@ Routes route_on(const Case& c) {
   const auto n = c.logits.size() / experts;
   const auto tokens = static_cast<std::ptrdiff_t>(n);
   const std::vector<double> doubles(c.logits.begin(), c.logits.end());
+  const std::vector<Half> halves(c.logits.begin(), c.logits.end());
   with_router<K>(c, [&](const auto& router) {
     const auto width = static_cast<std::size_t>(router.capacity());
     const std::size_t words = (experts + 63) / 64;
@@ -185,6 +249,8 @@ Routes route_on(const Case& c) {
     };
     if (c.stored == Case::Stored::as_double) {
       route(fd::LogitsView(doubles.data(), tokens, c.experts));
+    } else if (c.stored == Case::Stored::as_half) {
+      route(fd::LogitsView(halves.data(), tokens, c.experts));
     } else {
       route(fd::LogitsView(c.logits.data(), tokens, c.experts));
     }
@@ -215,5 +281,25 @@ RowKernels kernels_on(const std::vector<float>& row) {
   std::copy(row.begin(), row.end(), p.begin());
   null.table().to_p_values<Arch>(p.data(), block.padded);
   result.p.assign(p.begin(), p.begin() + experts);
+  return result;
+}
+
+/// A multiple of 16 numbers as floats, as rows of logits are loaded or, `by_integers`, as they are
+/// where no instruction does it.
+template <class Arch, bool by_integers = false>
+std::vector<float> widened_on(const std::vector<Half>& numbers) {
+  namespace detail = fdroute::detail;
+  using Lane = detail::Floats<Arch>;
+  std::vector<float> result(numbers.size());
+  for (std::size_t i = 0; i < numbers.size(); i += 16) {
+    const Half* from = numbers.data() + i;
+    if constexpr (by_integers && !std::is_same_v<Arch, fdroute::ScalarArch>) {
+      Lane::generate([&](std::size_t part) {
+        return detail::widen_float16<Arch>(from + part * Lane::width, xsimd::generic{});
+      }).store_anywhere(result.data() + i);
+    } else {
+      detail::load_floats<Arch>(from).store_anywhere(result.data() + i);
+    }
+  }
   return result;
 }

@@ -5,6 +5,10 @@
 #endif
 
 Compiled compiled_for_scalar() {
-  return {"scalar", [] { return true; }, route_on<fdroute::ScalarArch, fdroute::ByLogit>,
-          kernels_on<fdroute::ScalarArch>};
+  return {"scalar",
+          [] { return true; },
+          route_on<fdroute::ScalarArch, fdroute::ByLogit>,
+          kernels_on<fdroute::ScalarArch>,
+          widened_on<fdroute::ScalarArch>,
+          widened_on<fdroute::ScalarArch, true>};
 }

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <functional>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -103,8 +104,13 @@ Case random_case(Case::Policy policy, int experts, test::Random& random) {
   c.experts = experts;
   c.k = 1 + random.below(random.below(2) == 0 ? std::min(experts, 17) : experts);
   c.alpha = alphas[index(random.below(4))];
+  // Such sums are met exactly where logits are equal.
+  if (policy == Case::Policy::top_p && random.below(2) == 0)
+    c.alpha = (1 + random.below(16)) / 16.0;
   c.weights = {random.below(4) == 0 ? 0.7 : 1.0, random.below(2) == 0};
-  c.stored = random.below(4) == 0 ? Case::Stored::as_double : Case::Stored::as_float;
+  constexpr std::array stored{Case::Stored::as_float, Case::Stored::as_float,
+                              Case::Stored::as_double, Case::Stored::as_half};
+  c.stored = stored[index(random.below(4))];
   const int min_k = random.below(3) == 0 ? random.below(std::min(experts, 20) + 1) : 0;
   c.bounds = {min_k,
               random.below(2) == 0 ? std::max(1, min_k + random.below(9)) : fd::ExpertBounds::all};
@@ -133,6 +139,85 @@ TEST_CASE("every Arch routes with the same bits, and as the definition says") {
     }
   }
   CHECK(selected > 100'000);
+}
+
+TEST_CASE("TopP where a sum of probabilities is the level, or next to it") {
+  const std::vector<Compiled> archs = vector_archs();
+  test::Random random(143);
+  for (const int experts : {2, 7, 64, 100, 256, 1000}) {
+    for (int repeat = 0; repeat < 40; ++repeat) {
+      Case c = random_case(Case::Policy::top_p, experts, random);
+      for (int j = 0; j < experts; ++j)
+        c.logits.push_back(static_cast<float>(8.0 * random.uniform()));
+      // As the rule sums.
+      std::vector<float> sorted = c.logits;
+      std::sort(sorted.begin(), sorted.end(), std::greater<>{});
+      std::vector<double> sums;
+      double sum = 0.0;
+      for (const float x : sorted) sums.push_back(sum += std::exp(double{x} - double{sorted[0]}));
+      const double level = sums[index(random.below(experts - 1))] / sum;
+      for (const double p : {level, level * (1.0 - 1e-15), level * (1.0 + 1e-15),
+                             level * (1.0 - 1e-7), level * (1.0 + 1e-7), level * (1.0 + 1e-5)}) {
+        c.alpha = std::min(p, 1.0);
+        const Routes definition = route_on<fd::ScalarArch, SlowRanking>(c);
+        for (const Compiled& arch : archs) {
+          CHECK_MESSAGE(difference_from_definition(definition, arch.route(c)) == "", arch.name,
+                        ": ", text_of(c));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("RelativeThreshold of logits next to the threshold") {
+  const std::vector<Compiled> archs = vector_archs();
+  test::Random random(144);
+  std::int64_t selected = 0;
+  for (int repeat = 0; repeat < 300; ++repeat) {
+    Case c = random_case(Case::Policy::relative, 64, random);
+    c.stored = Case::Stored::as_float;
+    c.alpha = random.uniform() * 0.9 + 0.01;
+    c.bounds = {0, fd::ExpertBounds::all};
+    const auto largest = static_cast<float>(20.0 * (random.uniform() - 0.5));
+    const auto near = static_cast<float>(double{largest} + std::log(c.alpha));
+    c.logits.assign(64, std::nextafter(near, -test::infinity));
+    std::fill_n(c.logits.begin(), 20, near);
+    std::fill_n(c.logits.begin() + 20, 3, std::nextafter(near, test::infinity));
+    c.logits[40] = largest;
+    const Routes definition = route_on<fd::ScalarArch, SlowRanking>(c);
+    for (const Compiled& arch : archs) {
+      CHECK_MESSAGE(difference_from_definition(definition, arch.route(c)) == "", arch.name, ": ",
+                    text_of(c));
+    }
+    // In twice the precision, where near-ties do not depend on a rounding.
+    const auto reached =
+        static_cast<long double>(largest) + static_cast<long double>(std::log(c.alpha));
+    const int expected = static_cast<long double>(near) >= reached ? 24 : 4;
+    CHECK(definition.counts[0] == expected);
+    selected += expected;
+  }
+  CHECK(selected > 300 * 8);
+  CHECK(selected < 300 * 20);
+}
+
+TEST_CASE("every Arch widens all halves as their conversion does") {
+  std::vector<Half> halves(0x10000);
+  for (std::size_t i = 0; i < halves.size(); ++i) halves[i].bits = static_cast<std::uint16_t>(i);
+  const auto check = [&](const char* name, const std::vector<float>& widened) {
+    int wrong = 0;
+    for (std::size_t i = 0; i < halves.size(); ++i) {
+      const auto expected = static_cast<float>(halves[i]);
+      wrong += std::isnan(expected) ? !std::isnan(widened[i])
+                                    : std::bit_cast<std::uint32_t>(widened[i]) !=
+                                          std::bit_cast<std::uint32_t>(expected);
+    }
+    CHECK_MESSAGE(wrong == 0, name);
+  };
+  for (const Compiled& arch : vector_archs()) {
+    check(arch.name, arch.widened(halves));
+    check(arch.name, arch.widened_by_integers(halves));
+  }
+  check("scalar", compiled_for_scalar().widened(halves));
 }
 
 TEST_CASE("exps, their sum and the scores are the same bits on every Arch, and near the truth") {

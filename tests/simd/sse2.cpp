@@ -5,6 +5,10 @@
 #endif
 
 Compiled compiled_for_sse2() {
-  return {"sse2", [] { return true; }, route_on<xsimd::sse2, fdroute::ByLogit>,
-          kernels_on<xsimd::sse2>};
+  return {"sse2",
+          [] { return true; },
+          route_on<xsimd::sse2, fdroute::ByLogit>,
+          kernels_on<xsimd::sse2>,
+          widened_on<xsimd::sse2>,
+          widened_on<xsimd::sse2, true>};
 }

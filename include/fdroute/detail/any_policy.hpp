@@ -9,6 +9,8 @@
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/step_rules.hpp"
+#include "fdroute/detail/survival_table.hpp"
+#include "fdroute/null/tabulated.hpp"
 
 /// Policies chosen at run time, as few types: every pair of a rule's and a null's type that a
 /// Router is made of costs compile time and code. Results are those of the policies they stand for.
@@ -51,6 +53,13 @@ struct AnyNull {
   std::string score;
 
   double operator()(double at) const noexcept { return survival(at); }
+
+  /// The table that it stands for, if it does for one: kernels look up many at a time.
+  const SurvivalTable* table_if_any() const noexcept {
+    const auto* tabulated = survival.target<TabulatedNull>();
+    return tabulated == nullptr ? nullptr : &tabulated->table();
+  }
+
   std::string_view fitted_on() const noexcept { return score; }
 };
 

@@ -103,25 +103,7 @@ FDROUTE_KERNEL void count_by_rule(TokenBlock& block, const R& rule, const PValue
   }
 }
 
-/// Fills in `sets` and `passing` from `count` and sorted rows: the experts as strong as the last
-/// one counted, and their number; -1 where there is no such set.
-template <class Arch>
-FDROUTE_KERNEL void find_sets(TokenBlock& block) noexcept {
-  for (int t = 0; t < block.tokens; ++t) {
-    const auto at = static_cast<std::size_t>(t);
-    const int last = std::max(block.count[at], 1) - 1;
-    const float reached = block.scores_of(t)[last];
-    int passing = at_least<Arch>(block.rows[at], block.stride, reached, block.set_of(t));
-    if (reached == -std::numeric_limits<float>::infinity()) passing = -1;
-    if (block.count[at] == 0) {
-      std::fill_n(block.set_of(t), block.stride / 64, std::uint64_t{0});
-      passing = 0;
-    }
-    block.passing[at] = passing;
-  }
-}
-
-/// Fills in `passing`, `sets` and `count` of rows of at most max_sorted.
+/// Fills in `passing`, `sets` and `count`.
 template <class Arch, class R, class N>
 [[gnu::noinline]] void count_by_p(TokenBlock& block, const R& rule, const N& null, MapKind kind,
                                   ExpertBounds bounds) noexcept {
@@ -129,13 +111,24 @@ template <class Arch, class R, class N>
       std::min(block.experts, std::max({read_by(rule, block.experts), bounds.min_k, 1}));
   sort_rows<Arch>(block, first);
   PValues p(first);
+  const SurvivalTable* table = nullptr;
   if constexpr (TabularNull<N>) {
-    look_up_p<Arch>(block, null.table(), kind, p);
+    table = &null.table();
+  } else if constexpr (requires { null.table_if_any(); }) {
+    table = null.table_if_any();
+  }
+  if (table != nullptr) {
+    look_up_p<Arch>(block, *table, kind, p);
   } else {
     compute_p(block, null, first, p);
   }
   count_by_rule<Arch>(block, rule, p, bounds);
-  find_sets<Arch>(block);
+  TokenBlock::PerToken<float> reached;
+  for (int t = 0; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    reached[at] = block.scores_of(t)[std::max(block.count[at], 1) - 1];
+  }
+  find_sets<Arch>(block, reached);
 }
 
 }  // namespace fdroute::inline v0::detail

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 #include <xsimd/xsimd.hpp>
 
 #include "fdroute/detail/registers_base.hpp"
@@ -12,6 +13,15 @@
 // functions. Here, those of more than one form, for the Arch of their arguments.
 
 namespace fdroute::inline v0::detail {
+
+/// The binary16 from `from` on, as floats; NaN stays NaN. Not in registers_generic.hpp, for it
+/// calls what has other forms.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_float16(const void* from,
+                                                       const xsimd::generic&) noexcept
+    requires(!std::is_same_v<Arch, ScalarArch>) {
+  return float16_in_upper_half(widen_bfloat16<Arch>(from, Arch{}));
+}
 
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(

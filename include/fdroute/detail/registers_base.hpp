@@ -36,6 +36,16 @@ using RegisterOf = typename Registers<T, Arch>::type;
 template <class T, class Arch>
 using MaskOf = typename Registers<T, Arch>::mask;
 
+/// A register for `lanes` floats at a time: an Arch's own, of `width`, unless that is wider and
+/// there is a narrower one (registers_x86.hpp).
+template <std::size_t width, int lanes, class Arch>
+struct NarrowRegister {
+  using type = RegisterOf<float, Arch>;
+};
+template <int lanes, class Arch>
+using RegisterOfAtMost =
+    typename NarrowRegister<sizeof(RegisterOf<float, Arch>) / sizeof(float), lanes, Arch>::type;
+
 // ---- Memory
 // --------------------------------------------------------------------------------------
 
@@ -209,6 +219,23 @@ template <class Arch>
 FDROUTE_INLINE xsimd::batch<float, Arch> float_of(
     const xsimd::batch<std::uint32_t, Arch>& bits) noexcept {
   return xsimd::bitwise_cast<xsimd::batch<float, Arch>>(bits);
+}
+
+/// The binary16 whose bits are the upper halves of these lanes', as floats; NaN stays NaN.
+///
+/// In the places of a float's, a half's bits are its value times 2^-112, subnormal or not, and the
+/// product with 2^112 is exact. The exponent of infinities and NaN is then that of 2^16, beyond
+/// all finite halves, and becomes the largest one.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> float16_in_upper_half(
+    const xsimd::batch<float, Arch>& x) noexcept {
+  using Int = xsimd::batch<std::int32_t, Arch>;
+  using Float = xsimd::batch<float, Arch>;
+  const Int bits = xsimd::bitwise_cast<Int>(x);
+  const Int magnitude = bits & Int(0x7FFF'0000);
+  const Float scaled = xsimd::bitwise_cast<Float>(magnitude >> 3) * Float(0x1p112F);
+  const Int beyond = xsimd::bitwise_cast(magnitude > Int(0x7BFF'0000)) & Int(0x7F80'0000);
+  return xsimd::bitwise_cast<Float>(xsimd::bitwise_cast<Int>(scaled) | beyond | (bits ^ magnitude));
 }
 
 /// An integer that compares as the number does, -0 = +0.

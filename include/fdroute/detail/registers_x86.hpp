@@ -135,6 +135,75 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
 }
 #endif
 
+#if XSIMD_WITH_AVX
+// AVX alone has no integers to widen with: elements are converted one by one.
+template <class Arch>
+void widen_float16(const void* from, const xsimd::avx&) = delete;
+#endif
+
+#if XSIMD_WITH_AVX
+// Registers narrower than an Arch's own, for what is too small for these. Not xsimd's batches:
+// their functions, compiled here with all of this translation unit's instructions, might by the
+// linker become those of another one.
+struct FourFloats {
+  __m128 x;
+  static FDROUTE_INLINE FourFloats load_aligned(const float* from) noexcept {
+    return {_mm_load_ps(from)};
+  }
+};
+struct EightFloats {
+  __m256 x;
+  static FDROUTE_INLINE EightFloats load_aligned(const float* from) noexcept {
+    return {_mm256_load_ps(from)};
+  }
+};
+FDROUTE_INLINE void store_aligned(const FourFloats& a, float* to) noexcept {
+  _mm_store_ps(to, a.x);
+}
+FDROUTE_INLINE void store_aligned(const EightFloats& a, float* to) noexcept {
+  _mm256_store_ps(to, a.x);
+}
+FDROUTE_INLINE FourFloats larger(const FourFloats& a, const FourFloats& b) noexcept {
+  return {_mm_max_ps(a.x, b.x)};
+}
+FDROUTE_INLINE EightFloats larger(const EightFloats& a, const EightFloats& b) noexcept {
+  return {_mm256_max_ps(a.x, b.x)};
+}
+FDROUTE_INLINE FourFloats smaller(const FourFloats& a, const FourFloats& b) noexcept {
+  return {_mm_min_ps(a.x, b.x)};
+}
+FDROUTE_INLINE EightFloats smaller(const EightFloats& a, const EightFloats& b) noexcept {
+  return {_mm256_min_ps(a.x, b.x)};
+}
+template <class Arch>
+struct NarrowRegister<16, 8, Arch> {
+  using type = EightFloats;
+};
+template <class Arch>
+struct NarrowRegister<16, 4, Arch> {
+  using type = FourFloats;
+};
+template <class Arch>
+struct NarrowRegister<8, 4, Arch> {
+  using type = FourFloats;
+};
+#endif
+
+#if XSIMD_WITH_AVX2
+// An Arch does not tell of F16C. Of two translation units with the same Arch, one with F16C and one
+// without, the linker may keep either's form: values are the same, and every processor with AVX2
+// has F16C.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_float16(const void* from,
+                                                       const xsimd::avx2&) noexcept {
+#if defined(__F16C__)
+  return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(from)));
+#else
+  return float16_in_upper_half(widen_bfloat16<Arch>(from, xsimd::avx2{}));
+#endif
+}
+#endif
+
 #if XSIMD_WITH_AVX512F
 // xsimd's own for avx512bw does not compile without optimisation.
 template <class Arch>

@@ -4,24 +4,25 @@
 #include <array>
 #include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <utility>
 
+#include "fdroute/detail/count_block.hpp"
 #include "fdroute/detail/token_block.hpp"
 
 namespace fdroute::inline v0::detail {
 
-/// The rows that sort_rows() sorts are at most this long.
-inline constexpr int max_sorted = TokenBlock::max_floats / TokenBlock::max_tokens;
-
 /// Sorts columns in descending order by a network of comparators, which has no branch: a lane is a
 /// column, so a comparator is a minimum and a maximum of registers. Element i of all columns starts
-/// at x + 16 i.
-template <class Arch>
+/// at x + lanes i.
+template <class Arch, int lanes>
 class ColumnSort {
-  using Register = RegisterOf<float, Arch>;
+  using Register = RegisterOfAtMost<lanes, Arch>;
 
  public:
+  static constexpr int width = sizeof(Register) / sizeof(float);
+
   explicit ColumnSort(float* x) noexcept : x_(x) {}
 
   /// Sorts n elements, 16 times a power of two; only the `first` largest, at least 1, will be
@@ -37,10 +38,10 @@ class ColumnSort {
 
  private:
   FDROUTE_INLINE Register load(int i) const noexcept {
-    return load_aligned<Register>(x_ + std::ptrdiff_t{16} * i);
+    return load_aligned<Register>(x_ + std::ptrdiff_t{lanes} * i);
   }
   FDROUTE_INLINE void store(const Register& value, int i) const noexcept {
-    store_aligned(value, x_ + std::ptrdiff_t{16} * i);
+    store_aligned(value, x_ + std::ptrdiff_t{lanes} * i);
   }
 
   FDROUTE_INLINE void compare(int i, int j) const noexcept {
@@ -140,29 +141,78 @@ class ColumnSort {
   float* x_;
 };
 
-/// Makes the first elements of every row of `scores` the row's `first` largest logits in descending
-/// order, and whatever up to the next multiple of 16. The rows are at most max_sorted long. Of rows
-/// that are not ordinary, anything.
-template <class Arch>
-FDROUTE_KERNEL void sort_rows(TokenBlock& block, int first) noexcept {
-  constexpr std::ptrdiff_t lanes = 16;
-  constexpr auto width = static_cast<int>(Floats<Arch>::width);
-  alignas(64) std::array<float, std::size_t{lanes} * max_sorted> columns;
-  const int n = static_cast<int>(std::bit_ceil(static_cast<unsigned>(block.padded)));
-  TokenBlock::PerToken<const float*> rows = block.rows;
-  for (int t = block.tokens; t < lanes; ++t) rows[static_cast<std::size_t>(t)] = rows[0];
-  for (int i = 0; i < block.padded; ++i) {
-    for (std::size_t t = 0; t < lanes; ++t)
-      columns[static_cast<std::size_t>(i * lanes) + t] = rows[t][i];
+/// Rows of logits, a token to a column: element i of all tokens starts at lanes i. The longer they
+/// are, the fewer fit.
+template <int lanes>
+struct Columns {
+  static constexpr int longest = TokenBlock::max_floats / lanes;
+
+  float at(int column, int i) const noexcept {
+    return x[static_cast<std::size_t>(lanes * i + column)];
   }
-  std::fill(columns.begin() + lanes * block.padded, columns.begin() + lanes * n,
-            -std::numeric_limits<float>::infinity());
-  for (int lane = 0; lane < block.tokens; lane += width)
-    ColumnSort<Arch>(columns.data() + lane).sort(n, first);
+
+  /// The first elements of a column.
+  FDROUTE_INLINE void copy(int column, int count, float* to) const noexcept {
+    for (int i = 0; i < count; ++i) to[i] = at(column, i);
+  }
+
+  /// Sorts the columns of the tokens from `token` on, as many as there are lanes: their first
+  /// elements are the `first` largest logits in descending order. Of rows that are not ordinary,
+  /// and of columns that belong to no token, anything.
+  template <class Arch>
+  FDROUTE_INLINE void sort(const TokenBlock& block, int token, int first) noexcept {
+    using Sort = ColumnSort<Arch, lanes>;
+    const int n = static_cast<int>(std::bit_ceil(static_cast<unsigned>(block.padded)));
+    const int tokens = std::min(lanes, block.tokens - token);
+    std::array<const float*, lanes> rows;
+    rows.fill(block.rows[static_cast<std::size_t>(token)]);
+    std::copy_n(block.rows.begin() + token, tokens, rows.begin());
+    for (int i = 0; i < block.padded; ++i) {
+      for (std::size_t t = 0; t < rows.size(); ++t)
+        x[static_cast<std::size_t>(lanes * i) + t] = rows[t][i];
+    }
+    std::fill(x.begin() + lanes * block.padded, x.begin() + lanes * n,
+              -std::numeric_limits<float>::infinity());
+    for (int lane = 0; lane < tokens; lane += Sort::width) Sort(x.data() + lane).sort(n, first);
+  }
+
+  alignas(64) std::array<float, TokenBlock::max_floats> x;
+};
+
+template <class Arch, int lanes>
+FDROUTE_KERNEL void sort_rows_by(TokenBlock& block, int first) noexcept {
+  Columns<lanes> columns;
+  for (int token = 0; token < block.tokens; token += lanes) {
+    columns.template sort<Arch>(block, token, first);
+    const int end = std::min(token + lanes, block.tokens);
+    for (int t = token; t < end; ++t)
+      columns.copy(t - token, padded_to(16, first), block.scores_of(t));
+  }
+}
+
+/// Makes the first elements of every row of `scores` the row's `first` largest logits in descending
+/// order, and whatever up to the next multiple of 16. Of rows that are not ordinary, anything.
+template <class Arch>
+void sort_rows(TokenBlock& block, int first) noexcept {
+  if (block.padded <= Columns<16>::longest) return sort_rows_by<Arch, 16>(block, first);
+  if (block.padded <= Columns<8>::longest) return sort_rows_by<Arch, 8>(block, first);
+  sort_rows_by<Arch, 4>(block, first);
+}
+
+/// Fills in `sets` and `passing` from `count` and the token's logit of that rank, or its largest if
+/// nothing counts: the experts that reach it, and their number; -1 where there is no such set.
+template <class Arch>
+FDROUTE_KERNEL void find_sets(TokenBlock& block,
+                              const TokenBlock::PerToken<float>& reached) noexcept {
   for (int t = 0; t < block.tokens; ++t) {
-    float* to = block.scores_of(t);
-    for (int i = 0; i < padded_to(16, first); ++i)
-      to[i] = columns[static_cast<std::size_t>(i * lanes + t)];
+    const auto at = static_cast<std::size_t>(t);
+    int passing = at_least<Arch>(block.rows[at], block.stride, reached[at], block.set_of(t));
+    if (reached[at] == -std::numeric_limits<float>::infinity()) passing = -1;
+    if (block.count[at] == 0) {
+      std::fill_n(block.set_of(t), block.stride / 64, std::uint64_t{0});
+      passing = 0;
+    }
+    block.passing[at] = passing;
   }
 }
 

@@ -10,6 +10,7 @@
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/count_block.hpp"
 #include "fdroute/detail/finish.hpp"
+#include "fdroute/detail/logit_rule_block.hpp"
 #include "fdroute/detail/one_token.hpp"
 #include "fdroute/detail/p_value_block.hpp"
 #include "fdroute/detail/rank_block.hpp"
@@ -34,14 +35,18 @@ inline constexpr bool is_routing_view = requires(View view) {
 template <class Arch, class P>
 class VectorBlock {
   using Score = decltype(P::score);
-  // Some count by scores, and of these some by p-values: those fill in the sets, too.
-  static constexpr bool has_scores = !FixedCountRule<decltype(P::rule)>;
+  using Count = decltype(P::rule);
+  // Some counts depend on the row: on its logits, on p-values or on scores. Those kernels fill in
+  // the sets, too.
+  static constexpr bool has_sets = !FixedCountRule<Count>;
+  static constexpr bool reads_logits = has_sets && !P::has_critical_scores && LogitRule<Count>;
+  static constexpr bool has_scores = has_sets && !reads_logits;
   static constexpr bool reads_p = has_scores && !P::has_critical_scores;
 
  public:
   /// These policies have kernels.
-  static constexpr bool available = std::same_as<decltype(P::ranking), ByLogit> &&
-                                    !ExpertNull<decltype(P::null)> && Rule<decltype(P::rule)>;
+  static constexpr bool available =
+      std::same_as<decltype(P::ranking), ByLogit> && !ExpertNull<decltype(P::null)>;
 
   /// Routes at most TokenBlock::tokens_of(experts) tokens; those whose rows are not for these
   /// kernels, by otherwise(logits, out).
@@ -49,10 +54,8 @@ class VectorBlock {
   static TokenStatus route(const P& policies, LogitsView<T> logits, View out,
                            const Otherwise& otherwise) noexcept {
     TokenBlock block(static_cast<int>(logits.tokens), policies.experts);
-    const bool fits = (!reads_p || policies.experts <= max_sorted) &&
-                      policies.ranking.ties == TieOrder::lowest_index;
     TokenStatus status = TokenStatus::ok;
-    if (fits) {
+    if (policies.ranking.ties == TieOrder::lowest_index) {
       VectorBlock self{policies, block};
       if constexpr (P::has_critical_scores && VectorScore<Score> && is_routing_view<View>) {
         if (block.tokens == 1 && block.stride == 64 && self.weights_are_exps()) {
@@ -93,7 +96,8 @@ class VectorBlock {
 
   void count(bool weighs) noexcept {
     constexpr bool by_log_softmax = has_scores && std::same_as<Score, LogSoftmax>;
-    if (by_log_softmax || (weighs && weights_are_exps())) take_exps<Arch>(block_);
+    constexpr bool by_sums = std::same_as<Count, TopP>;
+    if (by_log_softmax || by_sums || (weighs && weights_are_exps())) take_exps<Arch>(block_);
     if constexpr (has_scores) {
       MapKind kind = MapKind::affine;
       if constexpr (std::same_as<Score, Logit>) {
@@ -111,8 +115,14 @@ class VectorBlock {
       if constexpr (reads_p) {
         count_by_p<Arch>(block_, policies_.rule, policies_.null, kind, policies_.bounds);
       } else {
-        count_passing<Arch, StepDownRule<decltype(P::rule)>>(block_, policies_.critical.data(),
-                                                             kind, policies_.bounds);
+        count_passing<Arch, StepDownRule<Count>>(block_, policies_.critical.data(), kind,
+                                                 policies_.bounds);
+      }
+    } else if constexpr (reads_logits) {
+      if constexpr (MarginRule<Count>) {
+        count_within<Arch>(block_, policies_.rule.margin(), policies_.bounds);
+      } else {
+        count_by_logits<Arch>(block_, policies_.rule, policies_.bounds);
       }
     } else {
       block_.passing.fill(-1);
@@ -131,7 +141,7 @@ class VectorBlock {
   }
 
   int write(DenseView out) noexcept {
-    if (has_scores && weights_are_exps()) {
+    if (has_sets && weights_are_exps()) {
       if (write_exps<Arch>(block_, out, renormalizes()) == 0) return 0;
     }
     rank_best<Arch>(block_);
@@ -139,7 +149,7 @@ class VectorBlock {
   }
 
   int write(BitmaskView out) noexcept {
-    if (has_scores && write_sets(block_, out) == 0) return 0;
+    if (has_sets && write_sets(block_, out) == 0) return 0;
     rank_best<Arch>(block_);
     return write_ranked(out);
   }

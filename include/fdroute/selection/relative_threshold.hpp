@@ -1,28 +1,33 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <span>
 #include <stdexcept>
 
-#include "fdroute/detail/softmax.hpp"
+#include "fdroute/detail/rounded_sum.hpp"
 #include "fdroute/detail/text.hpp"
 
 namespace fdroute::inline v0 {
 
 /// RelativeThreshold: the experts at least t times as probable as the most probable one.
 ///
-///     count = #{ j : P_j >= t P(1) }
+///     count = #{ j : P_j >= t P(1) } = #{ j : logit_j >= largest logit + log t }
 ///
-/// with P the softmax over all experts; the ratio is exp(logit_j - largest logit), in double. `t`
-/// lies in (0, 1]; a Router throws std::invalid_argument otherwise.
+/// with P the softmax over all experts. Computed by the second form, with log t in double and no
+/// other rounding. `t` lies in (0, 1]; a Router throws std::invalid_argument otherwise.
 struct RelativeThreshold {
   double t = 0.1;
 
   int operator()(std::span<const float> sorted_logits) const noexcept {
-    const detail::SoftmaxNumerator ratio{sorted_logits.front()};
-    int count = 0;
-    for (const float logit : sorted_logits) count += static_cast<int>(ratio(logit) >= t);
-    return count;
+    const float least = detail::rounded_up_sum(sorted_logits.front(), margin());
+    return static_cast<int>(
+        std::ranges::count_if(sorted_logits, [=](float logit) { return logit >= least; }));
   }
+
+  /// How far the selected logits reach below the largest: what makes it a rule that counts the
+  /// logits >= largest logit + margin.
+  double margin() const noexcept { return std::log(t); }
 
   void validate(int) const {
     if (!(t > 0.0 && t <= 1.0)) {
