@@ -82,6 +82,7 @@ struct Case {
   fdroute::ExpertBounds bounds;
   fdroute::SoftmaxWeights weights;
   Stored stored;
+  bool one_by_one;  // a call for each token, where the form is padded
   int experts;
   std::vector<float> logits;
 };
@@ -236,10 +237,12 @@ Routes route_on(const Case& c) {
     routes.csr_experts.resize(n * width);
     routes.csr_weights.resize(n * width);
     const auto route = [&](auto logits) {
-      router.template route<Arch>(
-          logits,
-          fd::RoutingView{routes.experts.data(), routes.weights.data(), routes.counts.data(),
-                          router.capacity(), fd::Padding::repeat_valid, routes.status.data()});
+      const fd::RoutingView padded{routes.experts.data(),     routes.weights.data(),
+                                   routes.counts.data(),      router.capacity(),
+                                   fd::Padding::repeat_valid, routes.status.data()};
+      const std::ptrdiff_t tokens_a_call = c.one_by_one ? 1 : std::max(tokens, std::ptrdiff_t{1});
+      for (std::ptrdiff_t t = 0; t < tokens; t += tokens_a_call)
+        router.template route<Arch>(logits.slice(t, tokens_a_call), padded.from(t));
       router.template route<Arch>(logits, fd::DenseView{routes.dense.data(), c.experts});
       router.template route<Arch>(
           logits, fd::BitmaskView{routes.masks.data(), static_cast<std::ptrdiff_t>(words)});

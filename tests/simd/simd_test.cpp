@@ -111,6 +111,7 @@ Case random_case(Case::Policy policy, int experts, test::Random& random) {
   constexpr std::array stored{Case::Stored::as_float, Case::Stored::as_float,
                               Case::Stored::as_double, Case::Stored::as_half};
   c.stored = stored[index(random.below(4))];
+  c.one_by_one = random.below(2) == 0;
   const int min_k = random.below(3) == 0 ? random.below(std::min(experts, 20) + 1) : 0;
   c.bounds = {min_k,
               random.below(2) == 0 ? std::max(1, min_k + random.below(9)) : fd::ExpertBounds::all};

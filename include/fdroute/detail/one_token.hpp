@@ -1,48 +1,35 @@
 #pragma once
 
 #include <bit>
-#include <cstddef>
 #include <cstdint>
 
 #include "fdroute/bounds.hpp"
 #include "fdroute/detail/count_block.hpp"
 #include "fdroute/detail/rank_block.hpp"
 #include "fdroute/detail/token_block.hpp"
-#include "fdroute/score/log_softmax.hpp"
-#include "fdroute/score/logit.hpp"
-#include "fdroute/score/zscore.hpp"
-#include "fdroute/views.hpp"
 
 namespace fdroute::inline v0::detail {
 
-/// A score whose map the kernels find by themselves.
-template <class S>
-concept VectorScore =
-    std::same_as<S, Logit> || std::same_as<S, LogSoftmax> || std::same_as<S, ZScore>;
-
-/// From the logits of a block's only token to what write_exps() reads, by critical scores
-/// with_ends(), for at most 64 experts; false if that is left to the kernels for many tokens.
+/// From a block's only token, loaded, to what write_exps() reads, by critical scores with_ends(),
+/// for at most 64 experts; false if that is left to the kernels for many tokens. The score is
+/// Logit, LogSoftmax or ZScore, for MapKind identity, shift or affine.
 ///
 /// With one token there is nothing to do while a step of the count waits for the last. So it takes
 /// none: the experts that reach t_m are all that any rule by critical scores can count. They are
 /// ranked first, and each is then compared with the critical score of its rank.
-template <class Arch, VectorScore S, bool step_down, class T>
-FDROUTE_KERNEL bool count_one(TokenBlock& block, LogitsView<T> logits, const float* critical,
-                              ExpertBounds bounds) noexcept {
-  constexpr std::size_t few = TokenBlock::few;
-  load_row<Arch, true>(block, logits, 0);
+template <class Arch>
+FDROUTE_KERNEL bool count_one(TokenBlock& block, const float* critical, MapKind kind,
+                              bool step_down, ExpertBounds bounds) noexcept {
   if (!block.ordinary[0]) return false;
   const float* row = block.rows[0];
-  MapKind kind = MapKind::identity;
-  ScoreMap map;
-  if constexpr (std::same_as<S, LogSoftmax>) {
-    kind = MapKind::shift;
+  const bool needs_exps = kind == MapKind::shift;
+  if (needs_exps) {
     take_exps_of<Arch>(block, 0);
-    map = log_softmax_map(block.largest[0], log_of_sum(block.exp_sum[0]));
-  } else if constexpr (std::same_as<S, ZScore>) {
-    kind = MapKind::affine;
-    map = zscore_map<Arch>(row, block.experts, block.padded, block.largest[0]);
+    block.map[0] = log_softmax_map(block.largest[0], log_of_sum(block.exp_sum[0]));
+  } else if (kind == MapKind::affine) {
+    block.map[0] = zscore_map<Arch>(row, block.experts, block.padded, block.largest[0]);
   }
+  const ScoreMap map = block.map[0];
 
   const auto scores = score(Floats<Arch, 64>::load_anywhere(row), map, kind);
   const std::uint64_t set = (scores >= Floats<Arch, 64>(critical[block.experts])).bits();
@@ -52,7 +39,7 @@ FDROUTE_KERNEL bool count_one(TokenBlock& block, LogitsView<T> logits, const flo
   block.candidates[0] = candidates;
   list_few<Arch>(block, 0);
   // Here, if they may wait, they fill the gaps that the listing leaves.
-  if constexpr (!std::same_as<S, LogSoftmax>) take_exps_of<Arch>(block, 0);
+  if (!needs_exps) take_exps_of<Arch>(block, 0);
   rank_listed<Arch>(block, 0);
 
   const auto ranked = score(pick(row, Ints<Arch>::load(block.ranked_of(0))), map, kind);

@@ -25,11 +25,6 @@
 
 namespace fdroute::inline v0::detail {
 
-template <class View>
-inline constexpr bool is_routing_view = requires(View view) {
-  view.capacity;
-};
-
 /// The routing of a block of tokens by vector kernels, with the result of GeneralRow, for the
 /// policies and rows that have kernels. P is a Policies.
 template <class Arch, class P>
@@ -42,6 +37,8 @@ class VectorBlock {
   static constexpr bool reads_logits = has_sets && !P::has_critical_scores && LogitRule<Count>;
   static constexpr bool has_scores = has_sets && !reads_logits;
   static constexpr bool reads_p = has_scores && !P::has_critical_scores;
+  static constexpr bool has_map_kernel =
+      std::same_as<Score, Logit> || std::same_as<Score, LogSoftmax> || std::same_as<Score, ZScore>;
 
  public:
   /// These policies have kernels.
@@ -57,19 +54,17 @@ class VectorBlock {
     TokenStatus status = TokenStatus::ok;
     if (policies.ranking.ties == TieOrder::lowest_index) {
       VectorBlock self{policies, block};
-      if constexpr (P::has_critical_scores && VectorScore<Score> && is_routing_view<View>) {
-        if (block.tokens == 1 && block.stride == 64 && self.weights_are_exps()) {
-          constexpr bool step_down = StepDownRule<decltype(P::rule)>;
-          if (count_one<Arch, Score, step_down>(block, logits, policies.critical.data(),
-                                                policies.bounds)) {
-            write_exps<Arch>(block, out, self.renormalizes());
-            return TokenStatus::ok;
-          }
-        }
-      }
       constexpr bool weighs = !std::same_as<View, BitmaskView>;
       load_rows<Arch, weighs || !(P::has_critical_scores && std::same_as<Score, Logit>)>(block,
                                                                                          logits);
+      if constexpr (P::has_critical_scores && has_map_kernel && requires { out.capacity; }) {
+        if (block.tokens == 1 && block.stride == 64 && self.weights_are_exps() &&
+            count_one<Arch>(block, policies.critical.data(), map_kind(), StepDownRule<Count>,
+                            policies.bounds)) {
+          write_exps<Arch>(block, out, self.renormalizes());
+          return TokenStatus::ok;
+        }
+      }
       self.count(weighs);
       if constexpr (requires { out.offsets; }) {
         // In order: a row starts where the one before it ends.
@@ -94,28 +89,29 @@ class VectorBlock {
 
   static constexpr std::size_t at(int i) noexcept { return static_cast<std::size_t>(i); }
 
+  static constexpr MapKind map_kind() noexcept {
+    if constexpr (std::same_as<Score, Logit>) return MapKind::identity;
+    return std::same_as<Score, LogSoftmax> ? MapKind::shift : MapKind::affine;
+  }
+
   void count(bool weighs) noexcept {
     constexpr bool by_log_softmax = has_scores && std::same_as<Score, LogSoftmax>;
     constexpr bool by_sums = std::same_as<Count, TopP>;
     if (by_log_softmax || by_sums || (weighs && weights_are_exps())) take_exps<Arch>(block_);
     if constexpr (has_scores) {
-      MapKind kind = MapKind::affine;
-      if constexpr (std::same_as<Score, Logit>) {
-        kind = MapKind::identity;
-      } else if constexpr (std::same_as<Score, LogSoftmax>) {
-        kind = MapKind::shift;
+      if constexpr (std::same_as<Score, LogSoftmax>) {
         map_by_log_softmax<Arch>(block_);
       } else if constexpr (std::same_as<Score, ZScore>) {
         map_by_zscore<Arch>(block_);
-      } else {
+      } else if constexpr (!std::same_as<Score, Logit>) {
         for (int t = 0; t < block_.tokens; ++t) {
           if (block_.ordinary[at(t)]) block_.map[at(t)] = policies_.score(logits_of(t));
         }
       }
       if constexpr (reads_p) {
-        count_by_p<Arch>(block_, policies_.rule, policies_.null, kind, policies_.bounds);
+        count_by_p<Arch>(block_, policies_.rule, policies_.null, map_kind(), policies_.bounds);
       } else {
-        count_passing<Arch, StepDownRule<Count>>(block_, policies_.critical.data(), kind,
+        count_passing<Arch, StepDownRule<Count>>(block_, policies_.critical.data(), map_kind(),
                                                  policies_.bounds);
       }
     } else if constexpr (reads_logits) {
