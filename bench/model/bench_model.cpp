@@ -12,6 +12,7 @@
 #include <fdroute/any_router.hpp>
 #include <filesystem>
 #include <functional>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -149,19 +150,28 @@ Run prefill(const Model& model, const Routers& routers, int tokens, unsigned see
 // ---- Tables
 // --------------------------------------------------------------------------------------
 
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
 /// Repetitions of one measurement, each with a probe of the machine taken just before.
 struct Series {
   std::vector<double> rates;   ///< reached
   std::vector<double> probes;  ///< possible
   std::vector<double> mapped;  ///< bandwidth of the mapped weights, where asked for
   std::vector<double> seconds;
-  double experts = 0.0;
+  std::vector<double> experts;
 
   void add(double work, const Run& run, double probe) {
     rates.push_back(work / run.seconds);
     probes.push_back(probe);
     seconds.push_back(run.seconds);
-    experts = run.experts;
+    experts.push_back(run.experts);
+  }
+  double mean_experts() const {
+    return std::accumulate(experts.begin(), experts.end(), 0.0) /
+           static_cast<double>(experts.size());
   }
   double best_seconds() const { return *std::min_element(seconds.begin(), seconds.end()); }
   double best_rate() const { return *std::max_element(rates.begin(), rates.end()); }
@@ -170,8 +180,7 @@ struct Series {
   double median_ratio(const std::vector<double>& to) const {
     std::vector<double> ratios;
     for (std::size_t i = 0; i < rates.size(); ++i) ratios.push_back(rates[i] / to[i]);
-    std::sort(ratios.begin(), ratios.end());
-    return ratios[ratios.size() / 2];
+    return median(std::move(ratios));
   }
 };
 
@@ -256,17 +265,19 @@ void run_decode(const Model& model, const Options& options, const bench::Memory&
         const Series& s = series[p];
         // Against the first policy, run by run, and what the bytes would allow.
         std::vector<double> gains;
-        for (std::size_t r = 0; r < s.seconds.size(); ++r)
+        std::vector<double> of_allowed;
+        for (std::size_t r = 0; r < s.seconds.size(); ++r) {
           gains.push_back(series[0].seconds[r] / s.seconds[r]);
-        std::sort(gains.begin(), gains.end());
-        const double gain = gains[gains.size() / 2];
-        const double bytes = decode_bytes(model, s.experts, context);
-        const double allowed = decode_bytes(model, series[0].experts, context) / bytes;
+          of_allowed.push_back(gains.back() * decode_bytes(model, s.experts[r], context) /
+                               decode_bytes(model, series[0].experts[r], context));
+        }
+        const double experts = s.mean_experts();
         std::printf("%7d %7d  %-28s %7.2f %8.1f %8.2f %7.2f %7.2f %7.3f %7.2f %7.3f %8.3f %8.3f\n",
-                    threads, context, options.policies[p].c_str(), s.experts, bytes / 1e6,
-                    1.0 / s.best_seconds(), s.best_rate() / 1e9, s.best_probe() / 1e9,
-                    s.median_ratio(), *std::max_element(s.mapped.begin(), s.mapped.end()) / 1e9,
-                    s.median_ratio(s.mapped), gain, gain / allowed);
+                    threads, context, options.policies[p].c_str(), experts,
+                    decode_bytes(model, experts, context) / 1e6, 1.0 / s.best_seconds(),
+                    s.best_rate() / 1e9, s.best_probe() / 1e9, s.median_ratio(),
+                    *std::max_element(s.mapped.begin(), s.mapped.end()) / 1e9,
+                    s.median_ratio(s.mapped), median(gains), median(of_allowed));
         std::fflush(stdout);
         json.add("decode", options.policies[p] + " context " + std::to_string(context), threads,
                  1.0 / s.best_seconds(), s.median_ratio());
@@ -301,7 +312,7 @@ void run_prefill(const Model& model, const Options& options, Json& json) {
     const Series& s = series[i];
     const int threads = options.threads[i % options.threads.size()];
     const int prompt = options.prompts[i / options.threads.size()];
-    std::printf("%7d %7d %8.2f %9.2f %9.1f %9.1f %7.3f\n", threads, prompt, s.experts,
+    std::printf("%7d %7d %8.2f %9.2f %9.1f %9.1f %7.3f\n", threads, prompt, s.mean_experts(),
                 1.0 / s.best_seconds(), s.best_rate() / 1e9, s.best_probe() / 1e9,
                 s.median_ratio());
     json.add("prefill", "prompt " + std::to_string(prompt), threads, 1.0 / s.best_seconds(),

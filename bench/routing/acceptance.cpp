@@ -1,5 +1,9 @@
 // One table of routing times as ratios to a softmax: all cases run in turns, A B C ... A B C ...,
 // so that whatever disturbs the machine disturbs them alike. A ratio is the median over the turns.
+//
+//     acceptance [seconds [part of a name]]
+//
+// With part of a name, those cases alone, for a profiler; then ratios are to the first of them.
 
 #include <algorithm>
 #include <chrono>
@@ -64,7 +68,8 @@ void take_turns(std::vector<Case>& cases, double seconds) {
 }
 
 void print(const std::vector<Case>& cases) {
-  std::printf("| %-52s | %10s | %10s | %8s |\n", "", "ns/token", "x softmax", "target");
+  std::printf("| %-52s | %10s | %10s | %8s |\n", "", "ns/token",
+              cases[0].name.starts_with("softmax") ? "x softmax" : "x first", "target");
   std::printf("|%s|---:|---:|---:|\n", std::string(54, '-').c_str());
   for (const Case& c : cases) {
     std::vector<double> ratios;
@@ -148,6 +153,7 @@ int main(int argc, char** argv) {
   const auto hc_log_softmax = hc(fd::LogSoftmax{}, fd::ExpertBounds::all);
   const auto hc_log_softmax8 = hc(fd::LogSoftmax{}, 8);
   const fd::Router topk(experts, fd::TopK{8});
+  const fd::Router topp(experts, fd::TopP{0.5}, fd::SoftmaxWeights{}, fd::ExpertBounds{1, 8});
   const bench::Buffer<float> wide_data = bench::router_logits(tokens, 256, 2);
   const fd::LogitsView<float> wide_logits(wide_data.data(), tokens, 256);
   Output wide_out(256);
@@ -167,6 +173,7 @@ int main(int argc, char** argv) {
   cases.push_back(
       {"BH, log_softmax: CSR, at most 8", [&] { log_softmax8.route(logits, out.csr()); }});
   cases.push_back({"top-k 8: padded", [&] { topk.route(logits, out.padded(8)); }, "3"});
+  cases.push_back({"top-p 0.5: padded 8", [&] { topp.route(logits, out.padded(8)); }});
   cases.push_back(
       {"HC, log_softmax: dense", [&] { hc_log_softmax.route(logits, out.dense()); }, "10"});
   cases.push_back(
@@ -201,6 +208,12 @@ int main(int argc, char** argv) {
                      bench::argmax_topk(logits.row(t), experts, 8, out.ids.data(),
                                         out.weights.data());
                    })});
+  const std::string wanted = argc > 2 ? argv[2] : "";
+  std::erase_if(cases, [&](const Case& c) { return c.name.find(wanted) == std::string::npos; });
+  if (cases.empty()) {
+    std::fprintf(stderr, "no case has '%s' in its name\n", wanted.c_str());
+    return EXIT_FAILURE;
+  }
   take_turns(cases, seconds);
   log_softmax.route(logits, out.mask());
   std::printf(
@@ -208,6 +221,7 @@ int main(int argc, char** argv) {
       tokens,
       std::accumulate(out.counts.begin(), out.counts.end(), 0.0) / static_cast<double>(tokens));
   print(cases);
+  if (!wanted.empty()) return EXIT_SUCCESS;
   const std::string padded = "BH, log_softmax: padded 8";
   const std::string sorted = "plain loops: std::sort BH by erfc, softmax";
   std::printf("\n| %-52s | %10s | %8s |\n", "", "times", "target");
