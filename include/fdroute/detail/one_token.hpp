@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 
@@ -46,7 +47,8 @@ FDROUTE_KERNEL bool count_one(TokenBlock& block, const float* critical, MapKind 
   const auto passes = ranked >= Floats<Arch>::load_anywhere(critical + 1);
   const auto passing =
       static_cast<std::uint32_t>(passes.bits()) & ((std::uint32_t{1} << candidates) - 1);
-  const int count = step_down ? std::countr_one(passing) : std::bit_width(passing);
+  const int count =
+      step_down ? std::countr_one(passing) : static_cast<int>(std::bit_width(passing));
   block.passing[0] = -1;  // the set holds more
   block.count[0] = std::min(bounds(count), block.experts);
   return block.count[0] <= candidates;

@@ -118,6 +118,14 @@ FDROUTE_INLINE xsimd::batch<double, Arch> square_root(
   return xsimd::sqrt(x);
 }
 
+/// The instructions for a maximum and a minimum give the second of two numbers that do not compare;
+/// Arm's give NaN.
+template <class Arch>
+inline constexpr bool second_of_nan =
+    std::is_base_of_v<xsimd::sse2, Arch> || std::is_base_of_v<xsimd::avx, Arch> ||
+    std::is_base_of_v<xsimd::avx512f, Arch>;
+
+/// The larger number; the second, if one is NaN.
 template <std::floating_point T>
 FDROUTE_INLINE T larger(T a, T b) noexcept {
   return a > b ? a : b;
@@ -125,7 +133,11 @@ FDROUTE_INLINE T larger(T a, T b) noexcept {
 template <class T, class Arch>
 FDROUTE_INLINE xsimd::batch<T, Arch> larger(const xsimd::batch<T, Arch>& a,
                                             const xsimd::batch<T, Arch>& b) noexcept {
-  return xsimd::max(a, b);
+  if constexpr (second_of_nan<Arch>) {
+    return xsimd::max(a, b);
+  } else {
+    return xsimd::select(a > b, a, b);
+  }
 }
 
 template <std::floating_point T>
@@ -135,7 +147,11 @@ FDROUTE_INLINE T smaller(T a, T b) noexcept {
 template <class T, class Arch>
 FDROUTE_INLINE xsimd::batch<T, Arch> smaller(const xsimd::batch<T, Arch>& a,
                                              const xsimd::batch<T, Arch>& b) noexcept {
-  return xsimd::min(a, b);
+  if constexpr (second_of_nan<Arch>) {
+    return xsimd::min(a, b);
+  } else {
+    return xsimd::select(a < b, a, b);
+  }
 }
 
 /// x * y + z for an exact product: fused or not, the result is the same.
