@@ -70,6 +70,28 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   });
 }
 
+/// How many results of a product are farther from the definition than `roundings` of each term.
+int beyond(double roundings, const Weights& w, const std::vector<float>& x,
+           const std::vector<float>& y) {
+  const auto cols = static_cast<std::size_t>(w.matrix.cols);
+  const auto rows = static_cast<std::size_t>(w.matrix.rows);
+  int wrong = 0;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    const float* row = w.values.data() + i % rows * cols;
+    const float* token = x.data() + i / rows * cols;
+    double sum = 0.0;
+    double size = 0.0;
+    for (std::size_t c = 0; c < cols; ++c) {
+      const double term = static_cast<double>(row[c]) * static_cast<double>(token[c]);
+      sum += term;
+      size += std::abs(term);
+    }
+    // Not >, which NaN would pass.
+    wrong += !(std::abs(static_cast<double>(y[i]) - sum) <= roundings * 0x1p-24 * size);
+  }
+  return wrong;
+}
+
 struct Shape {
   std::int64_t rows, cols, tokens;
 };
@@ -145,25 +167,9 @@ TEST_CASE("products are those of the definition, for every storage and instructi
       std::vector<std::vector<float>> fused;
       each_isa([&](Isa isa) {
         const auto y = product(w.matrix, x);
-        int wrong = 0;
-        for (std::int64_t t = 0; t < tokens; ++t) {
-          for (std::int64_t r = 0; r < rows; ++r) {
-            double sum = 0.0;
-            double size = 0.0;
-            for (std::int64_t c = 0; c < cols; ++c) {
-              const double term =
-                  static_cast<double>(w.values[static_cast<std::size_t>(r * cols + c)]) *
-                  static_cast<double>(x[static_cast<std::size_t>(t * cols + c)]);
-              sum += term;
-              size += std::abs(term);
-            }
-            // Each term passes at most cols / 32 + 6 roundings.
-            const double bound = (static_cast<double>(cols) / 32 + 6) * 0x1p-24 * size;
-            wrong += std::abs(static_cast<double>(y[static_cast<std::size_t>(t * rows + r)]) -
-                              sum) > bound;
-          }
-        }
-        CHECK(wrong == 0);
+        CHECK(y.size() == static_cast<std::size_t>(tokens * rows));
+        // Each term passes at most cols / 32 + 6 roundings.
+        CHECK(beyond(static_cast<double>(cols) / 32 + 6, w, x, y) == 0);
 
         // Each token alone gives the same bits.
         for (std::int64_t t = 0; t < tokens; ++t) {
@@ -210,27 +216,12 @@ TEST_CASE("products in bf16 are those of the definition, of activations rounded 
     w.matrix.compute = olmoe::Compute::bf16;
     const auto x = random_floats(static_cast<std::size_t>(tokens * cols), 13);
     const auto y = product(w.matrix, x);
-    int wrong = 0;
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      for (std::int64_t r = 0; r < rows; ++r) {
-        double sum = 0.0;
-        double size = 0.0;
-        for (std::int64_t c = 0; c < cols; ++c) {
-          const float rounded =
-              olmoe::to_float(olmoe::to_bfloat16(x[static_cast<std::size_t>(t * cols + c)]));
-          const double term =
-              static_cast<double>(w.values[static_cast<std::size_t>(r * cols + c)]) *
-              static_cast<double>(rounded);
-          sum += term;
-          size += std::abs(term);
-        }
-        // Each term passes at most two roundings in each 32 columns and four in the tree.
-        const double bound = (static_cast<double>(cols) / 16 + 6) * 0x1p-24 * size;
-        wrong +=
-            std::abs(static_cast<double>(y[static_cast<std::size_t>(t * rows + r)]) - sum) > bound;
-      }
-    }
-    CHECK(wrong == 0);
+    CHECK(y.size() == static_cast<std::size_t>(tokens * rows));
+    std::vector<float> rounded(x.size());
+    std::transform(x.begin(), x.end(), rounded.begin(),
+                   [](float v) { return olmoe::to_float(olmoe::to_bfloat16(v)); });
+    // Each term passes at most two roundings in each 32 columns and four in the tree.
+    CHECK(beyond(static_cast<double>(cols) / 16 + 6, w, rounded, y) == 0);
 
     for (std::int64_t t = 0; t < tokens; ++t) {
       const std::vector<float> one(x.begin() + t * cols, x.begin() + (t + 1) * cols);

@@ -147,6 +147,15 @@ FDROUTE_INLINE void list_few(TokenBlock& block, int t) noexcept {
   }
 }
 
+/// Ranks the first n that are listed, by their places, which stand where the keys were.
+template <std::size_t n>
+FDROUTE_INLINE void rank_by_places(TokenBlock& block, int t) noexcept {
+  const std::int32_t* place = block.candidate_keys_of(t);
+  const std::int32_t* ids = block.candidate_ids_of(t);
+  std::int32_t* ranked = block.ranked_of(t);
+  unrolled<n>([&](std::size_t i) FDROUTE_INLINED { ranked[place[i]] = ids[i]; });
+}
+
 /// Ranks what is listed with its keys.
 template <class Arch>
 FDROUTE_INLINE void rank_listed(TokenBlock& block, int t) noexcept {
@@ -156,10 +165,7 @@ FDROUTE_INLINE void rank_listed(TokenBlock& block, int t) noexcept {
     permute(ids.part[0], inverse(place.part[0], Arch{}), Arch{}).store_aligned(block.ranked_of(t));
   } else {
     place.store(block.candidate_keys_of(t));
-    const std::int32_t* places = block.candidate_keys_of(t);
-    const std::int32_t* ids = block.candidate_ids_of(t);
-    std::int32_t* ranked = block.ranked_of(t);
-    unrolled<TokenBlock::few>([&](std::size_t i) FDROUTE_INLINED { ranked[places[i]] = ids[i]; });
+    rank_by_places<TokenBlock::few>(block, t);
   }
 }
 
@@ -174,17 +180,11 @@ FDROUTE_INLINE void rank_few(TokenBlock& block, const TokenGroup& tokens) noexce
       list<Arch>(block, t, block.candidate_ids_of(t), block.candidate_keys_of(t));
     });
   }
-  // In the place of the keys.
   tokens.each([&](int t) FDROUTE_INLINED {
     std::int32_t* keys = block.candidate_keys_of(t);
     places<n, Arch>(keys).store(keys);
   });
-  tokens.each([&](int t) FDROUTE_INLINED {
-    const std::int32_t* place = block.candidate_keys_of(t);
-    const std::int32_t* ids = block.candidate_ids_of(t);
-    std::int32_t* ranked = block.ranked_of(t);
-    unrolled<n>([&](std::size_t i) FDROUTE_INLINED { ranked[place[i]] = ids[i]; });
-  });
+  tokens.each([&](int t) FDROUTE_INLINED { rank_by_places<n>(block, t); });
 }
 
 /// The best experts of one token, of more than TokenBlock::few candidates.

@@ -4,11 +4,12 @@
 #include <type_traits>
 #include <xsimd/xsimd.hpp>
 
+#include "fdroute/detail/registers_avx512.hpp"
 #include "fdroute/detail/registers_base.hpp"
 #include "fdroute/detail/registers_generic.hpp"
 #include "fdroute/detail/registers_x86.hpp"
 
-// The four registers*.hpp alone know registers: what xsimd 8.1 lacks, in intrinsics where they pay,
+// The registers*.hpp alone know registers: what xsimd 8.1 lacks, in intrinsics where they pay,
 // always with a generic twin. `batch<T, Arch>` and plain numbers (ScalarArch) have the same
 // functions. Here, those of more than one form, for the Arch of their arguments.
 

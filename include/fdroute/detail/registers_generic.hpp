@@ -11,7 +11,8 @@
 #include "fdroute/detail/registers_base.hpp"
 
 // What xsimd 8.1 lacks, for any Arch. The last argument, an Arch, chooses between these and forms
-// in intrinsics (registers_x86.hpp): of its bases, the nearest with a form of its own.
+// in intrinsics (registers_x86.hpp, registers_avx512.hpp): of its bases, the nearest with a form of
+// its own.
 
 namespace fdroute::inline v0::detail {
 
