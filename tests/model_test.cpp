@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "batch.hpp"
+#include "captured_models.hpp"
 #include "each_isa.hpp"
 #include "error_of.hpp"
 #include "generation.hpp"
@@ -21,27 +22,6 @@
 namespace {
 
 using olmoe::Model;
-
-const std::filesystem::path source_dir = FDROUTE_SOURCE_DIR;
-
-std::vector<std::filesystem::path> captured_models() {
-  std::vector<std::filesystem::path> models{source_dir / "reference/model"};
-  for (const auto& entry : std::filesystem::directory_iterator(source_dir / "tests/data/tiny"))
-    models.push_back(entry.path());
-  std::sort(models.begin(), models.end());
-  return models;
-}
-
-/// The largest |difference|; infinite if some difference is no number.
-double distance(const std::vector<float>& actual, const std::vector<float>& expected) {
-  REQUIRE(actual.size() == expected.size());
-  double largest = 0.0;
-  for (std::size_t i = 0; i < actual.size(); ++i) {
-    const double d = std::abs(static_cast<double>(actual[i]) - static_cast<double>(expected[i]));
-    if (!(d <= largest)) largest = std::isnan(d) ? HUGE_VAL : d;
-  }
-  return largest;
-}
 
 /// Root of mean square of the differences, over that of the values expected.
 double relative_rms(const std::vector<float>& actual, const std::vector<float>& expected) {
@@ -54,16 +34,6 @@ double relative_rms(const std::vector<float>& actual, const std::vector<float>& 
     differences += (static_cast<double>(actual[i]) - e) * (static_cast<double>(actual[i]) - e);
   }
   return std::sqrt(differences / squares);
-}
-
-std::vector<std::int64_t> widen(const std::vector<std::int32_t>& values) {
-  return {values.begin(), values.end()};
-}
-
-std::string metadata(const olmoe::SafetensorsFile& capture, const std::string& key) {
-  const auto found = capture.metadata().find(key);
-  REQUIRE(found != capture.metadata().end());
-  return found->second;
 }
 
 void check_policy(const Model& model, const olmoe::SafetensorsFile& capture,
