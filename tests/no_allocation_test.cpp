@@ -1,9 +1,14 @@
 #include <doctest/doctest.h>
+#include <pthread.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
+#include <memory>
 #include <new>
 #include <vector>
 
@@ -175,6 +180,72 @@ TEST_CASE("routing allocates nothing") {
     check_no_allocation(fd::AnyRouter(general, "general"));
   }
 }
+
+// Without optimisation, and with sanitizers, frames are as large as the compiler pleases.
+#if defined(__clang__) && defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FDROUTE_PADDED_FRAMES
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define FDROUTE_PADDED_FRAMES
+#endif
+#if defined(__OPTIMIZE__) && !defined(FDROUTE_PADDED_FRAMES)
+
+namespace {
+
+/// The bytes of stack that a thread has written to when it ends, from the far end of what it used.
+std::size_t stack_of(std::function<void()> action) {
+  constexpr std::size_t size = std::size_t{1} << 20;
+  constexpr unsigned char untouched = 0xA5;
+  struct alignas(4096) Stack {
+    std::array<unsigned char, size> bytes;
+  };
+  const auto stack = std::make_unique<Stack>();
+  stack->bytes.fill(untouched);
+  pthread_attr_t attributes;
+  REQUIRE(pthread_attr_init(&attributes) == 0);
+  REQUIRE(pthread_attr_setstack(&attributes, stack->bytes.data(), size) == 0);
+  pthread_t thread;
+  const auto run = [](void* f) -> void* {
+    (*static_cast<std::function<void()>*>(f))();
+    return nullptr;
+  };
+  REQUIRE(pthread_create(&thread, &attributes, run, &action) == 0);
+  REQUIRE(pthread_join(thread, nullptr) == 0);
+  REQUIRE(pthread_attr_destroy(&attributes) == 0);
+  const auto first = std::find_if(stack->bytes.begin(), stack->bytes.end(),
+                                  [](unsigned char byte) { return byte != untouched; });
+  return static_cast<std::size_t>(stack->bytes.end() - first);
+}
+
+}  // namespace
+
+TEST_CASE("routing uses at most 128 KiB of stack") {
+  // What is largest: a conversion of the logits, and a rule that reads p-values.
+  const auto plain_bh = [](std::span<const double> p) noexcept {
+    return fd::BenjaminiHochberg{0.3}(p);
+  };
+  for (const int experts : {64, fd::max_experts}) {
+    const fd::AnyRouter router(fd::Router(experts, plain_bh, fd::ZScore{}, fd::NormalNull{}), "");
+    test::Random random(113);
+    const test::Batch batch = test::batch_of_every_kind(experts, 6, random);
+    const std::vector<double> logits(batch.logits.begin(), batch.logits.end());
+    const fd::LogitsView doubles(logits.data(), batch.tokens(), experts);
+    test::Padded<std::int64_t> padded(batch.tokens(), experts);
+    test::Csr<std::int64_t> csr(batch.tokens(), batch.tokens() * experts);
+    test::Guarded<float> dense(batch.tokens() * experts);
+    const std::size_t thread_alone = stack_of([] {});
+    for (const std::size_t used :
+         {stack_of([&] { router.route(doubles, padded.view()); }),
+          stack_of([&] { router.route(doubles, csr.view()); }), stack_of([&] {
+            router.route(doubles, fd::DenseView{dense.data(), experts});
+          })}) {
+      CHECK(used - thread_alone > 64 * 1024);
+      CHECK(used - thread_alone <= 128 * 1024);
+    }
+  }
+}
+#endif
 
 TEST_CASE("a dispatch plan allocates nothing once it has seen the largest batch") {
   test::Random random(112);

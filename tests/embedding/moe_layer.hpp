@@ -21,7 +21,8 @@ struct MoeWeights {
 
 class MoeLayer {
  public:
-  /// Everything that can fail or allocate happens here, for batches of up to `max_tokens`.
+  /// Everything that can fail happens here, for batches of up to `max_tokens`. The dispatch plan alone
+  /// allocates later, until it has seen the largest batch.
   MoeLayer(const MoeWeights& weights, fdroute::AnyRouter router, int max_tokens);
 
   /// x and out: (tokens, hidden). For a kernel that takes a fixed number of expert ids a token.
