@@ -127,11 +127,12 @@ test::Batch batch_of(int experts, int repeats, test::Random& random) {
 /// one by the kernels, one by the definition.
 template <bool some = false, class W, class Use>
 void with_routers(int experts, const W& weights, fd::ExpertBounds bounds, const Use& use) {
-  const auto both = [&](const char* name, const auto& rule, const auto& score, const auto& null) {
+  const auto both = [&](const std::string& name, const auto& rule, const auto& score,
+                        const auto& null) {
     use(name, fd::Router(experts, rule, score, null, weights, bounds),
         fd::Router(experts, rule, score, null, weights, bounds, SlowRanking{}));
   };
-  const auto free = [&](const char* name, const auto& rule) {
+  const auto free = [&](const std::string& name, const auto& rule) {
     use(name, fd::Router(experts, rule, weights, bounds),
         fd::Router(experts, rule, weights, bounds, SlowRanking{}));
   };
@@ -152,7 +153,8 @@ void with_routers(int experts, const W& weights, fd::ExpertBounds bounds, const 
 template <bool some = false, class W>
 void check_forms(int experts, const W& weights, fd::ExpertBounds bounds, const test::Batch& batch) {
   with_routers<some>(
-      experts, weights, bounds, [&](const char* name, const auto& router, const auto& definition) {
+      experts, weights, bounds,
+      [&](const std::string& name, const auto& router, const auto& definition) {
         INFO(name, ", ", experts, " experts, min_k ", bounds.min_k);
         const test::Padded<> whole = test::routed(router, batch.view());
         REQUIRE(difference_of_padded(test::routed(definition, batch.view()), whole, 0) == "");
@@ -192,7 +194,7 @@ TEST_CASE("slices of 1 to 17 tokens") {
     const test::Batch batch = batch_of(experts, 2, random);
     for (const bool renormalize : {false, true}) {
       with_routers(experts, fd::SoftmaxWeights{.renormalize = renormalize}, {2},
-                   [&](const char* name, const auto& router, const auto&) {
+                   [&](const std::string& name, const auto& router, const auto&) {
                      INFO(name, ", ", experts, " experts");
                      const test::Padded<> whole = test::routed(router, batch.view());
                      for (std::ptrdiff_t slice = 1; slice <= 17; ++slice)
