@@ -13,6 +13,7 @@
 
 #include "../oracle.hpp"
 #include "../support.hpp"
+#include "archs.hpp"
 #include "routes.hpp"
 
 namespace fd = fdroute;
@@ -27,25 +28,6 @@ struct SlowRanking {
     std::copy(logits.begin(), logits.end(), keys.begin());
   }
 };
-
-/// What this machine can run.
-std::vector<Compiled> vector_archs() {
-#if defined(__aarch64__)
-  const std::vector<Compiled> compiled{compiled_for_neon()};
-#else
-  const std::vector<Compiled> compiled{compiled_for_sse2(), compiled_for_avx2(),
-                                       compiled_for_avx512()};
-#endif
-  std::vector<Compiled> archs;
-  for (const Compiled& arch : compiled) {
-    if (arch.runs_here()) {
-      archs.push_back(arch);
-    } else {
-      MESSAGE("compiled for ", arch.name, ", which this machine cannot run");
-    }
-  }
-  return archs;
-}
 
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
@@ -145,6 +127,10 @@ test::Batch random_batch(int experts, test::Random& random) {
 
 }  // namespace
 
+Routes route_by_definition(const Case& c) {
+  return route_on<fd::ScalarArch, SlowRanking>(c);
+}
+
 TEST_CASE("every Arch routes with the same bits, and as the definition says") {
   const std::vector<Compiled> archs = vector_archs();
   const Compiled scalar = compiled_for_scalar();
@@ -156,7 +142,7 @@ TEST_CASE("every Arch routes with the same bits, and as the definition says") {
         Case c = random_case(static_cast<Case::Policy>(policy), experts, random);
         c.logits = random_batch(experts, random).logits;
         const Routes expected = scalar.route(c);
-        const Routes definition = route_on<fd::ScalarArch, SlowRanking>(c);
+        const Routes definition = route_by_definition(c);
         CHECK_MESSAGE(difference(definition, expected) == "", text_of(c));
         CHECK_MESSAGE(difference_of_forms(expected, experts) == "", text_of(c));
         for (const Compiled& arch : archs)
@@ -186,7 +172,7 @@ TEST_CASE("TopP where a sum of probabilities is the level, or next to it") {
       for (const double p : {level, level * (1.0 - 1e-15), level * (1.0 + 1e-15),
                              level * (1.0 - 1e-7), level * (1.0 + 1e-7), level * (1.0 + 1e-5)}) {
         c.alpha = std::min(p, 1.0);
-        const Routes definition = route_on<fd::ScalarArch, SlowRanking>(c);
+        const Routes definition = route_by_definition(c);
         for (const Compiled& arch : archs) {
           CHECK_MESSAGE(difference(definition, arch.route(c)) == "", arch.name, ": ", text_of(c));
         }
@@ -210,7 +196,7 @@ TEST_CASE("RelativeThreshold of logits next to the threshold") {
     std::fill_n(c.logits.begin(), 20, near);
     std::fill_n(c.logits.begin() + 20, 3, std::nextafter(near, test::infinity));
     c.logits[40] = largest;
-    const Routes definition = route_on<fd::ScalarArch, SlowRanking>(c);
+    const Routes definition = route_by_definition(c);
     for (const Compiled& arch : archs) {
       CHECK_MESSAGE(difference(definition, arch.route(c)) == "", arch.name, ": ", text_of(c));
     }
