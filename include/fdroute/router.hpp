@@ -47,7 +47,7 @@ struct NullMismatch : std::invalid_argument {
 /// * NaN logits count among the p-values (as 1) and rank below all numbers; -inf, a masked expert,
 ///   also has p-value 1; +inf ranks above all numbers.
 /// * A row without any finite key gets experts 0..min_k-1 with weight 0 and a status bit, by any
-///   rule.
+///   rule; unless some logit is finite and a key is +inf, which is then selected first.
 /// * A rule by critical values is evaluated on critical scores computed at construction
 ///   (detail/critical_scores.hpp), with the same result as its definition on sorted p-values.
 template <class R, class S = Logit, class N = NoNull, class W = SoftmaxWeights, class K = ByLogit>

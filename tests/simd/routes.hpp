@@ -82,7 +82,7 @@ struct Case {
   fdroute::ExpertBounds bounds;
   fdroute::SoftmaxWeights weights;
   Stored stored;
-  bool one_by_one;  // a call for each token, where the form is padded
+  std::ptrdiff_t slice;  // how many tokens a call takes, 0 for all
   int experts;
   std::vector<float> logits;
 };
@@ -236,19 +236,25 @@ Routes route_on(const Case& c) {
     routes.offsets.resize(n + 1);
     routes.csr_experts.resize(n * width);
     routes.csr_weights.resize(n * width);
-    const auto route = [&](auto logits) {
-      const fd::RoutingView padded{routes.experts.data(),     routes.weights.data(),
-                                   routes.counts.data(),      router.capacity(),
-                                   fd::Padding::repeat_valid, routes.status.data()};
-      const std::ptrdiff_t tokens_a_call = c.one_by_one ? 1 : std::max(tokens, std::ptrdiff_t{1});
-      for (std::ptrdiff_t t = 0; t < tokens; t += tokens_a_call)
-        router.template route<Arch>(logits.slice(t, tokens_a_call), padded.from(t));
-      router.template route<Arch>(logits, fd::DenseView{routes.dense.data(), c.experts});
-      router.template route<Arch>(
-          logits, fd::BitmaskView{routes.masks.data(), static_cast<std::ptrdiff_t>(words)});
-      router.template route<Arch>(
-          logits,
-          fd::CsrView{routes.offsets.data(), routes.csr_experts.data(), routes.csr_weights.data()});
+    const auto route = [&](auto all) {
+      const std::ptrdiff_t slice = c.slice > 0 ? c.slice : std::max(tokens, std::ptrdiff_t{1});
+      for (std::ptrdiff_t t = 0; t < tokens; t += slice) {
+        const auto logits = all.slice(t, std::min(slice, tokens - t));
+        const fd::RoutingView padded{routes.experts.data(),     routes.weights.data(),
+                                     routes.counts.data(),      router.capacity(),
+                                     fd::Padding::repeat_valid, routes.status.data()};
+        const fd::DenseView dense{routes.dense.data(), c.experts};
+        const fd::BitmaskView masks{routes.masks.data(), static_cast<std::ptrdiff_t>(words)};
+        router.template route<Arch>(logits, padded.from(t));
+        router.template route<Arch>(logits, dense.from(t));
+        router.template route<Arch>(logits, masks.from(t));
+        // A call counts its places from 0 on.
+        std::int64_t* offsets = routes.offsets.data() + t;
+        const std::int64_t before = *offsets;
+        router.template route<Arch>(logits, fd::CsrView{offsets, routes.csr_experts.data() + before,
+                                                        routes.csr_weights.data() + before});
+        for (std::ptrdiff_t i = 0; i <= logits.tokens; ++i) offsets[i] += before;
+      }
     };
     if (c.stored == Case::Stored::as_double) {
       route(fd::LogitsView(doubles.data(), tokens, c.experts));

@@ -6,7 +6,9 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <limits>
 
+#include "fdroute/config.hpp"
 #include "fdroute/detail/lanes.hpp"
 
 namespace fdroute::inline v0::detail {
@@ -73,7 +75,7 @@ class ExpOfDifference {
 /// being its vectors of 16 lanes: (v0 + v2) + (v1 + v3).
 ///
 /// `x` and `e` are `padded` long, a multiple of 16; the padding is -inf. `e` is aligned to 64
-/// bytes; the exps are written to it.
+/// bytes; the exps are written to it. It may be `x`.
 template <class Arch>
 FDROUTE_INLINE Floats<Arch> exp_sum_of_64(const ExpOfDifference<Arch>& exp, const float* x,
                                           int padded, float* e) noexcept {
@@ -113,6 +115,39 @@ FDROUTE_INLINE double exp_sum(const float* x, int padded, float largest, float* 
     total = total + widen(exp_sum_of_64(exp, x + i, padded - i, e + i));
   return sum(total);
 }
+
+/// Replaces a row's n first numbers by the numerators of its softmax, the exps of their differences
+/// from the largest, and returns exp_sum(). These are any numbers: NaN gives 0; where the largest
+/// is +inf, all +inf give 1 and the others 0, the limit; without a number above -inf all give 0, as
+/// does the sum. `x` has room for a multiple of 16 and is aligned to 64 bytes.
+///
+/// An ordinary row's are the bits that the kernels have for it, on every machine.
+inline double to_exps(float* x, int n) noexcept {
+  constexpr float inf = std::numeric_limits<float>::infinity();
+  float largest = -inf;
+  for (int i = 0; i < n; ++i) largest = larger(x[i], largest);
+  if (largest == inf) {
+    std::transform(x, x + n, x, [](float logit) { return logit == inf ? 0.0F : -inf; });
+    largest = 0.0F;
+  }
+  if (largest == -inf) {
+    std::fill_n(x, n, 0.0F);
+    return 0.0;
+  }
+  std::transform(x, x + n, x, [](float logit) { return logit > -inf ? logit : -inf; });
+  const int padded = (n + 15) / 16 * 16;
+  std::fill(x + n, x + padded, -inf);
+  return exp_sum<ScalarArch>(x, padded, largest, x);
+}
+
+/// The multiple of 2^-42 nearest to an exp in [0, 1]. Sums of these, of up to 1024, are exact in
+/// double: the same in the order of ids and in that of ranks. If one of n is 1, the sum is off by
+/// less than n 2^-43 relative. V is double or Doubles.
+template <class V>
+FDROUTE_INLINE V fixed_point(const V& exp) noexcept {
+  return (exp + V(1024.0)) - V(1024.0);
+}
+static_assert(max_experts <= 1024);
 
 /// log(x) in double for x in [1, 2^20], within 2^-44 relative to the larger of log x and 2^-7; V is
 /// double or Doubles.

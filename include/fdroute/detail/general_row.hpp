@@ -26,7 +26,7 @@ class GeneralRow {
   template <class T>
   void select(const T* logits) noexcept {
     load(logits);
-    if (!any_finite_) {
+    if (!routable_) {
       status_ = status_ | TokenStatus::no_finite_logit;
       count_ = policies_.bounds.min_k;
       for (int i = 0; i <= count_ && i < policies_.experts; ++i) experts_[at(i)] = i;
@@ -89,15 +89,27 @@ class GeneralRow {
   template <class T>
   void load(const T* logits) noexcept {
     bool any_nan = false;
+    bool any_finite = false;
     for (int j = 0; j < policies_.experts; ++j) {
       const auto x = static_cast<float>(logits[j]);
       logits_[at(j)] = x;
       any_nan |= std::isnan(x);
+      any_finite |= std::isfinite(x);
     }
     policies_.ranking(span_of(logits_), std::span<float>(keys_.data(), at(policies_.experts)));
-    any_finite_ = false;
-    for (int j = 0; j < policies_.experts; ++j) any_finite_ |= std::isfinite(keys_[at(j)]);
+    any_finite_key_ = false;
+    bool any_infinite_key = false;
+    for (int j = 0; j < policies_.experts; ++j) {
+      any_finite_key_ |= std::isfinite(keys_[at(j)]);
+      any_infinite_key |= keys_[at(j)] == std::numeric_limits<float>::infinity();
+    }
+    routable_ = any_finite_key_ || (any_infinite_key && any_finite);
     status_ = any_nan ? TokenStatus::has_nan : TokenStatus::ok;
+  }
+
+  // A score reads finite keys; where a ranking leaves none, +inf and -inf are scores of themselves.
+  ScoreMap score_map() const noexcept {
+    return any_finite_key_ ? policies_.score(span_of(keys_)) : ScoreMap{};
   }
 
   void rank_and_count() noexcept {
@@ -109,7 +121,7 @@ class GeneralRow {
       rank(std::max(count_, 1));
     } else if constexpr (P::has_critical_scores) {
       const std::span<const float> keys = span_of(keys_);
-      const ScoreMap score = policies_.score(keys);
+      const ScoreMap score = score_map();
       const auto passing = [&](float threshold) {
         return static_cast<int>(
             std::ranges::count_if(keys, [&](float x) { return score(x) >= threshold; }));
@@ -138,7 +150,7 @@ class GeneralRow {
     if constexpr (LogitRule<decltype(P::rule)>) {
       return policies_.rule(span_of(sorted));
     } else {
-      const ScoreMap score = policies_.score(span_of(keys_));
+      const ScoreMap score = score_map();
       PerExpert<double> p;
       for (int i = 0; i < policies_.experts; ++i)
         p[at(i)] = p_value(score(sorted[at(i)]), [&](double s) { return policies_.null(s); });
@@ -148,7 +160,7 @@ class GeneralRow {
 
   // With a null distribution per expert, the p-values decide the selection order too.
   int count_from_expert_nulls() noexcept {
-    const ScoreMap score = policies_.score(span_of(keys_));
+    const ScoreMap score = score_map();
     PerExpert<double> p_of_expert;
     for (int j = 0; j < policies_.experts; ++j) {
       p_of_expert[at(j)] =
@@ -175,7 +187,8 @@ class GeneralRow {
   PerExpert<std::int32_t> experts_;
   PerExpert<float> weights_;
   int count_ = 0;
-  bool any_finite_ = false;
+  bool any_finite_key_ = false;
+  bool routable_ = false;
   TokenStatus status_ = TokenStatus::ok;
 };
 

@@ -192,12 +192,8 @@ class VectorBlock {
     if (!weights_are_exps())
       return policies_.weights(logits_of(t), experts, {weights, experts.size()});
     const float* exps = block_.exps_of(t);
-    float factor = block_.inverse_sum[at(t)];
-    if (renormalizes()) {
-      double kept = 0.0;
-      for (const std::int32_t expert : experts) kept += static_cast<double>(exps[expert]);
-      factor = static_cast<float>(1.0 / kept);
-    }
+    const float factor =
+        weight_factor(block_, t, experts.data(), static_cast<int>(experts.size()), renormalizes());
     for (std::size_t i = 0; i < experts.size(); ++i) weights[i] = exps[experts[i]] * factor;
   }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 
+#include "fdroute/detail/exp_sum.hpp"
 #include "fdroute/detail/finish.hpp"
 #include "fdroute/detail/rank_block.hpp"
 #include "fdroute/detail/token_block.hpp"
@@ -27,14 +28,15 @@ FDROUTE_INLINE int ranked_ids(int candidates) noexcept {
   return candidates <= 8 ? 8 : std::max(candidates, TokenBlock::few);
 }
 
-/// What the exps of a token's `count` best experts are multiplied by.
+/// What the exps of a token's `count` best experts are multiplied by. An ordinary row's largest
+/// logit is among them: exps relative to it are SoftmaxWeights' of the selected ones.
 FDROUTE_INLINE float weight_factor(const TokenBlock& block, int t, const std::int32_t* ranked,
                                    int count, bool renormalize) noexcept {
   float factor = block.inverse_sum[static_cast<std::size_t>(t)];
   if (renormalize) {
     const float* exps = block.exps_of(t);
     double kept = 0.0;
-    for (int i = 0; i < count; ++i) kept += static_cast<double>(exps[ranked[i]]);
+    for (int i = 0; i < count; ++i) kept += fixed_point(static_cast<double>(exps[ranked[i]]));
     factor = static_cast<float>(1.0 / kept);
   }
   return factor;
@@ -142,7 +144,7 @@ FDROUTE_KERNEL int write_exps(TokenBlock& block, DenseView out, bool renormalize
     if (renormalize) {
       factor = Floats<Arch>(1.0F);
       Doubles<Arch> kept(0.0);
-      for (int i = 0; i < block.padded; i += 16) kept = kept + widen(weights_at(i));
+      for (int i = 0; i < block.padded; i += 16) kept = kept + fixed_point(widen(weights_at(i)));
       factor = Floats<Arch>(static_cast<float>(1.0 / sum(kept)));
     }
     const auto to = out.from(t);

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -14,12 +15,14 @@ namespace fdroute::inline v0 {
 
 /// BySigmoid: experts rank by the sigmoid of their logit plus a bias of their own,
 ///
-///     key_j = sigmoid(logit_j) + bias_j
+///     key_j = sigmoid(logit_j) + bias_j,   -inf where logit_j = -inf
 ///
 /// sigmoid(x) = 1 / (1 + exp(-x)) computed in double and rounded to float once; the sum is made in
-/// float. Where the sigmoid saturates, logits that differ have equal keys. The bias steers which
-/// experts are selected and no weight (SigmoidWeights reads the logits). `bias` has one finite
-/// value per expert, or none at all for no bias; a Router throws std::invalid_argument otherwise.
+/// float. Where the sigmoid saturates, logits that differ have equal keys; a logit of -inf alone,
+/// which masks its expert, ranks below all of them whatever the bias. The bias steers which
+/// experts are selected and no weight (SigmoidWeights reads the logits); a bias of -inf masks its
+/// expert for every token. `bias` has one value per expert, finite or -inf, not all -inf, or no
+/// value at all for no bias; a Router throws std::invalid_argument otherwise.
 ///
 /// L. Wang et al., Auxiliary-loss-free load balancing strategy for mixture-of-experts (2024),
 /// section 3.1, arXiv:2408.15664
@@ -29,8 +32,7 @@ struct BySigmoid {
 
   void operator()(std::span<const float> logits, std::span<float> keys) const noexcept {
     for (std::size_t j = 0; j < logits.size(); ++j) {
-      const double sigmoid = 1.0 / (1.0 + std::exp(-static_cast<double>(logits[j])));
-      keys[j] = static_cast<float>(sigmoid);
+      keys[j] = key_of(logits[j]);
       if (!bias.empty()) keys[j] += bias[j];
     }
   }
@@ -40,12 +42,23 @@ struct BySigmoid {
       throw std::invalid_argument("BySigmoid: bias has " + std::to_string(bias.size()) +
                                   " values for " + std::to_string(experts) + " experts");
     }
+    bool any_finite = bias.empty();
     for (std::size_t j = 0; j < bias.size(); ++j) {
-      if (!std::isfinite(bias[j])) {
+      if (!(bias[j] <= std::numeric_limits<float>::max())) {
         throw std::invalid_argument("BySigmoid: bias[" + std::to_string(j) +
-                                    "] = " + detail::to_text(bias[j]) + " is not finite");
+                                    "] must be finite or -inf, got " + detail::to_text(bias[j]));
       }
+      any_finite |= bias[j] > masked;
     }
+    if (!any_finite) throw std::invalid_argument("BySigmoid: every bias is -inf");
+  }
+
+ private:
+  static constexpr float masked = -std::numeric_limits<float>::infinity();
+
+  static float key_of(float logit) noexcept {
+    if (logit == masked) return masked;
+    return static_cast<float>(1.0 / (1.0 + std::exp(-static_cast<double>(logit))));
   }
 };
 

@@ -24,11 +24,14 @@ enum class GroupScore : std::uint8_t { max, sum_of_top2 };
 ///     key_j = ranking's key_j if j's group is among the `kept` groups of largest score, else
 ///     masked
 ///
-/// Groups of equal score: lower index first, or higher with TieOrder::highest_index. A NaN key
-/// takes no part in its group's score; without any other the score is -inf. `masked` is -inf, or
-/// the value that another implementation fills in. `groups` divides the number of experts, 1 <=
-/// kept <= groups, and groups of one expert have no sum of two; a Router throws
-/// std::invalid_argument otherwise. `ties` is the inner ranking's.
+/// An expert whose key is NaN or -inf is not usable. It takes no part in its group's score, and its
+/// key is NaN in any group: it ranks behind all usable experts, those of other groups too. Of one
+/// usable expert the sum of two is that expert's key; a group of none ranks behind all others. A
+/// sum of finite keys stays finite, at most the largest float. Groups of equal score: lower index
+/// first, or higher with TieOrder::highest_index. `masked` is -inf, or the finite value that
+/// another implementation fills in. `groups` divides the number of experts, 1 <= kept <= groups,
+/// and groups of one expert have no sum of two; a Router throws std::invalid_argument otherwise.
+/// `ties` is the inner ranking's.
 ///
 /// DeepSeek-AI, DeepSeek-V2 (2024), section 2.2.2, arXiv:2405.04434
 template <class Inner = ByLogit>
@@ -45,11 +48,15 @@ struct GroupLimited {
     const auto n = static_cast<std::size_t>(groups);
     const std::size_t size = keys.size() / n;
     std::array<float, max_experts> scores;
+    for (float& key : keys) {
+      if (!usable(key)) key = std::numeric_limits<float>::quiet_NaN();
+    }
     for (std::size_t g = 0; g < n; ++g) scores[g] = score_of(keys.subspan(g * size, size));
     for (std::size_t g = 0; g < n; ++g) {
       int better = 0;
       for (std::size_t h = 0; h < n; ++h) better += static_cast<int>(ranks_before(scores, h, g));
-      if (better >= kept) std::fill_n(keys.data() + g * size, size, masked);
+      if (better < kept) continue;
+      for (float& key : keys.subspan(g * size, size)) key = usable(key) ? masked : key;
     }
   }
 
@@ -71,17 +78,22 @@ struct GroupLimited {
   }
 
  private:
+  static bool usable(float key) noexcept {
+    return key > -std::numeric_limits<float>::infinity();  // which NaN is not
+  }
+
   float score_of(std::span<const float> keys) const noexcept {
-    constexpr float lowest = -std::numeric_limits<float>::infinity();
-    float first = lowest;
-    float second = lowest;
+    constexpr float none = -std::numeric_limits<float>::infinity();
+    float first = none;
+    float second = none;
     for (const float key : keys) {
-      if (std::isnan(key)) continue;
+      if (!usable(key)) continue;
       second = std::max(second, std::min(first, key));
       first = std::max(first, key);
     }
-    const float sum = first + second;
-    return score == GroupScore::max || std::isnan(sum) ? first : sum;  // inf - inf: the infinity
+    if (score == GroupScore::max || second == none || std::isinf(first)) return first;
+    constexpr float most = std::numeric_limits<float>::max();
+    return std::clamp(first + second, -most, most);
   }
 
   bool ranks_before(const std::array<float, max_experts>& scores, std::size_t a,

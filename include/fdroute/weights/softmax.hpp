@@ -1,10 +1,15 @@
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <span>
 #include <stdexcept>
 
+#include "fdroute/config.hpp"
+#include "fdroute/detail/exp_sum.hpp"
 #include "fdroute/detail/softmax.hpp"
 #include "fdroute/detail/text.hpp"
 
@@ -15,29 +20,28 @@ namespace fdroute::inline v0 {
 ///     w_j = exp(logit_j / temperature) / sum_i exp(logit_i / temperature),  i over all experts
 ///
 /// With `renormalize` the kept weights are divided by their sum (Mixtral, Qwen with
-/// norm_topk_prob); without, they are used as they stand, as OLMoE does. Computed in double and
-/// rounded once. A NaN logit has weight 0; logits of +inf share the weight 1 equally and leave 0 to
-/// all others, the limit of the formula. `temperature` is positive and finite; a Router throws
-/// std::invalid_argument otherwise.
+/// norm_topk_prob), i is over the selected experts; without, they are used as they stand, as OLMoE
+/// does. A NaN logit has weight 0; logits of +inf share the weight 1 equally and leave 0 to all
+/// others, the limit of the formula. Where the sum is over no number above -inf, all weights are 0.
+///
+/// Within 4 ulp of the value in double rounded to float. With temperature 1 it is made of float
+/// exps and is the same bits on every machine and by every path (detail/exp_sum.hpp); another
+/// temperature is computed in double and rounded once. At most max_experts logits and experts.
+/// `temperature` is positive and finite; a Router throws std::invalid_argument otherwise.
 struct SoftmaxWeights {
   double temperature = 1.0;
   bool renormalize = false;
 
   void operator()(std::span<const float> logits, std::span<const std::int32_t> experts,
                   std::span<float> weights) const noexcept {
-    float largest = -std::numeric_limits<float>::infinity();
-    for (const float x : logits) largest = x > largest ? x : largest;  // skips NaN
-
-    const detail::SoftmaxNumerator numerator{largest, temperature};
-    double sum = 0.0;
-    if (renormalize) {
-      for (const std::int32_t j : experts) sum += numerator(logits[static_cast<std::size_t>(j)]);
+    detail::expects(logits.size() <= max_experts && experts.size() <= max_experts,
+                    "SoftmaxWeights: at most max_experts logits and experts");
+    if (temperature != 1.0) {
+      weigh_in_double(logits, experts, weights);
+    } else if (renormalize) {
+      weigh_selected(logits, experts, weights);
     } else {
-      for (const float x : logits) sum += numerator(x);
-    }
-    for (std::size_t i = 0; i < experts.size(); ++i) {
-      const float x = logits[static_cast<std::size_t>(experts[i])];
-      weights[i] = static_cast<float>(numerator(x) / sum);
+      weigh_by_all(logits, experts, weights);
     }
   }
 
@@ -46,6 +50,58 @@ struct SoftmaxWeights {
       throw std::invalid_argument("SoftmaxWeights: temperature must be positive and finite, got " +
                                   detail::to_text(temperature));
     }
+  }
+
+ private:
+  using Row = std::array<float, max_experts>;
+
+  static float logit_of(std::span<const float> logits, std::int32_t expert) noexcept {
+    return logits[static_cast<std::size_t>(expert)];
+  }
+
+  static void weigh_by_all(std::span<const float> logits, std::span<const std::int32_t> experts,
+                           std::span<float> weights) noexcept {
+    alignas(64) Row exps;
+    std::copy(logits.begin(), logits.end(), exps.begin());
+    const double sum = detail::to_exps(exps.data(), static_cast<int>(logits.size()));
+    const float factor = sum > 0.0 ? static_cast<float>(1.0 / sum) : 0.0F;
+    for (std::size_t i = 0; i < experts.size(); ++i)
+      weights[i] = exps[static_cast<std::size_t>(experts[i])] * factor;
+  }
+
+  static void weigh_selected(std::span<const float> logits, std::span<const std::int32_t> experts,
+                             std::span<float> weights) noexcept {
+    alignas(64) Row exps;
+    std::ranges::transform(experts, exps.begin(),
+                           [&](std::int32_t j) { return logit_of(logits, j); });
+    detail::to_exps(exps.data(), static_cast<int>(experts.size()));
+    double kept = 0.0;
+    for (std::size_t i = 0; i < experts.size(); ++i)
+      kept += detail::fixed_point(static_cast<double>(exps[i]));
+    const float factor = kept > 0.0 ? static_cast<float>(1.0 / kept) : 0.0F;
+    for (std::size_t i = 0; i < experts.size(); ++i) weights[i] = exps[i] * factor;
+  }
+
+  void weigh_in_double(std::span<const float> logits, std::span<const std::int32_t> experts,
+                       std::span<float> weights) const noexcept {
+    const auto each_summand = [&](const auto& take) {
+      if (renormalize) {
+        for (const std::int32_t j : experts) take(logit_of(logits, j));
+      } else {
+        for (const float x : logits) take(x);
+      }
+    };
+    float largest = -std::numeric_limits<float>::infinity();
+    each_summand([&](float x) { largest = x > largest ? x : largest; });  // skips NaN
+    if (largest == -std::numeric_limits<float>::infinity()) {
+      std::ranges::fill(weights, 0.0F);
+      return;
+    }
+    const detail::SoftmaxNumerator numerator{largest, temperature};
+    double sum = 0.0;
+    each_summand([&](float x) { sum += numerator(x); });
+    for (std::size_t i = 0; i < experts.size(); ++i)
+      weights[i] = static_cast<float>(numerator(logit_of(logits, experts[i])) / sum);
   }
 };
 
