@@ -42,8 +42,9 @@ class AnyRouter {
     return route(serial, logits, out);
   }
 
-  template <Execution E, class T, class Out>
+  template <class E, class T, class Out>
   TokenStatus route(E execution, LogitsView<T> logits, Out out) const noexcept {
+    static_assert(sizeof(detail::ExecutionRequirements<E>) > 0);
     detail::expects(logits.experts == experts_, "logits.experts == router.experts()");
     if constexpr (requires { out.capacity; })
       detail::expects(out.capacity >= capacity_, "out.capacity >= router.capacity()");

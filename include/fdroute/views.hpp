@@ -13,8 +13,10 @@ namespace fdroute::inline v0 {
 /// contiguous. T is float, double, or any type with an explicit conversion to float (Eigen::half,
 /// Eigen::bfloat16, an engine's own). Logits are converted to float on load: a double is rounded to
 /// nearest, and one beyond float's range becomes an infinity.
-template <LogitValue T>
+template <class T>
 struct LogitsView {
+  static_assert(LogitValue<T>, "fdroute::LogitsView: T does not convert to float");
+
   const T* data;
   std::ptrdiff_t tokens;
   int experts;

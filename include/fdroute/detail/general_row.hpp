@@ -13,6 +13,7 @@
 #include "fdroute/detail/critical_scores.hpp"
 #include "fdroute/detail/finish.hpp"
 #include "fdroute/detail/order.hpp"
+#include "fdroute/detail/padded_row.hpp"
 #include "fdroute/views.hpp"
 
 namespace fdroute::inline v0::detail {
@@ -109,7 +110,7 @@ class GeneralRow {
       rank(std::max(count_, 1));
     } else if constexpr (P::has_critical_scores) {
       const std::span<const float> keys = span_of(keys_);
-      const ScoreMap score = policies_.score(keys);
+      const ScoreMap score = checked(policies_.score(keys));
       const auto passing = [&](float threshold) {
         return static_cast<int>(
             std::ranges::count_if(keys, [&](float x) { return score(x) >= threshold; }));
@@ -138,7 +139,7 @@ class GeneralRow {
     if constexpr (LogitRule<decltype(P::rule)>) {
       return policies_.rule(span_of(sorted));
     } else {
-      const ScoreMap score = policies_.score(span_of(keys_));
+      const ScoreMap score = checked(policies_.score(span_of(keys_)));
       PerExpert<double> p;
       for (int i = 0; i < policies_.experts; ++i)
         p[at(i)] = p_value(score(sorted[at(i)]), [&](double s) { return policies_.null(s); });
@@ -148,7 +149,7 @@ class GeneralRow {
 
   // With a null distribution per expert, the p-values decide the selection order too.
   int count_from_expert_nulls() noexcept {
-    const ScoreMap score = policies_.score(span_of(keys_));
+    const ScoreMap score = checked(policies_.score(span_of(keys_)));
     PerExpert<double> p_of_expert;
     for (int j = 0; j < policies_.experts; ++j) {
       p_of_expert[at(j)] =
