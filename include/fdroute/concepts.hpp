@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include "fdroute/detail/require_ieee.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 
 namespace fdroute::inline v0 {

@@ -12,6 +12,7 @@
 #include "fdroute/concepts.hpp"
 #include "fdroute/config.hpp"
 #include "fdroute/detail/check_policies.hpp"
+#include "fdroute/detail/check_views.hpp"
 #include "fdroute/detail/critical_scores.hpp"
 #include "fdroute/detail/general_row.hpp"
 #include "fdroute/detail/policies.hpp"
@@ -100,8 +101,8 @@ class Router {
   /// DenseView or a BitmaskView. Returns the union of the tokens' statuses.
   ///
   /// Arch is the vector instruction set, by default the translation unit's own; the result does not
-  /// depend on it. Aborts with a message if logits.experts differs from experts(), or a
-  /// RoutingView's capacity is below capacity().
+  /// depend on it. Aborts with a message if logits.experts differs from experts(), a view's
+  /// capacity or stride is too small, or its type of ids cannot hold every expert's.
   template <class Arch = DefaultArch, class T, class View>
   TokenStatus route(LogitsView<T> logits, View out) const noexcept {
     return route<Arch>(serial, logits, out);
@@ -110,9 +111,8 @@ class Router {
   template <class Arch = DefaultArch, class E, class T, class View>
   TokenStatus route(E execution, LogitsView<T> logits, View out) const noexcept {
     static_assert(sizeof(detail::ExecutionRequirements<E>) > 0);
-    detail::expects(logits.experts == experts(), "logits.experts == router.experts()");
-    if constexpr (requires { out.capacity; })
-      detail::expects(out.capacity >= capacity(), "out.capacity >= router.capacity()");
+    detail::expect_valid(logits, experts());
+    detail::expect_room(out, experts(), capacity());
     const auto generally = [this](const T* row, View to) { return route_generally(row, to); };
     using Kernels = detail::VectorBlock<Arch, Parts>;
     if constexpr (Kernels::available) {
