@@ -77,7 +77,7 @@ int main() {
   const fdroute::DenseView dense{out, 4};
   using Rule = std::conditional_t<flaw_of(rule) == ambiguous, MyRuleOfBoth, MyRule>;
   const fdroute::Router by_p(4, Rule{}, MyScore{}, MyNull{}, MyWeights{}, fdroute::ExpertBounds{},
-                       MyRanking{});
+                             MyRanking{});
   const fdroute::Router by_logits(4, MyLogitRule{}, MyWeights{});
 #ifdef FDROUTE_FAIL
   if constexpr (POLICY == execution)
