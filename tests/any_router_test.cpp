@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <Eigen/Core>
+#include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -117,6 +119,45 @@ TEST_CASE_TEMPLATE("an AnyRouter converts logits of any type", T, double, Eigen:
       CHECK(actual == expected);
       CHECK(actual.guards_intact());
       CHECK(test::difference_of_csr(any, view) == "");
+    }
+  }
+}
+
+namespace {
+
+/// An engine's own: the upper half of a float.
+struct OwnBf16 {
+  std::uint16_t bits;
+  explicit operator float() const {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  }
+};
+
+}  // namespace
+
+template <>
+inline constexpr auto fdroute::logit_format<OwnBf16> = fdroute::LogitFormat::bfloat16;
+
+TEST_CASE_TEMPLATE("rows of 16 bits are widened whole, whatever their length and place", T,
+                   Eigen::half, Eigen::bfloat16, OwnBf16) {
+  test::Random random(84);
+  for (const int experts : {1, 7, 15, 16, 17, 31, 64, 130, 1009, 1024}) {
+    CAPTURE(experts);
+    const fd::Router router(experts, fd::TopK{std::min(experts, 5)});
+    const fd::AnyRouter any(router, "");
+    for (const std::ptrdiff_t tokens : {1, 3, 17}) {
+      const std::ptrdiff_t stride = experts + 3;
+      // No byte more than the view's.
+      std::vector<T> logits(index((tokens - 1) * stride + experts));
+      for (T& logit : logits) {
+        const auto bits = std::bit_cast<std::uint32_t>(random.normal());
+        logit = std::bit_cast<T>(static_cast<std::uint16_t>(bits >> 16));
+      }
+      const fd::LogitsView view(logits.data(), tokens, experts, stride);
+      test::Padded expected(tokens, router.capacity());
+      test::Padded actual(tokens, router.capacity());
+      CHECK(router.route(view, expected.view()) == any.route(view, actual.view()));
+      CHECK(actual == expected);
     }
   }
 }

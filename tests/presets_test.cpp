@@ -228,6 +228,15 @@ TEST_CASE("a preset refuses what its config cannot mean") {
         "GroupLimited: groups must divide the 16 experts, got 3");
   CHECK(v3({.n_routed_experts = 16, .n_group = 0, .topk_group = 2}, bias) ==
         "GroupLimited: groups must divide the 16 experts, got 0");
+  // However large: nothing overflows on the way to the message.
+  for (const int kept : {-2147483647, -1, 0, 5, 1 << 30, 2147483647}) {
+    const std::string words =
+        "GroupLimited: kept must lie in [1, 4], the number of groups, got " + std::to_string(kept);
+    CHECK(v3({.n_routed_experts = 16, .n_group = 4, .topk_group = kept}, bias) == words);
+    CHECK(test::rejection_of([&] {
+            presets::deepseek_v2({.n_routed_experts = 16, .n_group = 4, .topk_group = kept});
+          }) == words);
+  }
   CHECK(v3({}, bias) == "BySigmoid: bias has 16 values for 256 experts");
   CHECK(v3({}, {}) == "deepseek_v3: e_score_correction_bias has 0 values for 256 experts");
   CHECK(test::rejection_of([] { presets::mixtral({.num_experts_per_tok = 9}); }) ==

@@ -10,7 +10,11 @@
 #include <utility>
 
 #include "fdroute/arch.hpp"
+#include "fdroute/detail/check_views.hpp"
+#include "fdroute/detail/requirements.hpp"
 #include "fdroute/detail/route_blocks.hpp"
+#include "fdroute/detail/token_block.hpp"
+#include "fdroute/detail/widen.hpp"
 #include "fdroute/router.hpp"
 
 namespace fdroute::inline v0 {
@@ -18,7 +22,8 @@ namespace fdroute::inline v0 {
 /// AnyRouter: a Router of any policy behind one type, for policies chosen at run time.
 ///
 /// Same route(), same contracts, same results, at the price of one indirect call per block of
-/// tokens. Expert ids are std::int32_t or std::int64_t. Copies share the immutable router.
+/// tokens. Logits of a logit_format are widened by vectors, of other types but float one by one.
+/// Expert ids are std::int32_t or std::int64_t. Copies share the immutable router.
 class AnyRouter {
  public:
   /// `policy` is the string that parse_router() would make this router from. Arch is the vector
@@ -42,25 +47,20 @@ class AnyRouter {
     return route(serial, logits, out);
   }
 
-  template <Execution E, class T, class Out>
+  template <class E, class T, class Out>
   TokenStatus route(E execution, LogitsView<T> logits, Out out) const noexcept {
-    detail::expects(logits.experts == experts_, "logits.experts == router.experts()");
-    if constexpr (requires { out.capacity; })
-      detail::expects(out.capacity >= capacity_, "out.capacity >= router.capacity()");
+    static_assert(sizeof(detail::ExecutionRequirements<E>) > 0);
+    detail::expect_valid(logits, experts_);
+    detail::expect_room(out, experts_, capacity_);
     constexpr bool convert = !std::is_same_v<T, float>;
-    constexpr int block = convert ? 4 : detail::max_block_tokens;
-    using Buffer = std::array<float, std::size_t{block} * max_experts>;
+    const std::ptrdiff_t block =
+        convert ? detail::TokenBlock::tokens_of(experts_) : detail::max_block_tokens;
     return detail::route_blocks(
         execution, block, capacity_, logits, out, [&](LogitsView<T> rows, Out to) {
           if constexpr (convert) {
             Buffer buffer;
-            float* end = buffer.data();
-            for (std::ptrdiff_t token = 0; token < rows.tokens; ++token) {
-              const T* from = rows.row(token);
-              end = std::transform(from, from + experts_, end,
-                                   [](const T& x) { return static_cast<float>(x); });
-            }
-            return model_->route(LogitsView<float>(buffer.data(), rows.tokens, experts_), to);
+            convert_rows(rows, buffer.data());
+            return model_->route({buffer.data(), rows.tokens, experts_}, to);
           } else {
             return model_->route(rows, to);
           }
@@ -68,10 +68,31 @@ class AnyRouter {
   }
 
  private:
+  // A block's rows, and what widen_rows() writes after them.
+  using Buffer = std::array<float, detail::TokenBlock::max_floats + 15>;
+
+  template <class T>
+  void convert_rows(LogitsView<T> rows, float* to) const noexcept {
+    constexpr LogitFormat format = logit_format<T>;
+    if constexpr (format != LogitFormat::by_conversion) {
+      static_assert(sizeof(T) == 2 && std::is_trivially_copyable_v<T>);
+      const auto* bytes = reinterpret_cast<const std::byte*>(rows.data);
+      if (model_->widen(format, bytes, rows.stride, rows.tokens, to)) return;
+    }
+    for (std::ptrdiff_t token = 0; token < rows.tokens; ++token) {
+      const T* from = rows.row(token);
+      to = std::transform(from, from + experts_, to,
+                          [](const T& x) { return static_cast<float>(x); });
+    }
+  }
+
   struct Interface {
     virtual ~Interface() = default;
     virtual int experts() const noexcept = 0;
     virtual int capacity() const noexcept = 0;
+    // See detail::widen_rows.
+    virtual bool widen(LogitFormat, const std::byte* rows, std::ptrdiff_t stride,
+                       std::ptrdiff_t tokens, float* to) const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, RoutingView<std::int32_t>) const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, RoutingView<std::int64_t>) const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, CsrView<std::int32_t>) const noexcept = 0;
@@ -85,6 +106,10 @@ class AnyRouter {
     explicit Model(AnyPolicy policy) : router(std::move(policy)) {}
     int experts() const noexcept override { return router.experts(); }
     int capacity() const noexcept override { return router.capacity(); }
+    bool widen(LogitFormat format, const std::byte* rows, std::ptrdiff_t stride,
+               std::ptrdiff_t tokens, float* to) const noexcept override {
+      return detail::widen_rows<Arch>(format, rows, stride, tokens, router.experts(), to);
+    }
     TokenStatus route(LogitsView<float> logits,
                       RoutingView<std::int32_t> out) const noexcept override {
       return router.template route<Arch>(logits, out);

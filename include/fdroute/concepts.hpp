@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include "fdroute/detail/require_ieee.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 
 namespace fdroute::inline v0 {
@@ -43,6 +44,7 @@ inline constexpr LogitFormat logit_format<decltype(0.0f16)> = LogitFormat::float
 ///
 /// `scale` is positive and both are finite, so a map keeps the order of the logits. The form has no
 /// product followed by a sum: no compiler can fuse it, and every machine computes the same scores.
+/// route() ends the process with a message if a score returns another map.
 struct ScoreMap {
   float shift = 0.0F;
   float scale = 1.0F;
@@ -62,7 +64,7 @@ concept Score = std::copyable<S> && requires(const S& score, std::span<const flo
 };
 
 /// A null distribution: its survival function p = P(S >= score) in double, non-increasing, in [0,
-/// 1]. It is called with any score but NaN.
+/// 1]. It is called with any score but NaN. A Router probes it at some hundreds of scores.
 template <class N>
 concept NullDistribution = std::copyable<N> && requires(const N& null, double score) {
   { null(score) }
@@ -112,7 +114,8 @@ template <class R>
 concept NullFreeRule = FixedCountRule<R> || LogitRule<R>;
 
 /// A rule by critical values, which must not decrease in k: it compares p(k) with
-/// `critical_value(k, experts)`, for k in 1..experts, closed.
+/// `critical_value(k, experts)`, for k in 1..experts, closed. A Router checks that, and compares
+/// with the call operator on some rows of p-values.
 template <class R>
 concept CriticalValueRule = Rule<R> && requires(const R& rule, int k, int experts) {
   { rule.critical_value(k, experts) }
@@ -129,6 +132,31 @@ concept StepDownRule = CriticalValueRule<R> && R::step_down;
 /// detail/critical_scores.hpp).
 template <class R>
 concept StepUpRule = CriticalValueRule<R> && !StepDownRule<R>;
+
+/// What a policy may offer to block kernels beside its call operator, with the same results.
+enum class Kernel : std::uint8_t {
+  none,
+  /// A LogitRule that counts the logits >= the smallest float not below largest logit + margin():
+  /// `double margin() const noexcept`, at most 0.
+  margin,
+  /// A Rule that reads the smallest p-values alone: `int reads(int experts) const noexcept`, how
+  /// many of them.
+  smallest_p,
+  /// The same, counting by vectors: `template <class Arch> int count(const double* sorted_p, int
+  /// experts) const noexcept`. `sorted_p` is aligned to 64 bytes and holds reads(experts) p-values,
+  /// filled up to a multiple of 16.
+  vectors_of_p,
+  /// A NullDistribution that is a table: `const detail::SurvivalTable* table() const noexcept`, a
+  /// null pointer if it is none after all.
+  table,
+};
+
+/// The kernel that a policy of type P opens. Nothing else opens one: members of these names in a
+/// type without the declaration mean nothing, and a derived class does not inherit it.
+///
+///     template <> inline constexpr auto fdroute::kernel_of<Mine> = fdroute::Kernel::margin;
+template <class P>
+inline constexpr Kernel kernel_of = Kernel::none;
 
 /// A ranking: fills `keys`, shape (experts), with what the token's experts are ranked by, from its
 /// logits, shape (experts). Larger keys rank first, equal keys by `ties`, NaN last; an expert of

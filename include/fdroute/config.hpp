@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "fdroute/detail/require_ieee.hpp"
+
 namespace fdroute::inline v0 {
 
 /// The largest number of experts a router accepts. It bounds the scratch memory that `route()`

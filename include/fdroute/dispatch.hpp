@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "fdroute/config.hpp"
 #include "fdroute/views.hpp"
 
 namespace fdroute::inline v0 {
@@ -22,14 +23,25 @@ namespace fdroute::inline v0 {
 class DispatchPlan {
  public:
   /// Regroups a padded routing of `tokens` tokens over `experts` experts. Padding is skipped by
-  /// `counts`. Throws std::invalid_argument if an id is outside [0, experts), std::bad_alloc.
+  /// `counts`. Throws std::invalid_argument if an id is outside [0, experts), a count outside [0,
+  /// routing.capacity], `experts` below 1 or `tokens` outside [0, 2^31], as token numbers are
+  /// std::int32_t; std::bad_alloc.
   template <class Id>
   void build(RoutingView<Id> routing, std::ptrdiff_t tokens, int experts) {
+    constexpr std::int64_t most_tokens = std::int64_t{1} << 31;
+    if (tokens < 0 || tokens > most_tokens) {
+      throw std::invalid_argument("DispatchPlan: tokens must lie in [0, " +
+                                  std::to_string(most_tokens) + "], got " + std::to_string(tokens));
+    }
+    if (experts < 1) {
+      throw std::invalid_argument("DispatchPlan: experts must be at least 1, got " +
+                                  std::to_string(experts));
+    }
     const auto n_tokens = static_cast<std::size_t>(tokens);
     offsets_.assign(static_cast<std::size_t>(experts) + 1, 0);
     token_offsets_.assign(n_tokens + 1, 0);
     for_each(routing, n_tokens, [&](std::size_t token, std::size_t place) {
-      const Id id = routing.experts[place];
+      const auto id = static_cast<std::int64_t>(routing.experts[place]);
       if (id < 0 || id >= experts) {
         throw std::invalid_argument("DispatchPlan: expert id " + std::to_string(id) +
                                     " is outside [0, " + std::to_string(experts) + ")");
@@ -64,8 +76,10 @@ class DispatchPlan {
   std::span<const float> weights() const noexcept { return weights_; }
 
   /// One token's assignments, as indices into the arrays above, in ascending order of expert.
+  /// Aborts with a message if there is no such token.
   std::span<const std::size_t> assignments_of(std::ptrdiff_t token) const noexcept {
     const auto t = static_cast<std::size_t>(token);
+    detail::expects(token >= 0 && t + 1 < token_offsets_.size(), "0 <= token < the plan's tokens");
     return {positions_.data() + token_offsets_[t], token_offsets_[t + 1] - token_offsets_[t]};
   }
 
@@ -74,6 +88,11 @@ class DispatchPlan {
   static void for_each(RoutingView<Id> routing, std::size_t tokens, const Visit& visit) {
     for (std::size_t token = 0; token < tokens; ++token) {
       const std::size_t row = token * static_cast<std::size_t>(routing.capacity);
+      if (routing.counts[token] < 0 || routing.counts[token] > routing.capacity) {
+        throw std::invalid_argument("DispatchPlan: token " + std::to_string(token) + " has " +
+                                    std::to_string(routing.counts[token]) + " of " +
+                                    std::to_string(routing.capacity) + " experts");
+      }
       const auto count = static_cast<std::size_t>(routing.counts[token]);
       for (std::size_t i = 0; i < count; ++i) visit(token, row + i);
     }

@@ -56,7 +56,7 @@ inline void check_experts(std::ptrdiff_t extent, int experts) {
 
 // Routes into a result whose arrays have their sizes already; row-major arrays of any rank look
 // alike.
-template <class Arch, Execution E, class AnyPolicy, class T, class Result>
+template <class Arch, class E, class AnyPolicy, class T, class Result>
 void route_into(E execution, const AnyPolicy& router, LogitsView<T> logits, Result& out) {
   const RoutingView padded{out.experts.data(), out.weights.data(), out.counts.data(),
                            router.capacity()};
@@ -76,7 +76,7 @@ void route_into(E execution, const AnyPolicy& router, LogitsView<T> logits, Resu
 
 /// Routes a matrix expression (tokens, experts). A row-major matrix, map or block with contiguous
 /// rows is read in place; any other expression, a column-major matrix included, is evaluated first.
-template <class Arch = DefaultArch, Execution E, class AnyPolicy, class Derived>
+template <class Arch = DefaultArch, class E, class AnyPolicy, class Derived>
 Routing route(E execution, const AnyPolicy& router, const Eigen::MatrixBase<Derived>& logits) {
   using Scalar = typename Derived::Scalar;
   const Eigen::Ref<const RowMajorMatrix<Scalar>, 0, Eigen::OuterStride<>> rows(logits.derived());
@@ -98,7 +98,7 @@ Routing route(const AnyPolicy& router, const Eigen::MatrixBase<Derived>& logits)
 
 /// Routes a tensor, or a map of one, of shape (batch, sequence, experts). It must be row-major,
 /// since a token's logits must lie side by side.
-template <class Arch = DefaultArch, Execution E, class AnyPolicy, class Derived>
+template <class Arch = DefaultArch, class E, class AnyPolicy, class Derived>
 TensorRouting route(E execution, const AnyPolicy& router,
                     const Eigen::TensorBase<Derived, Eigen::ReadOnlyAccessors>& logits) {
   static_assert(Derived::NumDimensions == 3, "fdroute::route: a tensor of logits has rank 3");

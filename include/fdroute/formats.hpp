@@ -7,6 +7,7 @@
 #include <span>
 
 #include "fdroute/config.hpp"
+#include "fdroute/detail/check_views.hpp"
 #include "fdroute/dispatch.hpp"
 #include "fdroute/views.hpp"
 
@@ -21,6 +22,9 @@ namespace fdroute::inline v0 {
 //     dense         weights without the selection: one that rounds to 0 looks like none; hence
 //                   dense + bitmask
 //     by expert     DispatchPlan
+//
+// What is read is checked, in every build: a count beyond its row, or an id beyond the experts or
+// the type it goes to, aborts with a message.
 //
 // padded -> CSR -> padded returns every id, weight and count. From dense + bitmask and from a
 // DispatchPlan, which know no selection order, a token's experts come back by descending weight,
@@ -74,10 +78,10 @@ void to_padded(RoutingView<Id> routing, std::ptrdiff_t tokens, RoutingView<OutId
   for (std::ptrdiff_t token = 0; token < tokens; ++token) {
     const RoutingView<Id> from = routing.from(token);
     const RoutingView<OutId> row = out.from(token);
-    const std::int32_t count = from.counts[0];
+    const std::int32_t count = detail::checked_count(from);
     detail::expects(count <= row.capacity, "out.capacity >= every count");
     std::transform(from.experts, from.experts + count, row.experts,
-                   [](Id id) { return static_cast<OutId>(id); });
+                   [](Id id) { return detail::to_id<OutId>(id); });
     std::copy_n(from.weights, count, row.weights);
     detail::pad_row(row, count);
     if (from.status != nullptr && row.status != nullptr) *row.status = *from.status;
@@ -92,8 +96,9 @@ void to_csr(RoutingView<Id> routing, std::ptrdiff_t tokens, CsrView<OutId> out) 
   for (std::ptrdiff_t token = 0; token < tokens; ++token) {
     const RoutingView<Id> from = routing.from(token);
     out.offsets[token] = place;
-    for (std::int32_t i = 0; i < from.counts[0]; ++i, ++place) {
-      out.experts[place] = static_cast<OutId>(from.experts[i]);
+    const std::int32_t count = detail::checked_count(from);
+    for (std::int32_t i = 0; i < count; ++i, ++place) {
+      out.experts[place] = detail::to_id<OutId>(from.experts[i]);
       out.weights[place] = from.weights[i];
     }
     if (from.status != nullptr && out.status != nullptr) out.status[token] = *from.status;
@@ -109,9 +114,10 @@ void to_padded(CsrView<Id> routing, std::ptrdiff_t tokens, RoutingView<OutId> ou
     const RoutingView<OutId> row = out.from(token);
     const std::int64_t first = routing.offsets[token];
     const std::int64_t count = routing.offsets[token + 1] - first;
+    detail::expects(count >= 0, "routing.offsets do not decrease");
     detail::expects(count <= row.capacity, "out.capacity >= every count");
     for (std::int64_t i = 0; i < count; ++i) {
-      row.experts[i] = static_cast<OutId>(routing.experts[first + i]);
+      row.experts[i] = detail::to_id<OutId>(routing.experts[first + i]);
       row.weights[i] = routing.weights[first + i];
     }
     detail::pad_row(row, static_cast<std::int32_t>(count));
@@ -122,13 +128,15 @@ void to_padded(CsrView<Id> routing, std::ptrdiff_t tokens, RoutingView<OutId> ou
 /// The weight of every expert, 0 where it is not selected. out.counts and out.status may be null.
 template <class Id>
 void to_dense(RoutingView<Id> routing, std::ptrdiff_t tokens, int experts, DenseView out) noexcept {
+  detail::expect_room(out, experts, experts);
   for (std::ptrdiff_t token = 0; token < tokens; ++token) {
     const RoutingView<Id> from = routing.from(token);
     const DenseView row = out.from(token);
     std::fill_n(row.weights, experts, 0.0F);
-    for (std::int32_t i = 0; i < from.counts[0]; ++i)
-      row.weights[from.experts[i]] = from.weights[i];
-    if (row.counts != nullptr) *row.counts = from.counts[0];
+    const std::int32_t count = detail::checked_count(from);
+    for (std::int32_t i = 0; i < count; ++i)
+      row.weights[detail::checked_id(from.experts[i], experts)] = from.weights[i];
+    if (row.counts != nullptr) *row.counts = count;
     if (from.status != nullptr && row.status != nullptr) *row.status = *from.status;
   }
 }
@@ -140,8 +148,9 @@ void to_bitmask(RoutingView<Id> routing, std::ptrdiff_t tokens, BitmaskView out)
     const RoutingView<Id> from = routing.from(token);
     std::uint64_t* row = out.from(token).words;
     std::fill_n(row, out.stride, std::uint64_t{0});
-    for (std::int32_t i = 0; i < from.counts[0]; ++i) {
-      const auto expert = static_cast<std::size_t>(from.experts[i]);
+    const std::int32_t count = detail::checked_count(from);
+    for (std::int32_t i = 0; i < count; ++i) {
+      const std::int64_t expert = detail::checked_id(from.experts[i], 64 * out.stride);
       row[expert / 64] |= std::uint64_t{1} << (expert % 64);
     }
   }
@@ -161,7 +170,8 @@ void to_padded(DenseView dense, BitmaskView selected, std::ptrdiff_t tokens,
     for (std::uint64_t word : std::span(words, static_cast<std::size_t>(selected.stride))) {
       for (; word != 0; word &= word - 1) {
         const std::size_t expert = first + static_cast<std::size_t>(std::countr_zero(word));
-        detail::insert_by_weight(row, count++, static_cast<Id>(expert), weights[expert]);
+        detail::checked_id(expert, dense.stride);
+        detail::insert_by_weight(row, count++, detail::to_id<Id>(expert), weights[expert]);
       }
       first += 64;
     }
@@ -176,8 +186,9 @@ void to_padded(const DispatchPlan& plan, std::ptrdiff_t tokens, RoutingView<Id> 
   for (std::ptrdiff_t token = 0; token < tokens; ++token) out.counts[token] = 0;
   for (std::size_t expert = 0; expert + 1 < plan.offsets().size(); ++expert) {
     for (std::size_t i = plan.offsets()[expert]; i < plan.offsets()[expert + 1]; ++i) {
+      detail::expects(plan.tokens()[i] < tokens, "the plan's tokens are at most `tokens`");
       const RoutingView<Id> row = out.from(plan.tokens()[i]);
-      detail::insert_by_weight(row, row.counts[0]++, static_cast<Id>(expert), plan.weights()[i]);
+      detail::insert_by_weight(row, row.counts[0]++, detail::to_id<Id>(expert), plan.weights()[i]);
     }
   }
   for (std::ptrdiff_t token = 0; token < tokens; ++token)

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "fdroute/concepts.hpp"
+#include "fdroute/detail/check_policies.hpp"
+#include "fdroute/detail/requirements.hpp"
 #include "fdroute/detail/text.hpp"
 #include "fdroute/detail/weighted_p.hpp"
 
@@ -37,29 +39,36 @@ inline double checked_p(std::span<const double> p, std::size_t j) {
                               to_text(p[j]));
 }
 
-template <Rule R>
+template <class R>
 std::vector<double> sorted_for(const R& rule, std::span<const double> p) {
-  if constexpr (requires { rule.validate(0); }) rule.validate(static_cast<int>(p.size()));
+  static_assert(sizeof(RuleRequirements<R>) > 0);
+  static_assert(Rule<R> || !LogitRule<R>, "fdroute: this rule reads logits, not p-values");
+  validate_policy(rule, static_cast<int>(p.size()));
   std::vector<double> sorted(p.size());
   for (std::size_t j = 0; j < p.size(); ++j) sorted[j] = checked_p(p, j);
   std::sort(sorted.begin(), sorted.end());
   return sorted;
 }
 
+template <class R>
+int count_of(const R& rule, std::span<const double> sorted_p) {
+  return std::clamp(rule(sorted_p), 0, static_cast<int>(sorted_p.size()));
+}
+
 }  // namespace detail
 
 /// The number of hypotheses that `rule` rejects: those of the smallest p-values.
-template <Rule R>
+template <class R>
 int rejections(const R& rule, std::span<const double> p) {
-  return rule(std::span<const double>(detail::sorted_for(rule, p)));
+  return detail::count_of(rule, detail::sorted_for(rule, p));
 }
 
 /// The largest p-value that `rule` rejects; nothing if it rejects none. All smaller ones are
 /// rejected too.
-template <Rule R>
+template <class R>
 std::optional<double> threshold(const R& rule, std::span<const double> p) {
   const std::vector<double> sorted = detail::sorted_for(rule, p);
-  const int count = rule(std::span<const double>(sorted));
+  const int count = detail::count_of(rule, sorted);
   if (count == 0) return std::nullopt;
   return sorted[static_cast<std::size_t>(count - 1)];
 }
@@ -71,8 +80,11 @@ std::optional<double> threshold(const R& rule, std::span<const double> p) {
 /// rounding goes: the two are computed differently, and may disagree if out[j] is within 1e-12
 /// alpha of alpha. Of TwoStageBKY this holds at the rule's own alpha only, which its first stage
 /// uses.
-template <AdjustingRule R>
+template <class R>
 void adjusted(const R& rule, std::span<const double> p, std::span<double> out) {
+  static_assert(AdjustingRule<R> || !Rule<R>,
+                "fdroute: R must satisfy AdjustingRule: it has no adjust() const that takes "
+                "std::span<double>, sorted p-values");
   if (out.size() != p.size()) {
     throw std::invalid_argument("adjusted: " + std::to_string(p.size()) + " p-values, room for " +
                                 std::to_string(out.size()));

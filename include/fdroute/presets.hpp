@@ -123,7 +123,8 @@ namespace detail {
 
 template <class Config>
 void check_groups(const Config& config) {
-  if (config.n_group < 1) return;  // GroupLimited has its own words for that
+  // GroupLimited has its own words for these.
+  if (config.n_group < 1 || config.topk_group < 1 || config.topk_group > config.n_group) return;
   const int reachable = config.n_routed_experts / config.n_group * config.topk_group;
   if (config.num_experts_per_tok > reachable) {
     throw std::invalid_argument(

@@ -11,11 +11,13 @@
 #include "fdroute/bounds.hpp"
 #include "fdroute/concepts.hpp"
 #include "fdroute/config.hpp"
+#include "fdroute/detail/check_policies.hpp"
+#include "fdroute/detail/check_views.hpp"
 #include "fdroute/detail/critical_scores.hpp"
 #include "fdroute/detail/general_row.hpp"
 #include "fdroute/detail/policies.hpp"
+#include "fdroute/detail/requirements.hpp"
 #include "fdroute/detail/route_blocks.hpp"
-#include "fdroute/detail/text.hpp"
 #include "fdroute/detail/vector_block.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/null/none.hpp"
@@ -53,17 +55,16 @@ struct NullMismatch : std::invalid_argument {
 template <class R, class S = Logit, class N = NoNull, class W = SoftmaxWeights, class K = ByLogit>
 class Router {
   // Not constraints of the template: where a deduction guide fails, clang and g++ say no more than
-  // "constraints not satisfied"; here they name the concept and what it misses.
-  static_assert(Rule<R> || LogitRule<R>, "fdroute::Router: R must satisfy Rule or LogitRule");
-  static_assert(Score<S>, "fdroute::Router: S must satisfy Score");
-  static_assert(NullDistribution<N> || ExpertNull<N> || std::same_as<N, NoNull>,
-                "fdroute::Router: N must satisfy NullDistribution or ExpertNull");
-  static_assert(NullFreeRule<R> || !std::same_as<N, NoNull>,
+  // "constraints not satisfied"; here the first error says what a policy lacks.
+  static_assert(sizeof(detail::RuleRequirements<R>) > 0);
+  static_assert(sizeof(detail::ScoreRequirements<S>) > 0);
+  static_assert(sizeof(detail::NullRequirements<N>) > 0);
+  static_assert(sizeof(detail::WeightsRequirements<W>) > 0);
+  static_assert(sizeof(detail::RankingRequirements<K>) > 0);
+  static_assert(!Rule<R> || FixedCountRule<R> || !std::same_as<N, NoNull>,
                 "fdroute::Router: this rule reads p-values, so it needs a NullDistribution");
-  static_assert(Rule<R> || std::same_as<N, NoNull>,
+  static_assert(Rule<R> || !LogitRule<R> || std::same_as<N, NoNull>,
                 "fdroute::Router: this rule reads logits, so it takes no NullDistribution");
-  static_assert(RoutingWeights<W>, "fdroute::Router: W must satisfy RoutingWeights");
-  static_assert(Ranking<K>, "fdroute::Router: K must satisfy Ranking");
 
  public:
   /// A router over rows of `experts` logits, 1 <= experts <= max_experts.
@@ -100,18 +101,18 @@ class Router {
   /// DenseView or a BitmaskView. Returns the union of the tokens' statuses.
   ///
   /// Arch is the vector instruction set, by default the translation unit's own; the result does not
-  /// depend on it. Aborts with a message if logits.experts differs from experts(), or a
-  /// RoutingView's capacity is below capacity().
+  /// depend on it. Aborts with a message if logits.experts differs from experts(), a view's
+  /// capacity or stride is too small, or its type of ids cannot hold every expert's.
   template <class Arch = DefaultArch, class T, class View>
   TokenStatus route(LogitsView<T> logits, View out) const noexcept {
     return route<Arch>(serial, logits, out);
   }
 
-  template <class Arch = DefaultArch, Execution E, class T, class View>
+  template <class Arch = DefaultArch, class E, class T, class View>
   TokenStatus route(E execution, LogitsView<T> logits, View out) const noexcept {
-    detail::expects(logits.experts == experts(), "logits.experts == router.experts()");
-    if constexpr (requires { out.capacity; })
-      detail::expects(out.capacity >= capacity(), "out.capacity >= router.capacity()");
+    static_assert(sizeof(detail::ExecutionRequirements<E>) > 0);
+    detail::expect_valid(logits, experts());
+    detail::expect_room(out, experts(), capacity());
     const auto generally = [this](const T* row, View to) { return route_generally(row, to); };
     using Kernels = detail::VectorBlock<Arch, Parts>;
     if constexpr (Kernels::available) {
@@ -130,25 +131,12 @@ class Router {
 
   void validate() const {
     detail::validate_experts(parts_.experts);
-    // A policy has a validate() only if it has something to check.
-    if constexpr (requires { parts_.rule.validate(parts_.experts); })
-      parts_.rule.validate(parts_.experts);
-    if constexpr (requires { parts_.null.validate(); }) parts_.null.validate();
-    if constexpr (requires { parts_.null.validate(parts_.experts); })
-      parts_.null.validate(parts_.experts);
-    if constexpr (requires { parts_.ranking.validate(parts_.experts); })
-      parts_.ranking.validate(parts_.experts);
-    if constexpr (requires { parts_.weights.validate(parts_.experts); })
-      parts_.weights.validate(parts_.experts);
+    detail::validate_policy(parts_.rule, parts_.experts);
+    detail::validate_policy(parts_.score, parts_.experts);
+    detail::validate_policy(parts_.null, parts_.experts);
+    detail::validate_policy(parts_.ranking, parts_.experts);
+    detail::validate_policy(parts_.weights, parts_.experts);
     parts_.bounds.validate(parts_.experts);
-    if constexpr (CriticalValueRule<R>) {
-      // p = 1 would be rejected, and with it masked experts and NaN.
-      if (const double largest = parts_.rule.critical_value(parts_.experts, parts_.experts);
-          !(largest < 1.0)) {
-        throw std::invalid_argument("Router: critical values must lie below 1, got " +
-                                    detail::to_text(largest));
-      }
-    }
     if constexpr (FittedNull<N>) {
       if (std::string_view(parts_.null.fitted_on()) != S::name) {
         throw NullMismatch("Router: the null distribution was fitted on score '" +
@@ -156,6 +144,12 @@ class Router {
                            std::string(S::name) + "'");
       }
     }
+    if constexpr (FixedCountRule<R>) detail::check_fixed_count(parts_.rule, parts_.experts);
+    if constexpr (CriticalValueRule<R>) {
+      detail::check_critical_values(parts_.rule, parts_.experts);
+      detail::check_count_by_critical_values(parts_.rule, parts_.experts);
+    }
+    detail::check_null(parts_.null, parts_.experts);
   }
 
   // Out of line: it is rare where there are kernels, and its row takes much of the stack.

@@ -33,9 +33,14 @@ struct RoutingSummary {
 ///
 /// The mass of a token is the sum of its routing weights, in double: with SoftmaxWeights that are
 /// not renormalised, the share of the softmax that the selection keeps. Throws
-/// std::invalid_argument if an id is outside [0, experts), std::bad_alloc.
+/// std::invalid_argument if an id is outside [0, experts), a count outside [0, routing.capacity],
+/// `tokens` or `experts` negative; std::bad_alloc.
 template <class Id>
 RoutingSummary summarize(RoutingView<Id> routing, std::ptrdiff_t tokens, int experts) {
+  if (tokens < 0 || experts < 0) {
+    throw std::invalid_argument("summarize: " + std::to_string(tokens) + " tokens, " +
+                                std::to_string(experts) + " experts");
+  }
   RoutingSummary summary;
   summary.tokens = tokens;
   summary.load.assign(static_cast<std::size_t>(experts), 0);
@@ -44,6 +49,11 @@ RoutingSummary summarize(RoutingView<Id> routing, std::ptrdiff_t tokens, int exp
     return summary;
   }
   const auto [least, most] = std::minmax_element(routing.counts, routing.counts + tokens);
+  if (*least < 0 || *most > routing.capacity) {
+    throw std::invalid_argument("summarize: counts of " + std::to_string(*least) + " to " +
+                                std::to_string(*most) + " in rows of " +
+                                std::to_string(routing.capacity));
+  }
   summary.min_count = *least;
   summary.max_count = *most;
   summary.tokens_by_count.assign(static_cast<std::size_t>(*most) + 1, 0);
@@ -53,11 +63,12 @@ RoutingSummary summarize(RoutingView<Id> routing, std::ptrdiff_t tokens, int exp
     const RoutingView<Id> row = routing.from(token);
     double mass = 0.0;
     for (std::int32_t i = 0; i < row.counts[0]; ++i) {
-      if (row.experts[i] < 0 || row.experts[i] >= experts) {
-        throw std::invalid_argument("summarize: expert id " + std::to_string(row.experts[i]) +
+      const auto id = static_cast<std::int64_t>(row.experts[i]);
+      if (id < 0 || id >= experts) {
+        throw std::invalid_argument("summarize: expert id " + std::to_string(id) +
                                     " is outside [0, " + std::to_string(experts) + ")");
       }
-      ++summary.load[static_cast<std::size_t>(row.experts[i])];
+      ++summary.load[static_cast<std::size_t>(id)];
       mass += static_cast<double>(row.weights[i]);
     }
     ++summary.tokens_by_count[static_cast<std::size_t>(row.counts[0])];
@@ -130,10 +141,19 @@ struct CutMargin {
 ///
 /// `score` is the router's; `critical`, shape (experts), the critical scores t_1 .. t_m of its
 /// step-up rule, or empty for any other rule, which leaves kept_by and missed_by at infinity. NaN
-/// logits count as no expert.
+/// logits count as no expert. Throws std::invalid_argument if `margins` or a `critical` that is not
+/// empty has another size, or as summarize() does.
 template <class T, class Id, Score S>
 void cut_margins(LogitsView<T> logits, RoutingView<Id> routing, const S& score,
                  std::span<const float> critical, std::span<CutMargin> margins) {
+  if (margins.size() != static_cast<std::size_t>(logits.tokens) ||
+      (!critical.empty() && critical.size() != static_cast<std::size_t>(logits.experts))) {
+    throw std::invalid_argument("cut_margins: " + std::to_string(margins.size()) + " margins and " +
+                                std::to_string(critical.size()) + " critical scores for " +
+                                std::to_string(logits.tokens) + " tokens of " +
+                                std::to_string(logits.experts) + " experts");
+  }
+  summarize(routing, logits.tokens, logits.experts);  // for what it throws
   constexpr float infinity = std::numeric_limits<float>::infinity();
   std::vector<float> row(static_cast<std::size_t>(logits.experts));
   std::vector<bool> selected(row.size());

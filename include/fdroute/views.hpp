@@ -9,12 +9,15 @@ namespace fdroute::inline v0 {
 
 /// Router logits in the caller's memory, shape (tokens, experts), row-major.
 ///
-/// `stride` is the distance between the starts of two rows, in elements; rows themselves are
-/// contiguous. T is float, double, or any type with an explicit conversion to float (Eigen::half,
-/// Eigen::bfloat16, an engine's own). Logits are converted to float on load: a double is rounded to
-/// nearest, and one beyond float's range becomes an infinity.
-template <LogitValue T>
+/// `stride` is the distance between the starts of two rows, in elements: at least `experts`,
+/// negative to walk backwards, or 0 for tokens that share one row; rows themselves are contiguous. T is float, double, or any type
+/// with an explicit conversion to float (Eigen::half, Eigen::bfloat16, an engine's own). Logits are
+/// converted to float on load: a double is rounded to nearest, and one beyond float's range becomes
+/// an infinity.
+template <class T>
 struct LogitsView {
+  static_assert(LogitValue<T>, "fdroute::LogitsView: T does not convert to float");
+
   const T* data;
   std::ptrdiff_t tokens;
   int experts;
@@ -60,7 +63,8 @@ enum class Padding : std::uint8_t {
 ///
 /// Row t of `experts` and `weights`, shape (tokens, capacity), holds token t's `counts[t]` experts
 /// in descending order of logit (equal logits: lower index first), then padding. `capacity` must be
-/// at least the router's. `status`, shape (tokens), may be null.
+/// at least the router's, and Id able to hold every expert's id. An id of -1 in the padding is, in
+/// an unsigned Id, its largest value. `status`, shape (tokens), may be null.
 template <class Id = std::int32_t>
 struct RoutingView {
   Id* experts;
@@ -89,9 +93,9 @@ template <class Id>
 RoutingView(Id*, float*, std::int32_t*, int, Padding, TokenStatus*) -> RoutingView<Id>;
 
 /// A routing in dense form, written to the caller's memory: row t of `weights`, shape
-/// (tokens, experts) with rows `stride` elements apart, holds the weight of every expert, 0 for
-/// those not selected. A selected expert's weight may itself round to 0, so `counts`, shape
-/// (tokens), is part of the result. `counts` and `status` may be null.
+/// (tokens, experts) with rows `stride` >= experts elements apart, holds the weight of every
+/// expert, 0 for those not selected. A selected expert's weight may itself round to 0, so `counts`,
+/// shape (tokens), is part of the result. `counts` and `status` may be null.
 struct DenseView {
   float* weights;
   std::ptrdiff_t stride;
@@ -114,7 +118,9 @@ struct BitmaskView {
   std::int32_t* counts = nullptr;
   TokenStatus* status = nullptr;
 
-  static constexpr int words_per_token(int experts) noexcept { return (experts + 63) / 64; }
+  static constexpr int words_per_token(int experts) noexcept {
+    return experts / 64 + (experts % 64 != 0 ? 1 : 0);
+  }
 
   /// The routing of the tokens from `first` on.
   constexpr BitmaskView from(std::ptrdiff_t first) const noexcept {

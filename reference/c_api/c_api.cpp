@@ -32,6 +32,16 @@ struct Logit {
 
 static_assert(sizeof(Logit<olmoe::Half>) == 2 && sizeof(fd::TokenStatus) == 1);
 
+}  // namespace
+
+template <>
+inline constexpr auto fdroute::logit_format<Logit<olmoe::Half>> = fdroute::LogitFormat::float16;
+template <>
+inline constexpr auto fdroute::logit_format<Logit<olmoe::BFloat16>> =
+    fdroute::LogitFormat::bfloat16;
+
+namespace {
+
 thread_local char message[1024];  // a fixed place: to say "out of memory" takes none
 
 template <class T>

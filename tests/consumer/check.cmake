@@ -1,7 +1,10 @@
 # Builds and runs the consumer project as a user would, with warnings as errors:
 #
-#   cmake -DMODE=find_package|add_subdirectory -DFDROUTE_SOURCE_DIR=... -DFDROUTE_BINARY_DIR=...
-#         -DSCRATCH=... -DGENERATOR=... -DMAKE_PROGRAM=... -DCOMPILER=... -P check.cmake
+#   cmake -DMODE=find_package|find_package_unbuilt|add_subdirectory -DFDROUTE_SOURCE_DIR=...
+#         -DFDROUTE_BINARY_DIR=... -DEXPECT_C_API=... -DSCRATCH=... -DGENERATOR=...
+#         -DMAKE_PROGRAM=... -DCOMPILER=... -P check.cmake
+#
+# find_package_unbuilt installs from a build directory in which nothing was built.
 
 file(REMOVE_RECURSE ${SCRATCH})
 
@@ -15,20 +18,30 @@ function(run)
   set(output "${output}" PARENT_SCOPE)
 endfunction()
 
-if(MODE STREQUAL "find_package")
+set(tools -G ${GENERATOR} -DCMAKE_MAKE_PROGRAM=${MAKE_PROGRAM} -DCMAKE_CXX_COMPILER=${COMPILER})
+if(MODE STREQUAL "find_package_unbuilt")
+  set(FDROUTE_BINARY_DIR ${SCRATCH}/unbuilt)
+  set(EXPECT_C_API OFF)
+  run(${CMAKE_COMMAND} ${tools} -S ${FDROUTE_SOURCE_DIR} -B ${FDROUTE_BINARY_DIR}
+    -DFDROUTE_BUILD_C_API=ON -DFDROUTE_BUILD_REFERENCE=OFF -DFDROUTE_BUILD_TESTS=OFF)
+endif()
+if(MODE MATCHES "^find_package")
   run(${CMAKE_COMMAND} --install ${FDROUTE_BINARY_DIR} --prefix ${SCRATCH}/prefix)
   # As ordinary headers: a system directory's would be allowed their warnings.
-  set(where -DCMAKE_PREFIX_PATH=${SCRATCH}/prefix -DCMAKE_NO_SYSTEM_FROM_IMPORTED=ON)
+  set(where -DCMAKE_PREFIX_PATH=${SCRATCH}/prefix -DCMAKE_NO_SYSTEM_FROM_IMPORTED=ON
+    -DEXPECT_C_API=${EXPECT_C_API})
 elseif(MODE STREQUAL "add_subdirectory")
   set(where -DFDROUTE_SOURCE_DIR=${FDROUTE_SOURCE_DIR})
 else()
   message(FATAL_ERROR "unknown MODE '${MODE}'")
 endif()
 
-run(${CMAKE_COMMAND} -G ${GENERATOR} -DCMAKE_MAKE_PROGRAM=${MAKE_PROGRAM}
-  -DCMAKE_CXX_COMPILER=${COMPILER} -DCMAKE_BUILD_TYPE=Debug
+run(${CMAKE_COMMAND} ${tools} -DCMAKE_BUILD_TYPE=Debug
   "-DCMAKE_CXX_FLAGS=-Werror -Wall -Wextra -Wpedantic -Wconversion -Wshadow"
   ${where} -S ${CMAKE_CURRENT_LIST_DIR} -B ${SCRATCH}/build)
+if(MODE STREQUAL "find_package_unbuilt")
+  return()  # the headers are those of find_package
+endif()
 run(${CMAKE_COMMAND} --build ${SCRATCH}/build)
 run(${SCRATCH}/build/consumer)
 if(NOT output STREQUAL "expert 1, weight 0.583909\nexpert 4, weight 0.354159\n2 of one's own\n")

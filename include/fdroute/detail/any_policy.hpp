@@ -54,13 +54,20 @@ struct AnyNull {
 
   double operator()(double at) const noexcept { return survival(at); }
 
-  /// The table that it stands for, if it does for one: kernels look up many at a time.
-  const SurvivalTable* table_if_any() const noexcept {
+  /// The table that it stands for, if it does for one: see Kernel::table.
+  const SurvivalTable* table() const noexcept {
     const auto* tabulated = survival.target<TabulatedNull>();
-    return tabulated == nullptr ? nullptr : &tabulated->table();
+    return tabulated == nullptr ? nullptr : tabulated->table();
   }
 
   std::string_view fitted_on() const noexcept { return score; }
 };
 
 }  // namespace fdroute::inline v0::detail
+
+namespace fdroute::inline v0 {
+
+template <>
+inline constexpr Kernel kernel_of<detail::AnyNull> = Kernel::table;
+
+}  // namespace fdroute::inline v0

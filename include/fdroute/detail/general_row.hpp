@@ -13,6 +13,7 @@
 #include "fdroute/detail/critical_scores.hpp"
 #include "fdroute/detail/finish.hpp"
 #include "fdroute/detail/order.hpp"
+#include "fdroute/detail/padded_row.hpp"
 #include "fdroute/views.hpp"
 
 namespace fdroute::inline v0::detail {
@@ -109,7 +110,7 @@ class GeneralRow {
 
   // A score reads finite keys; where a ranking leaves none, +inf and -inf are scores of themselves.
   ScoreMap score_map() const noexcept {
-    return any_finite_key_ ? policies_.score(span_of(keys_)) : ScoreMap{};
+    return any_finite_key_ ? checked(policies_.score(span_of(keys_))) : ScoreMap{};
   }
 
   void rank_and_count() noexcept {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <concepts>
 #include <cstddef>
 #include <span>
 
@@ -19,13 +18,7 @@
 
 namespace fdroute::inline v0::detail {
 
-/// A rule that counts the logits >= rounded_up_sum(largest logit, margin); the margin is at most 0.
-template <class R>
-concept MarginRule = LogitRule<R> && requires(const R& rule) {
-  { rule.margin() }
-  noexcept->std::same_as<double>;
-};
-
+/// By rules of Kernel::margin.
 template <class Arch>
 FDROUTE_KERNEL void count_within(TokenBlock& block, double margin, ExpertBounds bounds) noexcept {
   for (int t = 0; t < block.tokens; ++t) {

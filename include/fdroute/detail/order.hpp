@@ -12,15 +12,19 @@
 namespace fdroute::inline v0::detail {
 
 /// Maps floats to unsigned integers that compare the same way: NaN < -inf < ... < +inf, -0 = +0.
+/// Neighbours differ by 1. By integer operations alone: a mode that flushes subnormal numbers to
+/// zero does not change it.
 constexpr std::uint32_t ordered_bits(float x) noexcept {
-  if (x != x) return 0;
-  const auto bits = std::bit_cast<std::uint32_t>(x + 0.0F);  // -0 becomes +0
-  return (bits >> 31) != 0 ? ~bits : bits | 0x8000'0000U;
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  const std::uint32_t magnitude = bits & 0x7FFF'FFFFU;
+  if (magnitude > 0x7F80'0000U) return 0;
+  return (bits >> 31) != 0 ? 0x8000'0000U - magnitude : 0x8000'0000U + magnitude;
 }
 
 /// The inverse of ordered_bits, for anything but NaN.
 constexpr float from_ordered_bits(std::uint32_t bits) noexcept {
-  return std::bit_cast<float>((bits >> 31) != 0 ? bits & 0x7FFF'FFFFU : ~bits);
+  return std::bit_cast<float>((bits >> 31) != 0 ? bits - 0x8000'0000U
+                                                : (0x8000'0000U - bits) | 0x8000'0000U);
 }
 
 /// Writes the indices of the `ranking.size()` largest keys in the library's total order: larger key

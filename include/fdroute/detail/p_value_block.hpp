@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <concepts>
 #include <cstddef>
 #include <limits>
 #include <span>
@@ -32,23 +31,10 @@ struct PValues {
   alignas(64) std::array<double, TokenBlock::max_floats> values;
 };
 
-/// A null distribution that comes as a table.
-template <class N>
-concept TabularNull = NullDistribution<N> && requires(const N& null) {
-  { null.table() } -> std::same_as<const SurvivalTable&>;
-};
-
-/// A rule that counts by vectors, given at least the p-values that it reads.
-template <class R, class Arch>
-concept VectorRule = requires(const R& rule, const double* sorted_p, int experts) {
-  { rule.template count<Arch>(sorted_p, experts) }
-  noexcept->std::same_as<int>;
-};
-
 /// How many of the smallest p-values a rule reads: all of them unless it says otherwise.
 template <class R>
 constexpr int read_by(const R& rule, int experts) noexcept {
-  if constexpr (requires { rule.reads(experts); }) {
+  if constexpr (kernel_of<R> == Kernel::smallest_p || kernel_of<R> == Kernel::vectors_of_p) {
     return rule.reads(experts);
   } else {
     return experts;
@@ -94,7 +80,7 @@ FDROUTE_KERNEL void count_by_rule(TokenBlock& block, const R& rule, const PValue
     block.count[at] = 0;
     if (!block.ordinary[at]) continue;
     int count = 0;
-    if constexpr (VectorRule<R, Arch>) {
+    if constexpr (kernel_of<R> == Kernel::vectors_of_p) {
       count = rule.template count<Arch>(p.of(t), block.experts);
     } else {
       count = rule(std::span<const double>(p.of(t), static_cast<std::size_t>(block.experts)));
@@ -112,11 +98,7 @@ template <class Arch, class R, class N>
   sort_rows<Arch>(block, first);
   PValues p(first);
   const SurvivalTable* table = nullptr;
-  if constexpr (TabularNull<N>) {
-    table = &null.table();
-  } else if constexpr (requires { null.table_if_any(); }) {
-    table = null.table_if_any();
-  }
+  if constexpr (kernel_of<N> == Kernel::table) table = null.table();
   if (table != nullptr) {
     look_up_p<Arch>(block, *table, kind, p);
   } else {

@@ -18,6 +18,14 @@ constexpr int padded_to(int multiple, int experts) noexcept {
   return (experts + multiple - 1) / multiple * multiple;
 }
 
+/// A score's map, if it keeps the order of the logits; otherwise the process ends with a message.
+FDROUTE_INLINE ScoreMap checked(const ScoreMap& map) noexcept {
+  constexpr float limit = std::numeric_limits<float>::max();
+  expects(map.scale > 0.0F && map.scale <= limit && std::abs(map.shift) <= limit,
+          "a score's scale is positive and finite, its shift finite");
+  return map;
+}
+
 /// LogSoftmax's map, given the logarithm of the sum of the exps of the differences from the largest
 /// logit.
 FDROUTE_INLINE ScoreMap log_softmax_map(float largest, double log) noexcept {

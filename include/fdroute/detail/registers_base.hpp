@@ -254,17 +254,20 @@ FDROUTE_INLINE xsimd::batch<float, Arch> float16_in_upper_half(
   return xsimd::bitwise_cast<Float>(xsimd::bitwise_cast<Int>(scaled) | beyond | (bits ^ magnitude));
 }
 
-/// An integer that compares as the number does, -0 = +0.
+/// An integer that compares as the number does, -0 = +0: the magnitude's bits, negated below 0. By
+/// integers alone, which no mode flushes to zero.
 FDROUTE_INLINE std::int32_t ordered(float x) noexcept {
-  const auto bits = std::bit_cast<std::int32_t>(x + 0.0F);  // -0 becomes +0
-  return bits ^ ((bits >> 31) & 0x7FFF'FFFF);
+  const auto bits = std::bit_cast<std::int32_t>(x);
+  const std::int32_t sign = bits >> 31;
+  return (bits ^ (sign & 0x7FFF'FFFF)) - sign;
 }
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> ordered(
     const xsimd::batch<float, Arch>& x) noexcept {
   using Int = xsimd::batch<std::int32_t, Arch>;
-  const auto bits = xsimd::bitwise_cast<Int>(x + xsimd::batch<float, Arch>(0.0F));
-  return bits ^ ((bits >> 31) & Int(0x7FFF'FFFF));
+  const auto bits = xsimd::bitwise_cast<Int>(x);
+  const Int sign = bits >> 31;
+  return (bits ^ (sign & Int(0x7FFF'FFFF))) - sign;
 }
 
 /// The largest lane, and the sum of the lanes, folded in halves as Lanes are.

@@ -3,6 +3,8 @@
 #include <charconv>
 #include <string>
 
+#include "fdroute/detail/require_ieee.hpp"
+
 namespace fdroute::inline v0::detail {
 
 /// The shortest decimal text that reads back as the same number: "0.05", not "0.050000".

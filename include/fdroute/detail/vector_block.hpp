@@ -105,7 +105,7 @@ class VectorBlock {
         map_by_zscore<Arch>(block_);
       } else if constexpr (!std::same_as<Score, Logit>) {
         for (int t = 0; t < block_.tokens; ++t) {
-          if (block_.ordinary[at(t)]) block_.map[at(t)] = policies_.score(logits_of(t));
+          if (block_.ordinary[at(t)]) block_.map[at(t)] = checked(policies_.score(logits_of(t)));
         }
       }
       if constexpr (reads_p) {
@@ -115,7 +115,7 @@ class VectorBlock {
                                                  policies_.bounds);
       }
     } else if constexpr (reads_logits) {
-      if constexpr (MarginRule<Count>) {
+      if constexpr (kernel_of<Count> == Kernel::margin) {
         count_within<Arch>(block_, policies_.rule.margin(), policies_.bounds);
       } else {
         count_by_logits<Arch>(block_, policies_.rule, policies_.bounds);

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "fdroute/concepts.hpp"
+#include "fdroute/detail/check_policies.hpp"
+#include "fdroute/detail/requirements.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -17,8 +19,12 @@ namespace fdroute::inline v0 {
 /// for experts whose logits differ in level or spread. Experts then rank by p-value, not by logit.
 /// A Router throws std::invalid_argument unless there is one null for each of its experts, each is
 /// valid, and all were fitted on the same score.
-template <NullDistribution N>
+template <class N>
 struct PerExpertNull {
+  static_assert(sizeof(detail::NullRequirements<N>) > 0);
+  static_assert(NullDistribution<N> || !ExpertNull<N>,
+                "fdroute::PerExpertNull: N is a null distribution for every expert already");
+
   std::vector<N> nulls;
 
   double operator()(double score, int expert) const noexcept {
@@ -36,7 +42,7 @@ struct PerExpertNull {
                                   std::to_string(experts) + " experts");
     }
     for (std::size_t j = 0; j < nulls.size(); ++j) {
-      if constexpr (requires { nulls[j].validate(); }) nulls[j].validate();
+      detail::validate_policy(nulls[j], experts);
       if constexpr (FittedNull<N>) {
         const std::string_view score = nulls[j].fitted_on();
         if (score != fitted_on()) {

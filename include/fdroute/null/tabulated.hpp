@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "fdroute/concepts.hpp"
 #include "fdroute/detail/survival_table.hpp"
 #include "fdroute/detail/text.hpp"
 #include "fdroute/null/provenance.hpp"
@@ -76,8 +77,8 @@ class TabulatedNull {
   /// Number of grid points.
   std::size_t size() const noexcept { return table_.size(); }
 
-  /// The same function, for many scores at once.
-  const detail::SurvivalTable& table() const noexcept { return table_; }
+  /// The function for many scores at once: see Kernel::table.
+  const detail::SurvivalTable* table() const noexcept { return &table_; }
 
  private:
   using Form = detail::SurvivalTable::Form;
@@ -119,5 +120,8 @@ class TabulatedNull {
   detail::SurvivalTable table_;
   NullProvenance provenance_;
 };
+
+template <>
+inline constexpr Kernel kernel_of<TabulatedNull> = Kernel::table;
 
 }  // namespace fdroute::inline v0

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "fdroute/concepts.hpp"
+#include "fdroute/detail/check_policies.hpp"
+#include "fdroute/detail/requirements.hpp"
 #include "fdroute/detail/weighted_p.hpp"
 
 namespace fdroute::inline v0 {
@@ -22,8 +24,12 @@ namespace fdroute::inline v0 {
 ///
 /// C. R. Genovese, K. Roeder and L. Wasserman, False discovery control with p-value weighting,
 /// Biometrika 93 (2006), section 2, doi:10.1093/biomet/93.3.509
-template <NullDistribution N>
+template <class N>
 struct WeightedNull {
+  static_assert(sizeof(detail::NullRequirements<N>) > 0);
+  static_assert(NullDistribution<N> || !ExpertNull<N>,
+                "fdroute::WeightedNull: N is a null distribution for every expert already");
+
   N null;
   std::vector<double> weights;
 
@@ -35,7 +41,7 @@ struct WeightedNull {
   std::string_view fitted_on() const noexcept requires FittedNull<N> { return null.fitted_on(); }
 
   void validate(int experts) const {
-    if constexpr (requires { null.validate(); }) null.validate();
+    detail::validate_policy(null, experts);
     if (weights.size() != static_cast<std::size_t>(experts)) {
       throw std::invalid_argument("WeightedNull: " + std::to_string(weights.size()) +
                                   " weights for " + std::to_string(experts) + " experts");

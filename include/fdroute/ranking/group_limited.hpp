@@ -11,6 +11,7 @@
 #include <string>
 
 #include "fdroute/config.hpp"
+#include "fdroute/detail/check_policies.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 
 namespace fdroute::inline v0 {
@@ -74,7 +75,7 @@ struct GroupLimited {
     }
     if (score == GroupScore::sum_of_top2 && groups == experts)
       fail("a group of one expert has no two largest keys");
-    if constexpr (requires { ranking.validate(experts); }) ranking.validate(experts);
+    detail::validate_policy(ranking, experts);
   }
 
  private:

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <span>
 
+#include "fdroute/concepts.hpp"
 #include "fdroute/detail/strongest_deviation.hpp"
 
 namespace fdroute::inline v0 {
@@ -51,5 +52,8 @@ struct BerkJones {
 
   void validate(int) const { detail::validate_deviation_rule("BerkJones", search, critical); }
 };
+
+template <>
+inline constexpr Kernel kernel_of<BerkJones> = Kernel::smallest_p;
 
 }  // namespace fdroute::inline v0

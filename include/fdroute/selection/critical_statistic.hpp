@@ -6,6 +6,7 @@
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/boundary_crossing.hpp"
+#include "fdroute/detail/requirements.hpp"
 #include "fdroute/detail/strongest_deviation.hpp"
 #include "fdroute/detail/text.hpp"
 
@@ -32,8 +33,13 @@ concept DeviationRule = Rule<R> && requires(const R& rule, double value, int i, 
 ///
 /// `level` lies in (0, 1]; a level so large that no gate is needed gives 0. Throws
 /// std::invalid_argument otherwise, and where `rule` is not valid. Allocates.
-template <DeviationRule R>
+template <class R>
 double critical_statistic(const R& rule, int experts, double level) {
+  static_assert(sizeof(detail::RuleRequirements<R>) > 0);
+  static_assert(DeviationRule<R> || !Rule<R>,
+                "fdroute: R must satisfy DeviationRule: it lacks `search`, `critical`, "
+                "`double statistic(double p, int i, int n) const noexcept` or "
+                "`double boundary(double value, int i, int n) const noexcept`");
   rule.validate(experts);
   if (!(level > 0.0 && level <= 1.0)) {
     throw std::invalid_argument("critical_statistic: level must lie in (0, 1], got " +

@@ -6,6 +6,7 @@
 #include <span>
 #include <type_traits>
 
+#include "fdroute/concepts.hpp"
 #include "fdroute/detail/strongest_deviation.hpp"
 
 namespace fdroute::inline v0 {
@@ -81,5 +82,8 @@ struct HigherCriticism {
     return (share - p) / detail::square_root(over_m(of * (V(1.0) - of)));
   }
 };
+
+template <>
+inline constexpr Kernel kernel_of<HigherCriticism> = Kernel::vectors_of_p;
 
 }  // namespace fdroute::inline v0

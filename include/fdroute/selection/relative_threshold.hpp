@@ -5,6 +5,7 @@
 #include <span>
 #include <stdexcept>
 
+#include "fdroute/concepts.hpp"
 #include "fdroute/detail/rounded_sum.hpp"
 #include "fdroute/detail/text.hpp"
 
@@ -25,8 +26,7 @@ struct RelativeThreshold {
         std::ranges::count_if(sorted_logits, [=](float logit) { return logit >= least; }));
   }
 
-  /// How far the selected logits reach below the largest: what makes it a rule that counts the
-  /// logits >= largest logit + margin.
+  /// How far the selected logits reach below the largest: see Kernel::margin.
   double margin() const noexcept { return std::log(t); }
 
   void validate(int) const {
@@ -36,5 +36,8 @@ struct RelativeThreshold {
     }
   }
 };
+
+template <>
+inline constexpr Kernel kernel_of<RelativeThreshold> = Kernel::margin;
 
 }  // namespace fdroute::inline v0

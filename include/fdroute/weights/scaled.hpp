@@ -5,6 +5,7 @@
 #include <span>
 #include <stdexcept>
 
+#include "fdroute/detail/check_policies.hpp"
 #include "fdroute/detail/text.hpp"
 
 namespace fdroute::inline v0 {
@@ -30,7 +31,7 @@ struct Scaled {
       throw std::invalid_argument("Scaled: factor must be positive and finite, got " +
                                   detail::to_text(factor));
     }
-    if constexpr (requires { weights.validate(experts); }) weights.validate(experts);
+    detail::validate_policy(weights, experts);
   }
 };
 
