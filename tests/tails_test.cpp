@@ -98,7 +98,10 @@ TEST_CASE("nulls and critical values have the digits of 60-digit arithmetic in t
   int compared = 0;
   for (const Line& line : golden("tails.csv", "function,a,b,c,value")) {
     CAPTURE(line.name);
-    const auto [a, b, c, expected] = line.number;
+    const double a = line.number[0];
+    const double b = line.number[1];
+    const double c = line.number[2];
+    const double expected = line.number[3];
     CAPTURE(a);
     CAPTURE(b);
     const auto check = [&](double value, double tolerance) {
