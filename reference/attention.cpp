@@ -118,7 +118,7 @@ void attend(const Config& config, const AttentionWeights& weights, const RotaryE
   const auto cached = [&](std::vector<float>& part, std::size_t head, std::size_t position) {
     return part.data() + (head * capacity + position) * head_dim;
   };
-#pragma omp parallel for schedule(static) if (x.size() > 100'000)
+#pragma omp parallel for schedule(static) if (worth_sharing(std::ssize(x)))
   for (std::size_t t = 0; t < tokens; ++t) {
     const auto query = std::span(queries).subspan(t * hidden, hidden);
     const auto key = std::span(keys).subspan(t * kv_width, kv_width);
@@ -138,7 +138,9 @@ void attend(const Config& config, const AttentionWeights& weights, const RotaryE
 
   std::vector<float> mixed(tokens * hidden);
   const std::size_t blocks = (tokens + query_block - 1) / query_block;
-#pragma omp parallel for schedule(dynamic) if ((first + tokens) * x.size() > 100'000)
+  // A query and a key take 2 multiply-adds a channel, fewer of them a nanosecond than a product.
+  const std::int64_t time = static_cast<std::int64_t>(first + tokens) * std::ssize(x) / 5;
+#pragma omp parallel for schedule(dynamic) if (worth_sharing(time))
   for (std::size_t item = 0; item < blocks * heads; ++item) {
     // The last queries have the most keys to look at: they go first.
     const std::size_t t = (blocks - 1 - item / heads) * query_block;

@@ -91,13 +91,17 @@ void mix_experts(const Config& config, const MoeWeights& weights, const RoutingS
     }
   }
 
-  // Below this much work a thread team costs more than it saves.
-  const bool worthwhile = assignments * weights.experts.front().gate.bytes() > 500'000;
+  // The matrices of an expert are of one size. Gate and up are one step, down is another.
+  const Matrix& gate = weights.experts.front().gate;
+  const auto time_of = [&](std::size_t matrices) {
+    return product_time(batches.size() * matrices * gate.bytes(),
+                        static_cast<std::int64_t>(assignments * matrices) * gate.rows * gate.cols);
+  };
   const auto blocks_of = [&](int rows) {
     return row_blocks(std::vector<std::int64_t>(batches.size(), rows));
   };
   const std::vector<RowBlock> inner = blocks_of(config.intermediate_size);
-#pragma omp parallel for schedule(dynamic) if (worthwhile)
+#pragma omp parallel for schedule(dynamic) if (worth_sharing(time_of(2)))
   for (const RowBlock& block : inner) {
     const Batch& batch = batches[block.matrix];
     run_gate_and_up(*batch.expert, config.hidden_act, block, batch.inputs,
@@ -111,13 +115,13 @@ void mix_experts(const Config& config, const MoeWeights& weights, const RoutingS
       inputs[i] = workspace.input_activations.row(i, batch.inputs.size());
   }
   const std::vector<RowBlock> outer = blocks_of(config.hidden_size);
-#pragma omp parallel for schedule(dynamic) if (worthwhile)
+#pragma omp parallel for schedule(dynamic) if (worth_sharing(time_of(1)))
   for (const RowBlock& block : outer) {
     const Batch& batch = batches[block.matrix];
     multiply_rows(batch.expert->down, block.begin, block.end, batch.inputs,
                   results.data() + batch.begin * hidden + block.begin, config.hidden_size);
   }
-#pragma omp parallel for schedule(static) if (worthwhile && tokens > 1)
+#pragma omp parallel for schedule(static) if (tokens > 1 && worth_sharing(std::ssize(results)))
   for (std::size_t t = 0; t < tokens; ++t) {
     fdroute::combine(plan, static_cast<std::ptrdiff_t>(t), results.data(),
                      out.subspan(t * hidden, hidden));

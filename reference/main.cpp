@@ -17,6 +17,7 @@
 #include "isa.hpp"
 #include "random_checkpoint.hpp"
 #include "sweep.hpp"
+#include "wait_policy.hpp"
 
 // The only translation unit that includes CLI11: it takes longer to compile than all that it calls.
 
@@ -391,6 +392,7 @@ void add_inspect(CLI::App& app) {
 }  // namespace olmoe
 
 int main(int argc, char** argv) {
+  olmoe::sleep_while_waiting(argv);
   constexpr int failure = 1;
   constexpr int usage = 2;
 

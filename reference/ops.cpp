@@ -95,7 +95,8 @@ void InputRows::assign(const float* x, std::size_t rows, std::int64_t cols, std:
   stride_ = at(steps_of(cols) * lanes) + line;
   if (values_.size() < rows * stride_ + line) values_.resize(rows * stride_ + line);
   begin_ = at(at_line(values_.data()) - values_.data());
-#pragma omp parallel for schedule(static) if (rows * stride_ > 100'000)
+#pragma omp parallel for schedule( \
+    static) if (worth_sharing(static_cast <std::int64_t>(rows * stride_)))
   for (std::size_t r = 0; r < rows; ++r) {
     if (compute == Compute::bf16) {
       round(r, cols);
@@ -184,9 +185,11 @@ void linear(std::initializer_list<Linear> products, std::span<const float> x) {
   for (std::size_t t = 0; t < tokens; ++t) inputs.push_back(prepared.row(t, tokens));
 
   const std::int64_t total = std::accumulate(heights.begin(), heights.end(), std::int64_t{0});
-  // Below this much work a thread team costs more than it saves.
-  const bool worthwhile = total * static_cast<std::int64_t>(x.size()) > 100'000;
-#pragma omp parallel for schedule(dynamic) if (worthwhile)
+  const std::size_t bytes = std::accumulate(
+      products.begin(), products.end(), std::size_t{0},
+      [](std::size_t sum, const Linear& product) { return sum + product.w.bytes(); });
+  const std::int64_t time = product_time(bytes, total * std::ssize(x));
+#pragma omp parallel for schedule(dynamic) if (worth_sharing(time))
   for (const RowBlock& block : blocks) {
     const auto [matrix, begin, end] = block;
     const Linear& product = products.begin()[matrix];
@@ -210,7 +213,7 @@ void copy_row(const Matrix& w, std::int64_t index, std::span<float> out) {
 void rms_norm(std::span<const float> weight, float eps, std::span<const float> x,
               std::span<float> y) {
   const std::size_t n = weight.size();
-#pragma omp parallel for schedule(static) if (x.size() > 100'000)
+#pragma omp parallel for schedule(static) if (worth_sharing(std::ssize(x)))
   for (std::size_t start = 0; start < x.size(); start += n) {
     // Several sums, so that one addition need not wait for the last.
     std::array<double, 8> squares{};

@@ -97,6 +97,19 @@ std::vector<RowBlock> row_blocks(std::span<const std::int64_t> rows);
 void multiply_rows(const Matrix& w, std::int64_t begin, std::int64_t end, Inputs x, float* y,
                    std::int64_t y_stride, std::span<const std::byte> next = {});
 
+/// Whether a step that takes one thread so many nanoseconds is shared among the threads. To wake
+/// sleeping threads takes some 25 us (wait_policy.hpp): with less than 100 us to share, two are
+/// hardly faster than one.
+constexpr bool worth_sharing(std::int64_t nanoseconds) {
+  return nanoseconds > 100'000;
+}
+
+/// About how many nanoseconds one thread takes to read weights at 25 GB/s and to do
+/// multiply-adds, 50 a nanosecond.
+constexpr std::int64_t product_time(std::size_t weight_bytes, std::int64_t multiply_adds) {
+  return static_cast<std::int64_t>(weight_bytes) / 25 + multiply_adds / 50;
+}
+
 /// y = x w^T + bias. y (tokens, w.rows); bias (w.rows) may be empty.
 struct Linear {
   const Matrix& w;

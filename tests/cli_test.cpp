@@ -37,7 +37,7 @@ struct Outcome {
   std::string err;
 };
 
-Outcome run_olmoe(const std::vector<std::string>& arguments) {
+Outcome run_olmoe(const std::vector<std::string>& arguments, const std::string& environment = "") {
   const TempDir streams;
   std::ostringstream command;
   const auto quote = [&](const std::string& word) {
@@ -45,6 +45,8 @@ Outcome run_olmoe(const std::vector<std::string>& arguments) {
     for (const char c : word) command << (c == '\'' ? std::string("'\\''") : std::string(1, c));
     command << "' ";
   };
+  // As if the shell that runs the tests had set none of them.
+  command << "env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT -u KMP_BLOCKTIME " << environment << ' ';
   quote(FDROUTE_OLMOE);
   for (const std::string& argument : arguments) quote(argument);
   command << ">'" << (streams.path() / "out").string() << "' 2>'"
@@ -418,3 +420,29 @@ TEST_CASE("bad ids, prompts and nulls exit 1 and name the file") {
   check_error(generate(nano, {"--route", "bh", "--nulls", few}), 1,
               {few, "for 1 layers, the model has 4"});
 }
+
+#if defined(__GNUC__) && !defined(__clang__)
+TEST_CASE("threads that wait sleep, unless the user has chosen") {
+  // libgomp prints what it uses: once for the program, once more if it is started anew.
+  const auto shown = [](const std::string& environment) {
+    return run_olmoe({"--version"}, "OMP_DISPLAY_ENV=verbose " + environment).err;
+  };
+  const auto times = [](const std::string& text, const std::string& words) {
+    int n = 0;
+    for (auto at = text.find(words); at != std::string::npos; at = text.find(words, at + 1)) ++n;
+    return n;
+  };
+  const std::string by_default = shown("");
+  CAPTURE(by_default);
+  CHECK(times(by_default, "OPENMP DISPLAY ENVIRONMENT BEGIN") == 2);
+  CHECK(by_default.find("GOMP_SPINCOUNT = '0'", by_default.find("ENVIRONMENT END")) !=
+        std::string::npos);
+  for (const std::string chosen :
+       {"GOMP_SPINCOUNT=7", "OMP_WAIT_POLICY=active", "KMP_BLOCKTIME=1"}) {
+    const std::string text = shown(chosen);
+    CAPTURE(text);
+    CHECK(times(text, "OPENMP DISPLAY ENVIRONMENT BEGIN") == 1);
+  }
+  CHECK(times(shown("GOMP_SPINCOUNT=7"), "GOMP_SPINCOUNT = '7'") == 1);
+}
+#endif

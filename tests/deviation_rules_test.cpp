@@ -154,15 +154,14 @@ TEST_CASE("critical statistics are exact") {
     const auto check = [&](const auto& rule) {
       if (probability == 0.0) return;  // the statistic cannot become as large
       const double critical = fd::critical_statistic(rule, n, probability);
-      // The probability has an absolute error of 1e-13.
-      CHECK(critical == doctest::Approx(value).epsilon(1e-9 + 1e-12 / probability));
+      CHECK(critical == doctest::Approx(value).epsilon(1e-11));
       ++compared;
     };
     if (name == "hc_p") check(fd::HigherCriticism{search});
     if (name == "hc_rank") check(fd::HigherCriticism{search, Deviation::of_rank});
     if (name == "bj") check(fd::BerkJones{search});
   }
-  CHECK(compared == 97);
+  CHECK(compared == 148);
   // What docs/rules.md says.
   const auto at_64 = [](const auto& rule) { return fd::critical_statistic(rule, 64, 0.05); };
   CHECK(std::abs(at_64(fd::HigherCriticism{}) - 4.718) < 0.0005);
@@ -190,10 +189,10 @@ TEST_CASE("a gate that is not needed, and levels out of range") {
   CHECK(fd::critical_statistic(fd::HigherCriticism{}, 64, 1.0) == 0.0);
   CHECK(fd::critical_statistic(fd::BerkJones{}, 64, 0.999) == 0.0);
   CHECK(fd::critical_statistic(fd::HigherCriticism{}, 1, 0.05) == 0.0);  // nothing is searched
-  for (const double level : {0.0, -0.1, 1.1, std::nan("")}) {
+  for (const double level : {0.0, 1e-301, -0.1, 1.1, std::nan("")}) {
     CHECK(test::rejection_of([&] {
             fd::critical_statistic(fd::BerkJones{}, 64, level);
-          }).starts_with("critical_statistic: level must lie in (0, 1], got "));
+          }).starts_with("critical_statistic: level must lie in [1e-300, 1], got "));
   }
   const auto message = [](const auto& rule) {
     return test::rejection_of([&] { rule.validate(64); });

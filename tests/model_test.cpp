@@ -454,3 +454,23 @@ TEST_CASE("a policy that the nulls cannot serve is refused") {
   CHECK(olmoe::make_routers(config, "native", std::filesystem::path()).front().policy() ==
         "topk:k=8,min_k=1,max_k=64,temperature=1,renormalize=false");
 }
+
+TEST_CASE("a step is shared among threads if it is long: what docs/reference-model.md says") {
+  const auto shared = [](std::int64_t rows, std::int64_t cols, std::int64_t tokens) {
+    const auto bytes = static_cast<std::size_t>(2 * rows * cols);
+    return olmoe::worth_sharing(olmoe::product_time(bytes, rows * cols * tokens));
+  };
+  // The bundled model: hidden 128, intermediate 64, 8 experts of 64, vocabulary 4096.
+  CHECK(!shared(3 * 128, 128, 1));
+  CHECK(!shared(8 * 2 * 64, 128, 1));
+  CHECK(!shared(4096, 128, 1));
+  CHECK(shared(4096, 128, 16));
+  CHECK(shared(3 * 128, 128, 512));
+  // OLMoE-1B-7B: hidden 2048, intermediate 1024, vocabulary 50304.
+  CHECK(!shared(64, 2048, 1));
+  CHECK(shared(3 * 2048, 2048, 1));
+  CHECK(shared(2048, 2048, 1));
+  CHECK(shared(2 * 1024, 2048, 1));
+  CHECK(shared(8 * 1024, 2048, 1));
+  CHECK(shared(50304, 2048, 1));
+}

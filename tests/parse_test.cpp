@@ -343,7 +343,7 @@ TEST_CASE("a policy's value out of range: the policy's own message") {
   CHECK(rejection("hc:search=2") ==
         "policy 'hc:search=2': HigherCriticism: search must lie in (0, 1), got 2");
   CHECK(rejection("bj:level=0") ==
-        "policy 'bj:level=0': critical_statistic: level must lie in (0, 1], got 0");
+        "policy 'bj:level=0': critical_statistic: level must lie in [1e-300, 1], got 0");
   CHECK(
       rejection("bh:null=logistic,scale=0") ==
       "policy 'bh:null=logistic,scale=0': LogisticNull: scale must be positive and finite, got 0");

@@ -24,6 +24,7 @@
 #include "probes.hpp"
 #include "random_checkpoint.hpp"
 #include "routing.hpp"
+#include "wait_policy.hpp"
 
 namespace {
 
@@ -490,6 +491,7 @@ void run(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  olmoe::sleep_while_waiting(argv);
   try {
     run(parse(argc, argv));
   } catch (const std::exception& error) {

@@ -8,7 +8,7 @@ DIGITS decimal digits. With c(1) <= ... <= c(n), A(j) = P(U(i) <= c(i) for all i
 
     A(j) = 1 - sum over i < j of binomial(j, i) (1 - c(i+1))^(j-i) A(i).
 
-Needs nothing but Python. Takes a minute.
+Needs nothing but Python. Takes some minutes.
 """
 
 import sys
@@ -32,7 +32,7 @@ def of_rank(value, x, n):
 def berk_jones(value, x, n):
     """Newton's method on n K(x, p) = value, convex in p and falling below x, from the left."""
     p = x * (-value / (n * x) - 1).exp()
-    for _ in range(200):
+    for _ in range(2000):
         excess = n * (x * (x / p).ln() + (1 - x) * ((1 - x) / (1 - p)).ln()) - value
         step = excess / (n * (x - p) / (p * (1 - p)))
         p += step
@@ -62,9 +62,9 @@ if len(sys.argv) != 2:
     sys.exit(__doc__)
 
 CASES = [
-    ("hc_p", of_p, ["0.5", "1.5", "3", "4.75", "10"]),
-    ("hc_rank", of_rank, ["0.5", "1", "2", "2.5", "4"]),
-    ("bj", berk_jones, ["0.25", "1", "2", "4", "8"]),
+    ("hc_p", of_p, ["0.5", "1.5", "3", "4.75", "10", "1e4", "1e7", "4e8", "1e150"]),
+    ("hc_rank", of_rank, ["0.5", "1", "2", "2.5", "4", "7"]),
+    ("bj", berk_jones, ["0.25", "1", "2", "4", "8", "30", "40", "600"]),
 ]
 
 with open(sys.argv[1], "w", encoding="utf-8") as file:

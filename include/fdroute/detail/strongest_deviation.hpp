@@ -50,8 +50,9 @@ int strongest_deviation(std::span<const double> sorted_p, double search, double 
   return place;
 }
 
-/// The same by vectors, `statistic(p, i/n, n)` of vectors being the same bits. `sorted_p` is
-/// aligned to 64 bytes, and its searched places are filled up to a multiple of 16.
+/// strongest_deviation() by vectors: `statistic(p, i/n, sqrt(n))` of vectors p and i/n has the bits
+/// of the scalar one. `sorted_p` is aligned to 64 bytes, and its searched places are filled up to a
+/// multiple of 16.
 template <class Arch, class Statistic>
 FDROUTE_INLINE int strongest_deviation(const double* sorted_p, int n, double search,
                                        double critical, const Statistic& statistic) noexcept {
@@ -60,6 +61,7 @@ FDROUTE_INLINE int strongest_deviation(const double* sorted_p, int n, double sea
                                                                  9, 10, 11, 12, 13, 14, 15, 16};
   const int last = searched(search, n);
   const Lane all(static_cast<double>(n));
+  const double root_of_n = std::sqrt(static_cast<double>(n));
   double largest_yet = critical;
   int place = 0;
   for (int from = 0; from < last; from += 16) {
@@ -68,7 +70,7 @@ FDROUTE_INLINE int strongest_deviation(const double* sorted_p, int n, double sea
     const Lane p = Lane::load(sorted_p + from);
     const auto is_searched = Lane(static_cast<double>(last)) >= i;
     const auto counts = choose(is_searched, share, Lane(0.0)) > p;
-    const Lane value = choose(counts, statistic(p, share, all), Lane(-1.0));
+    const Lane value = choose(counts, statistic(p, share, root_of_n), Lane(-1.0));
     const double most = largest(value);
     const bool reached = most >= largest_yet;
     const int at = from + static_cast<int>(std::bit_width((value == Lane(most)).bits()));

@@ -14,15 +14,18 @@ namespace fdroute::inline v0 {
 ///     p = P(S >= score) = 1 / (1 + exp((score - location) / scale))
 ///
 /// whose tail, exp(-score / scale), is heavier than a normal one: strong experts are less
-/// surprising. p keeps its relative accuracy down to 1e-308 and is 0 beyond. `location` is finite,
-/// `scale` positive and finite; a Router throws std::invalid_argument otherwise. With the defaults
-/// its standard deviation is 1 and it suits ZScore.
+/// surprising. p is within a relative 2e-13 down to 1e-307, within 5e-324 below, and 0 from 745.2
+/// scales above the location on. `location` is finite, `scale` positive and finite; a Router throws
+/// std::invalid_argument otherwise. With the defaults its standard deviation is 1 and it suits
+/// ZScore.
 struct LogisticNull {
   double location = 0.0;
   double scale = std::numbers::sqrt3 / std::numbers::pi;
 
   double operator()(double score) const noexcept {
-    return 1.0 / (1.0 + std::exp((score - location) / scale));
+    const double z = (score - location) / scale;
+    // From 40 on the 1 is less than half an ulp of exp(z), which overflows before p is 0.
+    return z < 40.0 ? 1.0 / (1.0 + std::exp(z)) : std::exp(-z);
   }
 
   void validate() const {

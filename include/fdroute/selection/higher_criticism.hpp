@@ -1,6 +1,5 @@
 #pragma once
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <span>
@@ -18,10 +17,11 @@ namespace fdroute::inline v0 {
 ///     count = argmax { HC(i) : i <= search m, i < m, p(i) < i/m },  the last i of equals;
 ///             0 if there is none or its HC is below `critical`
 ///
-/// In double; p = 0 has an infinite HC by the first form. Without a gate (`critical` = 0) noise is
-/// cut as readily as signal: some p(i) nearly always lies below i/m. critical_statistic() gives the
-/// `critical` that noise reaches with a given probability. `search` lies in (0, 1), `critical` is
-/// finite and at least 0; a Router throws std::invalid_argument otherwise.
+/// In double, within a relative 1e-15; p = 0 has an infinite HC by the first form. Without a gate
+/// (`critical` = 0) noise is cut as readily as signal: some p(i) nearly always lies below i/m.
+/// critical_statistic() gives the `critical` that noise reaches with a given probability. `search`
+/// lies in (0, 1), `critical` is finite and at least 0; a Router throws std::invalid_argument
+/// otherwise.
 ///
 /// of_p is the statistic HC* of D. Donoho and J. Jin, Higher criticism for detecting sparse
 /// heterogeneous mixtures, Ann. Stat. 32 (2004), doi:10.1214/009053604000000265. (HC+
@@ -44,42 +44,41 @@ struct HigherCriticism {
   /// no more than reads(experts) of them need be there, filled up to a multiple of 16.
   template <class Arch>
   FDROUTE_INLINE int count(const double* sorted_p, int experts) const noexcept {
-    // By a power of two, a product is the same quotient.
-    const bool exact = std::has_single_bit(static_cast<unsigned>(experts));
     return detail::strongest_deviation<Arch>(
         sorted_p, experts, search, critical,
-        [&](const auto& p, const auto& share, const auto& m) FDROUTE_INLINED {
-          using V = std::remove_cvref_t<decltype(p)>;
-          return statistic_of(p, share, [&](const V& x) FDROUTE_INLINED {
-            return exact ? x * V(1.0 / experts) : x / m;
-          });
+        [&](const auto& p, const auto& share, double root_of_m) FDROUTE_INLINED {
+          return statistic_of(p, share, std::remove_cvref_t<decltype(p)>(root_of_m));
         });
   }
 
   /// Only the smallest p-values matter: so many of them.
   constexpr int reads(int experts) const noexcept { return detail::searched(search, experts); }
 
-  /// HC(i) of p(i) = p, for p < i/m.
+  /// HC(i) of p(i) = p, for 0 <= p < i/m.
   double statistic(double p, int i, int m) const noexcept {
-    return statistic_of(p, static_cast<double>(i) / m, [m](double x) { return x / m; });
+    return statistic_of(p, static_cast<double>(i) / m, std::sqrt(static_cast<double>(m)));
   }
 
   /// The largest p(i) whose HC(i) is at least `value`; 0 if there is none.
   double boundary(double value, int i, int m) const noexcept {
     const double x = static_cast<double>(i) / m;
-    const double q = value * value / m;
-    if (deviation == Deviation::of_rank) return std::fmax(0.0, x - std::sqrt(q * (x * (1.0 - x))));
-    // The smaller root of (x - p)^2 = q p (1 - p).
-    return 2.0 * (x * x) / (2.0 * x + q + std::sqrt(q * q + 4.0 * q * (x * (1.0 - x))));
+    const double s = value / std::sqrt(static_cast<double>(m));
+    if (deviation == Deviation::of_rank) return std::fmax(0.0, x - s * std::sqrt(x * (1.0 - x)));
+    // The smaller root of (x - p)^2 = s^2 p (1 - p), with x and s over c: s^4 may overflow.
+    const double c = std::fmax(s, 1.0);
+    const double a = s / c;
+    const double b = x / c;
+    return 2.0 * (b * b) / (2.0 * b / c + a * (a + std::sqrt(a * a + 4.0 * (b / c) * (1.0 - x))));
   }
 
   void validate(int) const { detail::validate_deviation_rule("HigherCriticism", search, critical); }
 
  private:
-  template <class V, class OverM>
-  FDROUTE_INLINE V statistic_of(const V& p, const V& share, const OverM& over_m) const noexcept {
+  // sqrt(m) last: v/m would underflow where v is subnormal.
+  template <class V>
+  FDROUTE_INLINE V statistic_of(const V& p, const V& share, const V& root_of_m) const noexcept {
     const V& of = deviation == Deviation::of_p ? p : share;
-    return (share - p) / detail::square_root(over_m(of * (V(1.0) - of)));
+    return detail::product(root_of_m, (share - p) / detail::square_root(of * (V(1.0) - of)));
   }
 };
 
