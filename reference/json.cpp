@@ -10,28 +10,8 @@
 #include "mapped_file.hpp"
 
 namespace olmoe {
-namespace {
-
-// One printable line of at most about 100 bytes, whatever a file put into `text`.
-std::string one_line(std::string_view text) {
-  constexpr std::size_t limit = 100;
-  std::size_t end = std::min(text.size(), limit);
-  // Not within a UTF-8 sequence.
-  while (end < text.size() && end > 0 && (text[end] & 0xc0) == 0x80) --end;
-  std::string line(text.substr(0, end));
-  std::replace_if(
-      line.begin(), line.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
-  return end < text.size() ? line + "..." : line;
-}
-
-}  // namespace
-
-std::string quote(std::string_view text) {
-  return "'" + one_line(text) + "'";
-}
-
 std::string show(const nlohmann::json& value) {
-  return one_line(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  return one_line(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), 100);
 }
 
 nlohmann::json parse_json(std::string_view text, const std::string& origin) {
@@ -51,7 +31,7 @@ nlohmann::json parse_json(std::string_view text, const std::string& origin) {
     return nlohmann::json::parse(text, check);
   } catch (const nlohmann::json::exception& error) {
     const std::string_view what = error.what();  // "[json.exception.KIND.ID] FACT"
-    throw Error(origin + ": bad JSON: " + one_line(what.substr(what.find("] ") + 2)));
+    throw Error(origin + ": bad JSON: " + std::string(what.substr(what.find("] ") + 2)));
   }
 }
 

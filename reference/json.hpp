@@ -14,10 +14,7 @@ nlohmann::json parse_json(std::string_view text, const std::string& origin);
 /// parse_json of a file. Throws Error also if it cannot be read.
 nlohmann::json read_json(const std::filesystem::path& path);
 
-/// `text` for a message: in single quotes, on one line, cut after 100 bytes.
-std::string quote(std::string_view text);
-
-/// A JSON value for a message: as JSON, on one line, cut after 100 bytes.
+/// A JSON value for a message: as JSON, one_line() of at most 100 bytes.
 std::string show(const nlohmann::json& value);
 
 }  // namespace olmoe

@@ -151,9 +151,9 @@ class Router {
     }
     if constexpr (FittedNull<N>) {
       if (std::string_view(parts_.null.fitted_on()) != S::name) {
-        throw NullMismatch("Router: the null distribution was fitted on score '" +
-                           std::string(parts_.null.fitted_on()) + "', the router uses '" +
-                           std::string(S::name) + "'");
+        throw NullMismatch("Router: the null distribution was fitted on score " +
+                           detail::quote(parts_.null.fitted_on()) + ", the router uses " +
+                           detail::quote(S::name));
       }
     }
   }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "fdroute/concepts.hpp"
+#include "fdroute/detail/text.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -40,9 +41,9 @@ struct PerExpertNull {
       if constexpr (FittedNull<N>) {
         const std::string_view score = nulls[j].fitted_on();
         if (score != fitted_on()) {
-          throw std::invalid_argument("PerExpertNull: null 0 was fitted on score '" +
-                                      std::string(fitted_on()) + "', null " + std::to_string(j) +
-                                      " on '" + std::string(score) + "'");
+          throw std::invalid_argument("PerExpertNull: null 0 was fitted on score " +
+                                      detail::quote(fitted_on()) + ", null " + std::to_string(j) +
+                                      " on " + detail::quote(score));
         }
       }
     }
