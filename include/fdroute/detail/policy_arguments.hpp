@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstddef>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -22,6 +23,7 @@ class PolicyArguments {
     const std::size_t colon = text.find(':');
     name_ = text.substr(0, colon);
     if (colon == std::string_view::npos) return;
+    std::set<std::string_view> keys;
     std::size_t position = colon + 1;
     while (true) {
       const std::size_t end = std::min(text.find(',', position), text.size());
@@ -30,9 +32,7 @@ class PolicyArguments {
       if (equals == std::string_view::npos || equals == 0 || equals + 1 == item.size())
         fail(position, "key=value expected, got " + quote(item));
       const std::string_view key = item.substr(0, equals);
-      for (const Argument& other : arguments_) {
-        if (other.key == key) fail(position, quote(key) + " is given twice");
-      }
+      if (!keys.insert(key).second) fail(position, quote(key) + " is given twice");
       arguments_.push_back({key, item.substr(equals + 1), position});
       if (end == text.size()) return;
       position = end + 1;
