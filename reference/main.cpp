@@ -389,8 +389,8 @@ void add_inspect(CLI::App& app) {
 }
 
 /// One line on stderr, whatever the message quotes.
-void complain(const std::exception& error) {
-  std::cerr << "olmoe: " << one_line(error.what(), message_limit) << '\n';
+void complain(const std::exception& error, const char* advice = "") {
+  std::cerr << "olmoe: " << one_line(error.what(), message_limit) << advice << '\n';
 }
 
 }  // namespace
@@ -424,8 +424,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::Success& request) {  // for help or the version
     return app.exit(request);
   } catch (const CLI::ParseError& error) {
-    complain(error);
-    std::cerr << "Run with --help for more information.\n";
+    complain(error, " (see --help)");
     return usage;
   } catch (const std::invalid_argument& error) {
     complain(error);
