@@ -228,8 +228,8 @@ std::size_t open_place(const std::string& policy) {
   const std::size_t place = policy.find('?');
   if (place == std::string::npos || place == 0 || policy[place - 1] != '=' ||
       policy.find('?', place + 1) != std::string::npos)
-    throw std::invalid_argument("policy '" + policy +
-                                "': one value, and only one, must be '?', as in bh:alpha=?");
+    throw std::invalid_argument("policy " + quote(policy) +
+                                ": one value, and only one, must be '?', as in bh:alpha=?");
   return place;
 }
 
@@ -337,8 +337,8 @@ std::vector<float> losing_scores(const LayerLogits& logits, std::string_view sco
   if (score == fdroute::LogSoftmax::name)
     return losing_scores_by(fdroute::LogSoftmax{}, logits, trim);
   if (score == fdroute::ZScore::name) return losing_scores_by(fdroute::ZScore{}, logits, trim);
-  throw std::invalid_argument("losing_scores: unknown score '" + std::string(score) +
-                              "'; accepted are logit, log_softmax, zscore");
+  throw std::invalid_argument("losing_scores: unknown score " + quote(score) +
+                              "; accepted are logit, log_softmax, zscore");
 }
 
 NullTable fit_null(std::vector<float> sample, NullMethod method) {
@@ -462,7 +462,7 @@ void check_nulls_model(const std::filesystem::path& nulls, const Model& model) {
   if (found == file.metadata().end() || found->second == router_sha256(model)) return;
   const auto fitted_on = file.metadata().find("model");
   throw Error(nulls.string() + ": was fitted on another model" +
-              (fitted_on == file.metadata().end() ? "" : ", '" + fitted_on->second + "'") +
+              (fitted_on == file.metadata().end() ? "" : ", " + quote(fitted_on->second)) +
               ": its routers differ from this one's");
 }
 
@@ -496,9 +496,9 @@ void check_target(const Config& config, const Target& target, std::string_view s
        make_routers(config, with_value(target.policy, "0.5"), any)) {
     if (target.mean_experts < min_count(router) || target.mean_experts > router.capacity())
       throw std::invalid_argument(
-          "policy '" + target.policy + "' has bounds from " + std::to_string(min_count(router)) +
-          " to " + std::to_string(router.capacity()) + " experts, which exclude a mean of " +
-          std::to_string(target.mean_experts));
+          "policy " + quote(target.policy) + " has bounds from " +
+          std::to_string(min_count(router)) + " to " + std::to_string(router.capacity()) +
+          " experts, which exclude a mean of " + std::to_string(target.mean_experts));
   }
 }
 
@@ -525,7 +525,7 @@ SolvedPolicy solve_policy(const Model& model, const Target& target,
         };
         value += (l == 0 ? "" : "/") +
                  solve(mean, target.mean_experts,
-                       "policy '" + target.policy + "', layer " + std::to_string(l));
+                       "policy " + quote(target.policy) + ", layer " + std::to_string(l));
       }
     } else {
       const auto mean = [&](const std::string& v) {
@@ -534,7 +534,7 @@ SolvedPolicy solve_policy(const Model& model, const Target& target,
         for (std::size_t l = 0; l < layers; ++l) sum += mean_count(routers[l], logits[l]);
         return sum / static_cast<double>(layers);
       };
-      value = solve(mean, target.mean_experts, "policy '" + target.policy + "'");
+      value = solve(mean, target.mean_experts, "policy " + quote(target.policy));
     }
 
     logits = record_logits(model, routers_of(value), texts, options).fit;
@@ -554,7 +554,7 @@ SolvedPolicy solve_policy(const Model& model, const Target& target,
     if (!target.per_layer) worst = std::abs(solved.mean_experts - target.mean_experts);
     if (worst <= tolerance) return solved;
   }
-  throw Error("policy '" + target.policy + "' did not settle at a mean of " +
+  throw Error("policy " + quote(target.policy) + " did not settle at a mean of " +
               std::to_string(target.mean_experts) + " experts in " + std::to_string(max_runs) +
               " runs");
 }

@@ -32,32 +32,116 @@ constexpr std::array<std::pair<std::string_view, Activation>, 9> activations = {
     {"relu", Activation::Relu},
 }};
 
-// What transformers writes into config.json that training, other tasks or other programs use.
+// Keys whose words are among the model's (below), though they concern training, other tasks, the
+// storage or the speed only.
 constexpr std::array unused_keys = {
-    "_attn_implementation",
-    "_attn_implementation_autoset",
-    "_name_or_path",
-    "architectures",
+    "add_cross_attention",
     "attention_dropout",
+    "attn_implementation",
+    "attn_pdrop",
     "chunk_size_feed_forward",
-    "dtype",
-    "id2label",
-    "initializer_range",
-    "is_encoder_decoder",
-    "label2id",
+    "cross_attention_hidden_size",
+    "embd_pdrop",
+    "experts_implementation",
+    "expert_dropout",
+    "hidden_dropout",
+    "hidden_dropout_prob",
+    "moe_dropout",
+    "num_labels",
     "output_attentions",
     "output_hidden_states",
     "output_router_logits",
-    "problem_type",
-    "return_dict",
+    "output_scores",
+    "resid_pdrop",
+    "residual_dropout",
     "router_aux_loss_coef",
+    "router_jitter_noise",
+    "router_z_loss_coef",
+    "tie_encoder_decoder",
     "tokenizer_class",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
+    "top_k",
+    "vocab_file",
 };
 
-// A JSON object whose fields are taken one by one; finish() refuses those that nobody took.
+// What is as good as absent: the value with which a model has no such thing.
+const std::array<std::pair<std::string_view, json>, 19> neutral_values = {{
+    {"embedding_multiplier", 1},
+    {"first_k_dense_replace", 0},
+    {"is_causal", true},
+    {"layer_norm_bias", false},
+    {"mlp_bias", false},
+    {"moe_layer_freq", 1},
+    {"n_group", 1},
+    {"n_shared_experts", 0},
+    {"num_shared_experts", 0},
+    {"partial_rotary_factor", 1},
+    {"qkv_bias", false},
+    {"residual_multiplier", 1},
+    {"routed_scaling_factor", 1},
+    {"scoring_func", "softmax"},
+    {"topk_group", 1},
+    {"use_bidirectional_attention", false},
+    {"use_qk_norm", true},
+    {"use_rope", true},
+    {"use_sliding_window", false},
+}};
+
+// A key that has one of these words is about the model's arithmetic.
+constexpr auto model_words =
+    std::to_array<std::string_view>({"act",         "activation", "activations",
+                                     "adapter",     "alibi",      "attention",
+                                     "attn",        "bias",       "bidirectional",
+                                     "bits",        "cap",        "capping",
+                                     "causal",      "clip",       "compress",
+                                     "compression", "conv",       "dense",
+                                     "dim",         "embed",      "embedding",
+                                     "embeddings",  "eps",        "epsilon",
+                                     "expert",      "experts",    "factor",
+                                     "ffn",         "freq",       "gate",
+                                     "gating",      "group",      "groups",
+                                     "head",        "heads",      "hidden",
+                                     "interleave",  "kv",         "latent",
+                                     "layer",       "layers",     "logit",
+                                     "logits",      "lora",       "mamba",
+                                     "mask",        "mlp",        "moe",
+                                     "mtp",         "multiplier", "nextn",
+                                     "norm",        "parallel",   "position",
+                                     "positional",  "positions",  "qk",
+                                     "qkv",         "quant",      "quantization",
+                                     "quantize",    "quantized",  "renormalize",
+                                     "residual",    "rope",       "rotary",
+                                     "routed",      "router",     "routing",
+                                     "scale",       "scaled",     "scaling",
+                                     "scoring",     "shared",     "sigmoid",
+                                     "sink",        "sinks",      "size",
+                                     "sliding",     "softcap",    "softcapping",
+                                     "softmax",     "sparse",     "sparsity",
+                                     "ssm",         "state",      "temperature_tuning",
+                                     "theta",       "tie",        "tied",
+                                     "topk",        "vocab",      "weight",
+                                     "weights",     "window",     "yarn"});
+
+// Whether a key that nothing here reads may change the numbers. Most keys of the hubs' configs come
+// from trainers and tools and do not, so the rule goes by words; what it cannot know, it refuses.
+bool may_change_numbers(const std::string& key, const json& value) {
+  // transformers' own, of how it runs.
+  if (key.starts_with('_') || std::ranges::find(unused_keys, key) != unused_keys.end())
+    return false;
+  if (value.is_null() || (value.is_structured() && value.empty())) return false;
+  for (const auto& [known, neutral] : neutral_values)
+    if (key == known && value == neutral) return false;
+  for (std::string_view rest = key; !rest.empty();) {
+    const std::size_t end = std::min(rest.find_first_of("_-."), rest.size());
+    std::string word(rest.substr(0, end));
+    std::ranges::transform(word, word.begin(),
+                           [](char c) { return c >= 'A' && c <= 'Z' ? char(c | 0x20) : c; });
+    if (std::ranges::find(model_words, word) != model_words.end()) return true;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return false;
+}
+
+// A JSON object whose fields are taken one by one; the rest is refused, or looked at again.
 class Fields {
  public:
   // `prefix` stands before a field's name in messages: "" or "rope_scaling."
@@ -134,11 +218,14 @@ class Fields {
     return {value, origin_, prefix_ + key + "."};
   }
 
-  void ignore(const std::string& key) { taken_.insert(key); }
-
-  void finish() const {
+  // Refuses what nobody took and `harmful(key, value)` holds of.
+  template <class Predicate>
+  void finish(Predicate harmful) const {
     for (const auto& [key, value] : object_.items()) {
-      if (!taken_.contains(key)) fail("unknown key " + quote(prefix_ + key));
+      if (!taken_.contains(key) && harmful(key, value)) {
+        fail("unknown key " + quote(prefix_ + key) +
+             ", which may change the model's numbers: " + show(value));
+      }
     }
   }
 
@@ -175,8 +262,9 @@ struct Rope {
 Rope parse_rope(Fields fields) {
   Rope rope;
   if (fields.find("rope_theta") != nullptr) rope.theta = fields.positive<double>("rope_theta");
-  const bool older = fields.find("type") != nullptr;
-  const std::string type = fields.text(older ? "type" : "rope_type");
+  // transformers takes "default" for a type left out.
+  const char* const type_key = fields.find("type") != nullptr ? "type" : "rope_type";
+  const std::string type = fields.find(type_key) != nullptr ? fields.text(type_key) : "default";
   if (fields.find("rope_type") != nullptr && fields.text("rope_type") != type) {
     fields.fail("rope types " + quote(type) + " and " + quote(fields.text("rope_type")) +
                 " contradict each other");
@@ -188,7 +276,9 @@ Rope parse_rope(Fields fields) {
   } else {
     fields.fail("unknown rope type " + quote(type) + "; accepted are default, linear");
   }
-  fields.finish();
+  fields.finish([](const std::string& key, const json& value) {
+    return !value.is_null() && !(key == "partial_rotary_factor" && value == 1);
+  });
   return rope;
 }
 
@@ -278,8 +368,7 @@ Config Config::read(const std::filesystem::path& path) {
     fields.fail("head_dim is not hidden_size / num_attention_heads");
   }
 
-  for (const char* key : unused_keys) fields.ignore(key);
-  fields.finish();
+  fields.finish(may_change_numbers);
   return config;
 }
 

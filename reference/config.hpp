@@ -47,8 +47,10 @@ struct Config {
   int head_dim() const { return hidden_size / num_attention_heads; }
 
   /// Reads a config.json as written by transformers 4.x or 5.x. Throws Error if a field
-  /// that inference needs is missing, has the wrong type or contradicts another, and for every key
-  /// not known to be without effect on inference.
+  /// that inference needs is missing, has the wrong type or contradicts another, and for a key that
+  /// is not read though it may change the numbers: one that has a word about the model (attention,
+  /// expert, norm, rope, scale, window ...) and a value other than null, {} or [], but for a list
+  /// of those known to be harmless. Other keys, of trainers and hubs, are ignored.
   static Config read(const std::filesystem::path& file);
 
   /// Reads directory/config.json.

@@ -1,4 +1,5 @@
 #include "isa.hpp"
+#include "error.hpp"
 
 #ifdef FDROUTE_X86_KERNELS
 #include <cpuid.h>
@@ -78,8 +79,8 @@ void use_isa(std::string_view name) {
   const auto* found = std::find_if(names.begin(), names.end(),
                                    [&](const auto& known) { return known.second == name; });
   if (found == names.end()) {
-    throw std::invalid_argument("unknown instruction set '" + std::string(name) +
-                                "'; known are baseline, avx2 and avx512");
+    throw std::invalid_argument("unknown instruction set " + quote(name) +
+                                "; known are baseline, avx2 and avx512");
   }
   use_isa(found->first);
 }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "commands.hpp"
+#include "error.hpp"
 #include "isa.hpp"
 #include "random_checkpoint.hpp"
 #include "sweep.hpp"
@@ -388,11 +389,17 @@ void add_inspect(CLI::App& app) {
   command.callback([model] { run_inspect(*model); });
 }
 
+/// One line on stderr, whatever the message quotes.
+void complain(const std::exception& error, const char* advice = "") {
+  std::cerr << "olmoe: " << one_line(error.what(), message_limit) << advice << '\n';
+}
+
 }  // namespace
 }  // namespace olmoe
 
 int main(int argc, char** argv) {
   olmoe::sleep_while_waiting(argv);
+  using olmoe::complain;
   constexpr int failure = 1;
   constexpr int usage = 2;
 
@@ -416,16 +423,19 @@ int main(int argc, char** argv) {
     std::cout.flush();
     if (!std::cout) throw std::runtime_error("cannot write to standard output");
     return 0;
+  } catch (const CLI::Success& request) {  // for help or the version
+    return app.exit(request);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : usage;
+    complain(error, " (see --help)");
+    return usage;
   } catch (const std::invalid_argument& error) {
-    std::cerr << "olmoe: " << error.what() << '\n';
+    complain(error);
     return usage;
   } catch (const std::bad_alloc&) {
     std::cerr << "olmoe: out of memory\n";
     return failure;
   } catch (const std::exception& error) {
-    std::cerr << "olmoe: " << error.what() << '\n';
+    complain(error);
     return failure;
   }
 }

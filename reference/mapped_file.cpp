@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 #include "error.hpp"
@@ -30,6 +31,12 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   const auto fail = [&](const std::string& fact) { throw Error(path.string() + ": " + fact); };
   const auto fail_errno = [&] { fail(std::generic_category().message(errno)); };
 
+  if (path.native().find('\0') != std::string::npos) fail("no file has a NUL byte in its name");
+  std::error_code ignored;
+  if (std::filesystem::is_symlink(path, ignored) && !std::filesystem::exists(path, ignored)) {
+    fail("is a link to " + quote(std::filesystem::read_symlink(path, ignored).string()) +
+         ", which does not exist: copy the file itself, too");
+  }
   // O_NONBLOCK: a named pipe is to be refused, not waited for.
   const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.fd < 0) fail_errno();
@@ -48,6 +55,12 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   ::madvise(address, size, MADV_HUGEPAGE);
 #endif
   bytes_ = {static_cast<const std::byte*>(address), size};
+
+  const std::string_view text(static_cast<const char*>(address), size);
+  if (size < 1024 && text.starts_with("version https://git-lfs.github.com/spec/")) {
+    ::munmap(address, size);
+    fail("is a git-lfs pointer, not the file itself: run `git lfs pull` where it came from");
+  }
 }
 
 MappedFile::~MappedFile() {

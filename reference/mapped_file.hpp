@@ -11,7 +11,8 @@ namespace olmoe {
 /// truncated while it is mapped.
 class MappedFile {
  public:
-  /// Throws Error if `path` is missing, unreadable, a directory or no regular file.
+  /// Throws Error if `path` is missing, unreadable, a directory or no regular file, a link to
+  /// nothing, or a pointer that git-lfs left in the place of a file.
   explicit MappedFile(const std::filesystem::path& path);
   MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
   MappedFile& operator=(MappedFile&& other) noexcept {

@@ -31,13 +31,35 @@ class Loader {
   }
 
   Matrix matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
-    Matrix result = float_matrix(name, rows, cols);
-    result.compute = compute_;
-    if (compute_ == Compute::bf16 && result.dtype != DType::BF16) {
-      throw Error(checkpoint_.at(name).origin + " holds " + std::string(olmoe::name(result.dtype)) +
-                  "; compute 'bf16' needs BF16");
+    used_.insert(name);
+    return computed(checkpoint_.at(name, {rows, cols}));
+  }
+
+  // The experts' matrices of a layer: a tensor each, or all of them in two tensors of rank 3, the
+  // form that transformers 5 has in memory.
+  std::vector<ExpertWeights> experts(const std::string& prefix, const Config& config) {
+    const std::int64_t n = config.num_experts;
+    const std::int64_t hidden = config.hidden_size;
+    const std::int64_t inner = config.intermediate_size;
+    std::vector<ExpertWeights> experts;
+    if (!checkpoint_.contains(prefix + "gate_up_proj")) {
+      for (std::int64_t e = 0; e < n; ++e) {
+        const std::string expert = prefix + std::to_string(e) + ".";
+        experts.push_back({matrix(expert + "gate_proj.weight", inner, hidden),
+                           matrix(expert + "up_proj.weight", inner, hidden),
+                           matrix(expert + "down_proj.weight", hidden, inner)});
+      }
+      return experts;
     }
-    return result;
+    used_.insert({prefix + "gate_up_proj", prefix + "down_proj"});
+    const Tensor gate_up = checkpoint_.at(prefix + "gate_up_proj", {n, 2 * inner, hidden});
+    const Tensor down = checkpoint_.at(prefix + "down_proj", {n, hidden, inner});
+    for (std::int64_t e = 0; e < n; ++e) {
+      experts.push_back({computed(gate_up.rows_of(e, 0, {inner, hidden})),
+                         computed(gate_up.rows_of(e, inner, {inner, hidden})),
+                         computed(down.rows_of(e, 0, {hidden, inner}))});
+    }
+    return experts;
   }
 
   std::vector<float> vector(const std::string& name, std::int64_t n) {
@@ -56,6 +78,16 @@ class Loader {
   }
 
  private:
+  Matrix computed(const Tensor& tensor) const {
+    Matrix result = as_matrix(tensor);
+    result.compute = compute_;
+    if (compute_ == Compute::bf16 && result.dtype != DType::BF16) {
+      throw Error(tensor.origin + " holds " + std::string(olmoe::name(result.dtype)) +
+                  "; compute 'bf16' needs BF16");
+    }
+    return result;
+  }
+
   const Checkpoint& checkpoint_;
   Compute compute_;
   std::set<std::string> used_;
@@ -86,13 +118,7 @@ DecoderLayer load_layer(Loader& load, const Config& config, int index) {
   a.k_norm = load.vector(attention + "k_norm.weight", kv_width);
 
   layer.moe.router = load.float_matrix(prefix + "mlp.gate.weight", config.num_experts, hidden);
-  for (int e = 0; e < config.num_experts; ++e) {
-    const std::string expert = prefix + "mlp.experts." + std::to_string(e) + ".";
-    layer.moe.experts.push_back(
-        {load.matrix(expert + "gate_proj.weight", config.intermediate_size, hidden),
-         load.matrix(expert + "up_proj.weight", config.intermediate_size, hidden),
-         load.matrix(expert + "down_proj.weight", hidden, config.intermediate_size)});
-  }
+  layer.moe.experts = load.experts(prefix + "mlp.experts.", config);
   return layer;
 }
 

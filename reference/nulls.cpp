@@ -24,7 +24,8 @@ Integer integer_or_zero(const SafetensorsFile& file, const std::string& key) {
   Integer value = 0;
   const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || stop != text.data() + text.size() || value < 0)
-    throw Error(file.path().string() + ": metadata '" + key + "' is not a count: '" + text + "'");
+    throw Error(file.path().string() + ": metadata " + quote(key) +
+                " is not a count: " + quote(text));
   return value;
 }
 

@@ -46,8 +46,8 @@ std::vector<std::string> by_layer(const std::string& policy, std::size_t layers)
     const std::string key(items[i].substr(0, equals + 1));
     const auto values = split(items[i].substr(equals + 1), '/');
     if (values.size() != 1 && values.size() != layers)
-      throw std::invalid_argument("policy '" + policy + "': " + key.substr(0, equals) + " lists " +
-                                  std::to_string(values.size()) + " values for " +
+      throw std::invalid_argument("policy " + quote(policy) + ": " + quote(key.substr(0, equals)) +
+                                  " lists " + std::to_string(values.size()) + " values for " +
                                   std::to_string(layers) + " layers");
     for (std::size_t l = 0; l < layers; ++l)
       policies[l].append(i == 0 ? "" : ",").append(key).append(values[values.size() == 1 ? 0 : l]);

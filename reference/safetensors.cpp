@@ -10,10 +10,12 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <system_error>
-#include <tuple>
+#include <utility>
 
 #include "error.hpp"
 #include "json.hpp"
@@ -56,10 +58,12 @@ std::optional<std::uint64_t> byte_size(DType dtype, const Shape& shape) {
   std::uint64_t result = size(dtype);
   for (const std::int64_t extent : shape) {
     if (extent < 0) return std::nullopt;
+    if (extent == 0) result = 0;
+  }
+  if (result == 0) return result;
+  for (const std::int64_t extent : shape) {
     const auto factor = static_cast<std::uint64_t>(extent);
-    if (factor != 0 && result > std::numeric_limits<std::int64_t>::max() / factor) {
-      return std::nullopt;
-    }
+    if (result > std::numeric_limits<std::int64_t>::max() / factor) return std::nullopt;
     result *= factor;
   }
   return result;
@@ -69,17 +73,23 @@ std::string tensor_origin(const std::filesystem::path& path, std::string_view na
   return path.string() + ": tensor " + quote(name);
 }
 
-// One entry of the header, checked but for its place among the others.
-struct Entry {
-  std::string name;
+}  // namespace
+
+// What one entry of the header says, checked but for its place among the others.
+struct TensorHeader {
   DType dtype;
   Shape shape;
   std::uint64_t begin;
   std::uint64_t end;
 };
 
-Entry parse_entry(const std::string& name, const json& info, const std::string& origin) {
-  const auto fail = [&](const std::string& fact) { throw Error(origin + ": " + fact); };
+namespace {
+
+TensorHeader parse_entry(const json& info, const std::filesystem::path& path,
+                         std::string_view name) {
+  const auto fail = [&](const std::string& fact) {
+    throw Error(tensor_origin(path, name) + ": " + fact);
+  };
   if (!info.is_object()) fail("its header entry is no object");
   for (const auto& [key, value] : info.items()) {
     if (key != "dtype" && key != "shape" && key != "data_offsets") {
@@ -90,7 +100,7 @@ Entry parse_entry(const std::string& name, const json& info, const std::string& 
     if (!info.contains(key)) fail("has no " + quote(key));
   }
 
-  Entry entry{.name = name, .dtype = {}, .shape = {}, .begin = 0, .end = 0};
+  TensorHeader entry{.dtype = {}, .shape = {}, .begin = 0, .end = 0};
 
   const json& dtype = info["dtype"];
   const auto* known = std::find_if(dtypes.begin(), dtypes.end(),
@@ -126,37 +136,9 @@ Entry parse_entry(const std::string& name, const json& info, const std::string& 
   return entry;
 }
 
-// The tensors must cover the data exactly once: sorts them by offset and checks that.
-void check_coverage(std::vector<Entry>& entries, std::uint64_t data_size,
-                    const std::filesystem::path& path) {
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    return std::tie(a.begin, a.end) < std::tie(b.begin, b.end);
-  });
-  std::uint64_t covered = 0;
-  const Entry* previous = nullptr;
-  for (const Entry& entry : entries) {
-    const auto fail = [&](const std::string& fact) {
-      throw Error(tensor_origin(path, entry.name) + ": " + fact);
-    };
-    if (entry.end > data_size) {
-      fail("ends at byte " + std::to_string(entry.end) + " of the data, which has only " +
-           std::to_string(data_size) + " (truncated file?)");
-    }
-    if (entry.begin < covered) fail("its data overlap those of " + quote(previous->name));
-    if (entry.begin > covered) {
-      fail("unused bytes before its data: " + std::to_string(entry.begin - covered));
-    }
-    covered = entry.end;
-    previous = &entry;
-  }
-  if (covered < data_size) {
-    throw Error(path.string() + ": " + std::to_string(data_size - covered) +
-                " bytes after the last tensor");
-  }
-}
-
 std::map<std::string, std::string> parse_metadata(const json& metadata,
                                                   const std::filesystem::path& path) {
+  if (metadata.is_null()) return {};
   const auto is_string = [](const json& value) { return value.is_string(); };
   if (!metadata.is_object() || !std::all_of(metadata.begin(), metadata.end(), is_string)) {
     throw Error(path.string() + ": " + std::string(metadata_key) + " is no map of strings");
@@ -221,20 +203,12 @@ std::vector<To> converted(const Tensor& tensor) {
   }
 }
 
-const Tensor& checked_shape(const Tensor& tensor, const Shape& shape) {
+Tensor checked_shape(Tensor tensor, const Shape& shape) {
   if (tensor.shape != shape) {
     throw Error(tensor.origin + " has shape " + to_string(tensor.shape) + ", expected " +
                 to_string(shape));
   }
   return tensor;
-}
-
-template <class Map>
-std::vector<std::string> keys(const Map& map) {
-  std::vector<std::string> result;
-  result.reserve(map.size());
-  for (const auto& [key, value] : map) result.push_back(key);
-  return result;
 }
 
 }  // namespace
@@ -268,10 +242,19 @@ void Tensor::check_in_place(DType wanted, std::size_t alignment) const {
     throw Error(origin + " holds " + std::string(name(dtype)) + ", expected " +
                 std::string(name(wanted)));
   }
-  if (reinterpret_cast<std::uintptr_t>(bytes.data()) % alignment != 0) {
+  if (!bytes.empty() && reinterpret_cast<std::uintptr_t>(bytes.data()) % alignment != 0) {
     throw Error(origin + ": its data are misaligned, not at a multiple of " +
                 std::to_string(alignment) + " bytes (write the file again to align them)");
   }
+}
+
+Tensor Tensor::rows_of(std::int64_t index, std::int64_t first, const Shape& matrix) const {
+  const auto row_bytes = static_cast<std::size_t>(matrix.at(1)) * size(dtype);
+  const auto row = static_cast<std::size_t>(index * shape.at(1) + first);
+  return {.origin = origin,
+          .dtype = dtype,
+          .shape = matrix,
+          .bytes = bytes.subspan(row * row_bytes, static_cast<std::size_t>(matrix[0]) * row_bytes)};
 }
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path), file_(path) {
@@ -293,39 +276,88 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + length_size,
                               header_size);
   if (!text.starts_with('{')) fail("not a safetensors file: the header does not begin with '{'");
-  const auto data = bytes.subspan(length_size + header_size);
+  data_ = bytes.subspan(length_size + header_size);
 
-  const json header = parse_json(text, path.string());
-  std::vector<Entry> entries;
-  for (const auto& [name, info] : header.items()) {
-    if (name == metadata_key) {
-      metadata_ = parse_metadata(info, path);
-    } else {
-      entries.push_back(parse_entry(name, info, tensor_origin(path, name)));
+  names_.reserve(header_size);
+  bool has_metadata = false;
+  for_each_member(text, path.string(), [&](const std::string& name, const json& info) {
+    if (name != metadata_key) return add(name, parse_entry(info, path, name));
+    if (std::exchange(has_metadata, true)) fail("repeated key " + quote(name));
+    metadata_ = parse_metadata(info, path);
+  });
+  std::ranges::sort(entries_, {}, &Entry::name);
+  const auto repeated = std::ranges::adjacent_find(entries_, {}, &Entry::name);
+  if (repeated != entries_.end()) fail("repeated key " + quote(repeated->name));
+  check_coverage(data_.size());
+}
+
+void SafetensorsFile::add(const std::string& name, const TensorHeader& tensor) {
+  // An escape in JSON is never shorter than what it stands for, so all names fit the reserve.
+  const char* const begin = names_.data() + names_.size();
+  names_.insert(names_.end(), name.begin(), name.end());
+  entries_.push_back({.name = {begin, name.size()},
+                      .begin = tensor.begin,
+                      .end = tensor.end,
+                      .dtype = tensor.dtype,
+                      .rank = static_cast<std::uint32_t>(tensor.shape.size()),
+                      .shape = extents_.size()});
+  extents_.insert(extents_.end(), tensor.shape.begin(), tensor.shape.end());
+}
+
+// The tensors must cover the data exactly once.
+void SafetensorsFile::check_coverage(std::uint64_t data_size) const {
+  std::vector<std::uint32_t> order(entries_.size());
+  std::iota(order.begin(), order.end(), 0U);
+  std::ranges::stable_sort(
+      order, {}, [&](std::uint32_t i) { return std::pair(entries_[i].begin, entries_[i].end); });
+  std::uint64_t covered = 0;
+  const Entry* previous = nullptr;
+  for (const std::uint32_t i : order) {
+    const Entry& entry = entries_[i];
+    const auto fail = [&](const std::string& fact) {
+      throw Error(tensor_origin(path_, entry.name) + ": " + fact);
+    };
+    if (entry.end > data_size) {
+      fail("ends at byte " + std::to_string(entry.end) + " of the data, which has only " +
+           std::to_string(data_size) + " (truncated file?)");
     }
+    if (entry.begin < covered) fail("its data overlap those of " + quote(previous->name));
+    if (entry.begin > covered) {
+      fail("unused bytes before its data: " + std::to_string(entry.begin - covered));
+    }
+    covered = entry.end;
+    previous = &entry;
   }
-  check_coverage(entries, data.size(), path);
-  for (Entry& entry : entries) {
-    tensors_.emplace(entry.name,
-                     Tensor{.origin = tensor_origin(path, entry.name),
-                            .dtype = entry.dtype,
-                            .shape = std::move(entry.shape),
-                            .bytes = data.subspan(entry.begin, entry.end - entry.begin)});
+  if (covered < data_size) {
+    throw Error(path_.string() + ": " + std::to_string(data_size - covered) +
+                " bytes after the last tensor");
   }
 }
 
-const Tensor& SafetensorsFile::at(std::string_view name) const {
-  const auto found = tensors_.find(name);
-  if (found == tensors_.end()) throw Error(path_.string() + ": no tensor " + quote(name));
-  return found->second;
+const SafetensorsFile::Entry* SafetensorsFile::find(std::string_view name) const {
+  const auto found = std::ranges::lower_bound(entries_, name, {}, &Entry::name);
+  return found != entries_.end() && found->name == name ? &*found : nullptr;
 }
 
-const Tensor& SafetensorsFile::at(std::string_view name, const Shape& shape) const {
+Tensor SafetensorsFile::at(std::string_view name) const {
+  const Entry* entry = find(name);
+  if (entry == nullptr) throw Error(path_.string() + ": no tensor " + quote(name));
+  const auto shape = shape_of(*entry);
+  return {.origin = tensor_origin(path_, name),
+          .dtype = entry->dtype,
+          .shape = {shape.begin(), shape.end()},
+          .bytes = data_.subspan(entry->begin, entry->end - entry->begin)};
+}
+
+Tensor SafetensorsFile::at(std::string_view name, const Shape& shape) const {
   return checked_shape(at(name), shape);
 }
 
 std::vector<std::string> SafetensorsFile::names() const {
-  return keys(tensors_);
+  std::vector<std::string> result;
+  result.reserve(entries_.size());
+  for (const Entry& entry : entries_) result.emplace_back(entry.name);
+  return result;
 }
 
 Checkpoint::Checkpoint(const std::filesystem::path& directory) {
@@ -334,14 +366,18 @@ Checkpoint::Checkpoint(const std::filesystem::path& directory) {
   if (!fs::exists(directory, ignored)) throw Error(directory.string() + ": no such directory");
   if (!fs::is_directory(directory, ignored)) throw Error(directory.string() + ": not a directory");
 
+  // A link to nothing is there, too: opening it says what it is.
+  const auto is_there = [&](const fs::path& path) {
+    return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
+  };
   source_ = directory / "model.safetensors";
-  if (fs::exists(source_, ignored)) {
-    const SafetensorsFile& file = files_.emplace_back(source_);
-    for (const std::string& name : file.names()) tensors_.emplace(name, &file.at(name));
+  if (is_there(source_)) {
+    files_.emplace_back(source_);
+    add_tensors_of_files();
     return;
   }
   source_ = directory / "model.safetensors.index.json";
-  if (!fs::exists(source_, ignored)) {
+  if (!is_there(source_)) {
     throw Error(directory.string() +
                 ": has neither model.safetensors nor model.safetensors.index.json");
   }
@@ -356,37 +392,58 @@ Checkpoint::Checkpoint(const std::filesystem::path& directory) {
   for (const auto& [name, value] : index["weight_map"].items()) {
     const std::string shard = value.is_string() ? value.get<std::string>() : "";
     // An index must not lead out of its directory.
-    if (fs::path(shard).filename() != shard || shard.empty() || shard == "." || shard == "..") {
+    if (fs::path(shard).filename() != shard || shard.empty() || shard == "." || shard == ".." ||
+        shard.find('\0') != std::string::npos) {
       fail("places tensor " + quote(name) + " in " + show(value) + ", no plain file name");
     }
     shards[shard].push_back(name);
   }
   files_.reserve(shards.size());
   for (const auto& [shard, names] : shards) {
-    if (!fs::exists(directory / shard, ignored)) fail("the shard " + quote(shard) + " is missing");
+    if (!is_there(directory / shard)) fail("the shard " + quote(shard) + " is missing");
     const SafetensorsFile& file = files_.emplace_back(directory / shard);
     for (const std::string& name : names) {
       if (!file.contains(name)) {
         throw Error(file.path().string() + ": no tensor " + quote(name) + ", which " +
                     source_.filename().string() + " places there");
       }
-      tensors_.emplace(name, &file.at(name));
     }
+  }
+  add_tensors_of_files();
+}
+
+void Checkpoint::add_tensors_of_files() {
+  for (const SafetensorsFile& file : files_) {
+    for (std::size_t i = 0; i < file.size(); ++i) places_.push_back({file.name(i), &file});
+  }
+  std::ranges::stable_sort(places_, {}, &Place::name);
+  const auto twice = std::ranges::adjacent_find(places_, {}, &Place::name);
+  if (twice != places_.end()) {
+    throw Error(tensor_origin(twice->file->path(), twice->name) + ": is in " +
+                quote(std::next(twice)->file->path().filename().string()) + ", too");
   }
 }
 
-const Tensor& Checkpoint::at(std::string_view name) const {
-  const auto found = tensors_.find(name);
-  if (found == tensors_.end()) throw Error(source_.string() + ": no tensor " + quote(name));
-  return *found->second;
+const Checkpoint::Place* Checkpoint::find(std::string_view name) const {
+  const auto found = std::ranges::lower_bound(places_, name, {}, &Place::name);
+  return found != places_.end() && found->name == name ? &*found : nullptr;
 }
 
-const Tensor& Checkpoint::at(std::string_view name, const Shape& shape) const {
+Tensor Checkpoint::at(std::string_view name) const {
+  const Place* place = find(name);
+  if (place == nullptr) throw Error(source_.string() + ": no tensor " + quote(name));
+  return place->file->at(name);
+}
+
+Tensor Checkpoint::at(std::string_view name, const Shape& shape) const {
   return checked_shape(at(name), shape);
 }
 
 std::vector<std::string> Checkpoint::names() const {
-  return keys(tensors_);
+  std::vector<std::string> result;
+  result.reserve(places_.size());
+  for (const Place& place : places_) result.emplace_back(place.name);
+  return result;
 }
 
 std::vector<std::filesystem::path> Checkpoint::files() const {
@@ -397,7 +454,7 @@ std::vector<std::filesystem::path> Checkpoint::files() const {
 
 std::uint64_t Checkpoint::total_bytes() const {
   std::uint64_t total = 0;
-  for (const auto& [name, tensor] : tensors_) total += tensor->bytes.size();
+  for (const Place& place : places_) total += place.file->at(place.name).bytes.size();
   return total;
 }
 

@@ -72,43 +72,73 @@ struct Tensor {
   /// As above, from the integer dtypes and BOOL only: Error for the others.
   std::vector<std::int64_t> to_int64() const;
 
+  /// Rows [first, first + shape[0]) of matrix `index` of a tensor of rank 3, as a tensor of this
+  /// `shape`, (rows, columns), in place. All must lie within it.
+  Tensor rows_of(std::int64_t index, std::int64_t first, const Shape& shape) const;
+
  private:
   void check_in_place(DType wanted, std::size_t alignment) const;
 };
 
+struct TensorHeader;
+
 /// A safetensors file, mapped read-only. Opening it checks the whole header: every tensor lies
-/// within the file, matches dtype x shape, and together they cover the data exactly once.
-/// Move-only.
+/// within the file, matches dtype x shape, and together they cover the data exactly once. It takes
+/// time n log n and less memory than twice the header. Move-only.
 class SafetensorsFile {
  public:
   /// Throws Error if the file cannot be read or breaks the format.
   explicit SafetensorsFile(const std::filesystem::path& path);
   static SafetensorsFile open(const std::filesystem::path& path) { return SafetensorsFile(path); }
 
-  bool contains(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
+  bool contains(std::string_view name) const { return find(name) != nullptr; }
   /// Error, naming file and tensor, if there is none.
-  const Tensor& at(std::string_view name) const;
+  Tensor at(std::string_view name) const;
   /// As at(name); Error also if its shape is not `shape`.
-  const Tensor& at(std::string_view name, const Shape& shape) const;
+  Tensor at(std::string_view name, const Shape& shape) const;
   /// Sorted.
   std::vector<std::string> names() const;
+  /// Number of tensors.
+  std::size_t size() const { return entries_.size(); }
+  /// Sorted, valid while this file lives, as are tensors.
+  std::string_view name(std::size_t index) const { return entries_[index].name; }
 
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::filesystem::path& path() const { return path_; }
 
  private:
+  // A tensor's entry in the header: 48 bytes, as headers may have hundreds of thousands.
+  struct Entry {
+    std::string_view name;  // in names_
+    std::uint64_t begin;    // of the data
+    std::uint64_t end;
+    DType dtype;
+    std::uint32_t rank;
+    std::size_t shape;  // where it begins in extents_
+  };
+
+  const Entry* find(std::string_view name) const;
+  std::span<const std::int64_t> shape_of(const Entry& entry) const {
+    return std::span(extents_).subspan(entry.shape, entry.rank);
+  }
+  void add(const std::string& name, const TensorHeader& tensor);
+  void check_coverage(std::uint64_t data_size) const;
+
   std::filesystem::path path_;
   MappedFile file_;
-  std::map<std::string, Tensor, std::less<>> tensors_;
+  std::span<const std::byte> data_;
+  std::vector<Entry> entries_;  // sorted by name
+  std::vector<char> names_;     // never grows beyond what was reserved: entries_ point into it
+  std::vector<std::int64_t> extents_;
   std::map<std::string, std::string> metadata_;
 };
 
 /// The weights of a model directory: model.safetensors, or else the shards that
-/// model.safetensors.index.json names. Move-only.
+/// model.safetensors.index.json names, with all that is in them. Move-only.
 class Checkpoint {
  public:
-  /// Throws Error if `directory` holds neither, or a file is missing, malformed or lacks a tensor
-  /// that the index expects of it.
+  /// Throws Error if `directory` holds neither, a file is missing, malformed or lacks a tensor
+  /// that the index expects of it, or two files hold a tensor of one name.
   explicit Checkpoint(const std::filesystem::path& directory);
   static Checkpoint open(const std::filesystem::path& directory) { return Checkpoint(directory); }
 
@@ -116,11 +146,11 @@ class Checkpoint {
   Checkpoint(Checkpoint&&) = default;
   Checkpoint& operator=(Checkpoint&&) = default;
 
-  bool contains(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
+  bool contains(std::string_view name) const { return find(name) != nullptr; }
   /// Error, naming file and tensor, if there is none or its shape is not `shape`.
-  const Tensor& at(std::string_view name, const Shape& shape) const;
-  const Tensor& at(std::string_view name) const;
-  /// Sorted. With an index, the tensors it names.
+  Tensor at(std::string_view name, const Shape& shape) const;
+  Tensor at(std::string_view name) const;
+  /// Sorted.
   std::vector<std::string> names() const;
 
   /// The weight files, sorted.
@@ -129,9 +159,17 @@ class Checkpoint {
   std::uint64_t total_bytes() const;
 
  private:
+  struct Place {
+    std::string_view name;
+    const SafetensorsFile* file;
+  };
+
+  const Place* find(std::string_view name) const;
+  void add_tensors_of_files();
+
   std::filesystem::path source_;  // the single file or the index
   std::vector<SafetensorsFile> files_;
-  std::map<std::string, const Tensor*, std::less<>> tensors_;
+  std::vector<Place> places_;  // of all tensors, sorted by name
 };
 
 /// What write_safetensors writes: `bytes` holds shape x dtype, row-major, and must outlive the

@@ -42,7 +42,7 @@ std::vector<Text> load_texts(std::span<const std::string> paths, const Tokenizer
       if (text.ids.empty()) throw Error(file.string() + ": is empty");
       for (const Text& other : texts) {
         if (other.name == text.name)
-          throw Error(file.string() + ": a second text named '" + text.name + "'");
+          throw Error(file.string() + ": a second text named " + quote(text.name));
       }
       texts.push_back(std::move(text));
     }

@@ -265,14 +265,16 @@ struct Tokenizer::Loader {
     // Normalization can make two of them equal: then a special one counts.
     std::stable_partition(tokens.begin(), tokens.end(),
                           [](const AddedToken& token) { return token.special; });
+    std::vector<std::pair<std::string, AddedToken>> raw;
+    std::vector<std::pair<std::string, AddedToken>> normalized;
     for (const AddedToken& token : tokens) {
       const std::string pattern =
           token.normalized ? tokenizer.normalize(token.content) : token.content;
-      auto& set =
-          token.normalized ? tokenizer.normalized_added_tokens_ : tokenizer.raw_added_tokens_;
-      set.add(pattern, token);
       tokenizer.token_bytes_[token.id] = bytes_of(pattern);
+      (token.normalized ? normalized : raw).emplace_back(pattern, token);
     }
+    tokenizer.raw_added_tokens_ = AddedTokenSet(raw);
+    tokenizer.normalized_added_tokens_ = AddedTokenSet(normalized);
   }
 
   void add_token(const std::string& token, std::int32_t id) {

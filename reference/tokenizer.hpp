@@ -17,8 +17,8 @@ namespace olmoe {
 /// The byte-level BPE tokenizer of a Hugging Face tokenizer.json: added tokens, NFC, ByteLevel's
 /// split into words and bytes, merges by rank. encode and decode give what HF tokenizers give.
 ///
-/// They can differ for characters that are younger than Unicode 9.0, by which HF tokenizers 0.23
-/// normalize; they classify by 16.0, and utf8proc 2.8 does both by 15.0.
+/// They can differ for characters that are younger than Unicode 15.0, by which utf8proc 2.8 tells
+/// letters and numbers apart; HF tokenizers 0.23 do by 16.0.
 class Tokenizer {
  public:
   /// Throws Error, naming the file and the place in it, if the file cannot be read, contradicts

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "error.hpp"
+#include "unicode_9.hpp"
 
 namespace olmoe {
 namespace {
@@ -27,6 +28,39 @@ utf8proc_category_t category(char32_t code_point) {
 
 auto combining_class(utf8proc_int32_t code_point) {
   return utf8proc_get_property(code_point)->combining_class;
+}
+
+bool is_in_unicode_9(char32_t code_point) {
+  const auto end = std::ranges::upper_bound(unicode_9_boundaries, code_point);
+  return (end - unicode_9_boundaries.begin()) % 2 == 1;
+}
+
+void decompose(char32_t code_point, std::vector<utf8proc_int32_t>& code_points) {
+  std::array<utf8proc_int32_t, 4> decomposed{};  // no canonical decomposition is longer
+  const auto count =
+      utf8proc_decompose_char(static_cast<utf8proc_int32_t>(code_point), decomposed.data(),
+                              decomposed.size(), UTF8PROC_DECOMPOSE, nullptr);
+  code_points.insert(code_points.end(), decomposed.begin(), decomposed.begin() + count);
+}
+
+// Appends what decomposed code points compose to, and clears them.
+void compose(std::vector<utf8proc_int32_t>& code_points, std::string& text) {
+  // Canonical order. utf8proc_decompose would do it too, in quadratic time of a run of marks.
+  const auto is_starter = [](utf8proc_int32_t c) { return combining_class(c) == 0; };
+  const auto before = [](utf8proc_int32_t a, utf8proc_int32_t b) {
+    return combining_class(a) < combining_class(b);
+  };
+  for (auto begin = code_points.begin(); begin != code_points.end();) {
+    const auto end = std::find_if(begin, code_points.end(), is_starter);
+    std::stable_sort(begin, end, before);
+    begin = std::find_if_not(end, code_points.end(), is_starter);
+  }
+  const auto composed = utf8proc_normalize_utf32(
+      code_points.data(), static_cast<utf8proc_ssize_t>(code_points.size()),
+      static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
+  for (const auto c : std::span(code_points).first(static_cast<std::size_t>(composed)))
+    append_utf8(text, static_cast<char32_t>(c));
+  code_points.clear();
 }
 
 }  // namespace
@@ -101,36 +135,20 @@ std::string to_nfc(std::string_view utf8) {
   if (std::ranges::all_of(utf8, [](unsigned char byte) { return byte < 0xCC; }))
     return std::string(utf8);
 
-  std::vector<utf8proc_int32_t> code_points;
-  code_points.reserve(utf8.size());
-  for (std::string_view rest = utf8; !rest.empty();) {
-    const Utf8Unit unit = first_utf8_unit(rest);
-    rest.remove_prefix(unit.length);
-    std::array<utf8proc_int32_t, 4> decomposed{};  // no canonical decomposition is longer
-    const auto count =
-        utf8proc_decompose_char(static_cast<utf8proc_int32_t>(unit.code_point), decomposed.data(),
-                                decomposed.size(), UTF8PROC_DECOMPOSE, nullptr);
-    code_points.insert(code_points.end(), decomposed.begin(), decomposed.begin() + count);
-  }
-
-  // Canonical order. utf8proc_decompose would do it too, in quadratic time of a run of marks.
-  const auto is_starter = [](utf8proc_int32_t c) { return combining_class(c) == 0; };
-  const auto before = [](utf8proc_int32_t a, utf8proc_int32_t b) {
-    return combining_class(a) < combining_class(b);
-  };
-  for (auto begin = code_points.begin(); begin != code_points.end();) {
-    const auto end = std::find_if(begin, code_points.end(), is_starter);
-    std::stable_sort(begin, end, before);
-    begin = std::find_if_not(end, code_points.end(), is_starter);
-  }
-
-  const auto composed = utf8proc_normalize_utf32(
-      code_points.data(), static_cast<utf8proc_ssize_t>(code_points.size()),
-      static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
   std::string text;
   text.reserve(utf8.size());
-  for (const auto c : std::span(code_points).first(static_cast<std::size_t>(composed)))
-    append_utf8(text, static_cast<char32_t>(c));
+  std::vector<utf8proc_int32_t> decomposed;
+  for (std::string_view rest = utf8; !rest.empty();) {
+    const Utf8Unit unit = first_utf8_unit(rest);
+    if (is_in_unicode_9(unit.code_point)) {
+      decompose(unit.code_point, decomposed);
+    } else {  // nothing is ordered or composed across it
+      compose(decomposed, text);
+      text += rest.substr(0, unit.length);
+    }
+    rest.remove_prefix(unit.length);
+  }
+  compose(decomposed, text);
   return text;
 }
 

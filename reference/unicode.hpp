@@ -37,7 +37,8 @@ std::string replace_invalid_utf8(std::string_view bytes);
 /// Appends the UTF-8 of a code point that is not a surrogate.
 void append_utf8(std::string& text, char32_t code_point);
 
-/// Normalization form C of valid UTF-8.
+/// Normalization form C of valid UTF-8 by the tables of Unicode 9.0, as Hugging Face's tokenizers
+/// have it: to these, younger code points are unassigned, so that they stay as and where they are.
 std::string to_nfc(std::string_view utf8);
 
 /// The classes that ByteLevel's regular expression tells apart.

@@ -327,6 +327,50 @@ TEST_CASE("usage errors exit 2") {
               {"position 4", "unknown key 'alhpa'", "alpha, min_k, max_k"});
 }
 
+TEST_CASE("whatever is typed, a message is one printable line") {
+  const std::string wild = "\x1b[2J\n\xff" + std::string(100'000, 'x');
+  for (const std::vector<std::string>& arguments :
+       {generate(nano, {"--route", wild}), generate(nano, {"--threads", wild}),
+        generate(nano, {"--isa", wild}), generate(nano, {"--" + wild, "1"}),
+        generate(std::string(1000, 'x') + "\n\xff"), std::vector<std::string>{wild},
+        std::vector<std::string>{"tokenize", "--model", nano.string(), "--decode", wild},
+        std::vector<std::string>{"tokenize", "--model", nano.string(), "--text", wild}}) {
+    const Outcome outcome = run_olmoe(arguments);
+    CAPTURE(outcome.err);
+    CHECK(outcome.code != 0);
+    CHECK(outcome.err.size() < 600);
+    CHECK(std::ranges::count_if(outcome.err, [](unsigned char c) { return c < ' '; }) == 1);
+    CHECK(outcome.err.find('\xff') == std::string::npos);
+    CHECK(outcome.err.ends_with("\n"));
+  }
+}
+
+TEST_CASE("what follows a NUL byte is refused, in every file of JSON") {
+  const TempDir directory;
+  const std::string tail("\0{\"not\":\"json\",,}", 17);
+  const std::string ids = directory.write("ids.json", "[1,2]" + tail).string();
+  const std::string out = (directory.path() / "out.safetensors").string();
+  check_error({"logits", "--model", plain.string(), "--ids", ids, "--out", out}, 1, {ids, "NUL"});
+  const std::string lines = directory.write("lines.jsonl", "\"a" + tail + "\n").string();
+  check_error({"tokenize", "--model", nano.string(), "--jsonl", lines}, 1, {lines, "NUL"});
+  for (const char* file : {"config.json", "tokenizer.json", "model.safetensors"}) {
+    const TempDir model;
+    for (const auto& entry : std::filesystem::directory_iterator(nano)) {
+      if (entry.is_regular_file())
+        std::filesystem::copy_file(entry.path(), model.path() / entry.path().filename());
+    }
+    std::string contents = read(nano / file);
+    if (std::string(file) == "model.safetensors") {
+      const std::size_t end = contents.find('}', contents.find("\"dtype\""));
+      contents[end + 1] = '\0';
+    } else {
+      contents += tail;
+    }
+    model.write(file, contents);
+    check_error(generate(model.path()), 1, {file, "NUL"});
+  }
+}
+
 TEST_CASE("bad model directories exit 1 and name the file") {
   const TempDir empty;
   check_error(generate(empty.path() / "nowhere"), 1, {(empty.path() / "nowhere").string()});

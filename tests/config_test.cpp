@@ -143,6 +143,14 @@ TEST_CASE("rope in every form") {
               {"rope_scaling", {{"type", "linear"}, {"factor", 2.5}}},
               {"rope_parameters", linear}}) == Rope{700, 2.5});
   CHECK(rope({{"rope_parameters", {{"rope_type", "default"}}}}) == Rope{10000, 1});
+  CHECK(rope({{"rope_theta", nullptr}, {"rope_parameters", {{"rope_theta", 500.0}}}}) ==
+        Rope{500, 1});
+  CHECK(rope({{"rope_scaling", json::object()}}) == Rope{10000, 1});
+  CHECK(rope({{"rope_parameters", json::object()}}) == Rope{10000, 1});
+  CHECK(rope({{"rope_parameters", {{"partial_rotary_factor", 1.0}}}}) == Rope{10000, 1});
+  json nulls = olmoe_1b_7b();
+  nulls["rope_scaling"] = {{"rope_type", nullptr}, {"factor", nullptr}};
+  CHECK(load(nulls).rope_factor == 1);
 
   CHECK(config_error({{"rope_theta", nullptr}}) ==
         "field 'rope_theta' is missing, also from 'rope_parameters'");
@@ -157,7 +165,12 @@ TEST_CASE("rope in every form") {
     return config_error({{"rope_scaling", scaling}});
   };
   CHECK(scaling_error("linear") == "field 'rope_scaling' must be an object, got \"linear\"");
-  CHECK(scaling_error({{"factor", 2}}) == "field 'rope_scaling.rope_type' is missing");
+  const auto unknown = [](const std::string& key, const std::string& value) {
+    return "unknown key '" + key + "', which may change the model's numbers: " + value;
+  };
+  CHECK(scaling_error({{"factor", 2}}) == unknown("rope_scaling.factor", "2"));
+  CHECK(scaling_error({{"full_attention", {{"rope_type", "default"}}}}) ==
+        unknown("rope_scaling.full_attention", R"({"rope_type":"default"})"));
   CHECK(scaling_error({{"type", "linear"}}) == "field 'rope_scaling.factor' is missing");
   CHECK(scaling_error({{"type", "linear"}, {"factor", -2}}) ==
         "field 'rope_scaling.factor' must be a positive number, got -2");
@@ -166,9 +179,9 @@ TEST_CASE("rope in every form") {
   CHECK(scaling_error({{"rope_type", "yarn"}, {"factor", 2}}) ==
         "unknown rope type 'yarn'; accepted are default, linear");
   CHECK(scaling_error({{"rope_type", "default"}, {"factor", 2}}) ==
-        "unknown key 'rope_scaling.factor'");
+        unknown("rope_scaling.factor", "2"));
   CHECK(scaling_error({{"rope_type", "linear"}, {"factor", 2}, {"beta_fast", 32}}) ==
-        "unknown key 'rope_scaling.beta_fast'");
+        unknown("rope_scaling.beta_fast", "32"));
 }
 
 TEST_CASE("activations by transformers' names") {
@@ -222,6 +235,36 @@ TEST_CASE("what may be absent, and what may not") {
   }
 }
 
+TEST_CASE("refused: what follows a NUL byte, and UTF-16") {
+  using namespace std::string_literals;
+  const std::string sound = olmoe_1b_7b().dump();
+  CHECK(text_error(sound + "\n") == "no error");
+  CHECK(text_error(sound + "\0{\"not\":\"json\",,}"s) ==
+        "bad JSON: byte " + std::to_string(sound.size()) + " is NUL");
+  CHECK(text_error("\0"s + sound) == "bad JSON: byte 0 is NUL");
+  CHECK(text_error("{\0}\0"s) == "bad JSON: byte 1 is NUL");
+  CHECK(text_error("\xff\xfe{\0}\0"s) == "is UTF-16, and JSON must be UTF-8");
+  CHECK(text_error("\xfe\xff\0{\0}"s) == "is UTF-16, and JSON must be UTF-8");
+}
+
+TEST_CASE("a message is one printable line, bounded, whatever the file says") {
+  const auto well = [](const std::string& message) {
+    CAPTURE(message);
+    CHECK(message != "no error");
+    CHECK(message.size() <= olmoe::message_limit);
+    CHECK(message == olmoe::one_line(message, olmoe::message_limit));
+  };
+  const std::string wild = std::string(100'000, '\n') + "\x1b[2J\u202e";
+  for (const std::string& text :
+       {wild, "\"" + std::string(100'000, 'x'), std::string("{\"\xff\xfe\x1b[2J\":1}"),
+        json(wild).dump(), json{{"model_type", wild}}.dump(), with({{wild + "_norm", 1}}).dump(),
+        with({{"hidden_act", wild}}).dump(), with({{"hidden_size", wild}}).dump(),
+        with({{"rope_scaling", {{"type", wild}}}}).dump()})
+    well(text_error(text));
+  const TempDir dir;
+  well(error_of([&] { Config::read(dir.path() / wild); }));
+}
+
 TEST_CASE("refused: files that are no OLMoE's config.json") {
   const TempDir dir;
   CHECK(error_of([&] { Config::load(dir.path()); }) ==
@@ -236,11 +279,59 @@ TEST_CASE("refused: files that are no OLMoE's config.json") {
 }
 
 TEST_CASE("refused: a key that might change the numbers") {
-  CHECK(config_error({{"sliding_window", 4096}}) == "unknown key 'sliding_window'");
-  CHECK(config_error({{"quantization_config", {{"bits", 4}}}}) ==
-        "unknown key 'quantization_config'");
+  const auto refused = [](const std::string& key, const json& value) {
+    CAPTURE(key);
+    CHECK(config_error({{key, value}}) ==
+          "unknown key '" + key + "', which may change the model's numbers: " + value.dump());
+  };
+  refused("sliding_window", 4096);
+  refused("quantization_config", {{"bits", 4}});
+  refused("attn_logit_softcapping", 50.0);
+  refused("final_logit_softcapping", 30.0);
+  refused("attention_chunk_size", 8192);
+  refused("partial_rotary_factor", 0.5);
+  refused("residual_multiplier", 0.22);
+  refused("n_shared_experts", 1);
+  refused("first_k_dense_replace", 1);
+  refused("layer_types", {"full_attention", "sliding_attention"});
+  refused("scoring_func", "sigmoid");
+  refused("routed_scaling_factor", 2.5);
+  refused("mlp_bias", true);
+  refused("is_causal", false);
+  refused("use_qk_norm", false);
+  refused("RoPE_scale", 2);
+  refused("compression_config", {{"format", "int4"}});
   CHECK(config_error({{"head_dim", 128}}) == "no error");
   CHECK(config_error({{"head_dim", 64}}) == "head_dim is not hidden_size / num_attention_heads");
+}
+
+TEST_CASE("ignored: null, what is as good as absent, and the keys of trainers and hubs") {
+  json document = olmoe_1b_7b();
+  for (const char* key : {"sliding_window", "quantization_config", "head_dim", "layer_types",
+                          "rope_parameters", "attn_logit_softcapping"})
+    document[key] = nullptr;
+  document["mlp_bias"] = false;
+  document["use_sliding_window"] = false;
+  document["n_shared_experts"] = 0;
+  document["pruned_heads"] = json::object();
+  document["partial_rotary_factor"] = 1.0;
+  document["is_causal"] = true;
+  document["unsloth_version"] = "2025.9.1";
+  document["unsloth_fixed"] = true;
+  document["auto_map"] = {{"AutoConfig", "configuration_olmoe.OlmoeConfig"}};
+  document["use_bfloat16"] = false;
+  document["model_name"] = "mine";
+  document["transformers.js_config"] = {{"dtype", "q4"}};
+  document["_commit_hash"] = "0123";
+  document["_experts_implementation"] = "grouped_mm";
+  document["finetuning_task"] = "chat";
+  document["task_specific_params"] = {{"a", 1}};
+  document["temperature"] = 0.7;
+  document["top_k"] = 50;
+  document["router_z_loss_coef"] = 0.001;
+  document["hidden_dropout"] = 0.1;
+  document["torchscript"] = false;
+  CHECK(load(document).rope_theta == 10000);
 }
 
 TEST_CASE("refused: wrong types and values out of range") {

@@ -2,11 +2,14 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <random>
 #include <string>
 #include <string_view>
@@ -315,6 +318,83 @@ TEST_CASE("added tokens") {
   SUBCASE("none at all") {
     source.document.erase("added_tokens");
     CHECK(source.encode("ab") == bytes("ab"));
+  }
+}
+
+TEST_CASE("hostile added tokens and texts take time in proportion") {
+  constexpr std::size_t n = 200'000;
+  Source source;
+  const auto seconds = [&](const std::string& text, std::size_t ids) {
+    const olmoe::Tokenizer tokenizer = source.load();
+    const auto start = std::clock();
+    CHECK(tokenizer.encode(text).size() == ids);
+    return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  };
+  // Each took minutes when it was quadratic, and takes less than half a second in the slowest
+  // build.
+  SUBCASE("a space that takes along all the spaces behind it") {
+    source.add(" ", "rstrip");
+    CHECK(seconds(std::string(n, ' '), n) < 5);
+  }
+  SUBCASE("one that takes along those before it") {
+    source.add(" ", "lstrip");
+    CHECK(seconds(std::string(n, ' '), n) < 5);
+  }
+  SUBCASE("a long token, and a text of its beginning") {
+    source.add(std::string(n, 'x'));
+    CHECK(seconds(std::string(n - 1, 'x'), n - 1) < 5);
+  }
+  SUBCASE("two long tokens, and a text of their ends") {
+    source.add("a" + std::string(n, 'x'));
+    source.add("b" + std::string(n, 'x') + "c");
+    CHECK(seconds(std::string(n, 'x') + "c", n + 1) < 5);
+  }
+  SUBCASE("a long word") {
+    source.merge("x", "x");
+    CHECK(seconds(std::string(n, 'x'), n / 2) < 5);
+  }
+  SUBCASE("many marks") {
+    std::string marks;
+    for (std::size_t i = 0; i < n / 4; ++i) marks += i % 2 == 0 ? "\u0301" : "\u0323";
+    CHECK(seconds("a" + marks, 1 + n / 2) < 5);
+  }
+}
+
+// Against the definition: leftmost, then longest, tried at every place.
+TEST_CASE("added tokens that overlap in every way are found as defined") {
+  std::uint32_t state = 1;
+  const auto random = [&](std::uint32_t below) {
+    state = state * 1664525 + 1013904223;
+    return (state >> 16) % below;
+  };
+  const auto word = [&](std::uint32_t longest) {
+    std::string text(1 + random(longest), 'a');
+    for (char& c : text) c = static_cast<char>('a' + random(2));
+    return text;
+  };
+  for (int round = 0; round < 50; ++round) {
+    Source source;
+    std::map<std::string, std::int32_t> tokens;
+    for (int i = 0; i < 6; ++i) {
+      const std::string token = word(6) + (i == 0 ? "a" : "b");
+      if (!tokens.contains(token)) tokens[token] = source.add(token);
+    }
+    const olmoe::Tokenizer tokenizer = source.load();
+    for (int i = 0; i < 20; ++i) {
+      const std::string text = word(60);
+      Ids expected;
+      for (std::size_t at = 0; at < text.size();) {
+        std::string_view best;
+        for (const auto& [token, id] : tokens) {
+          if (text.compare(at, token.size(), token) == 0 && token.size() > best.size())
+            best = token;
+        }
+        expected.push_back(best.empty() ? text[at] : tokens[std::string(best)]);
+        at += std::max<std::size_t>(best.size(), 1);
+      }
+      CAPTURE(text);
+      CHECK(tokenizer.encode(text) == expected);
+    }
   }
 }
 

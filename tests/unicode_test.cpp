@@ -2,10 +2,15 @@
 
 #include <doctest/doctest.h>
 
+#include <fstream>
+#include <iomanip>
+#include <span>
+#include <sstream>
 #include <string>
 #include <utility>
 
 #include "error_of.hpp"
+#include "sha256.hpp"
 
 using olmoe::CharacterClass;
 
@@ -90,12 +95,41 @@ TEST_CASE("NFC") {
       {"\uF900", "\u8C48"},
       {"\uFB01", "\uFB01"},  // only compatible
       {"\u0301", "\u0301"},
+      // Younger than Unicode 9.0: a mark of class 220, two that compose since 13.0, and since 16.0.
+      {"x\u07fd\u0334", "x\u07fd\u0334"},
+      {"x\u0301\u07fd\u0323", "x\u0301\u07fd\u0323"},
+      {"\U00011935\U00011930", "\U00011935\U00011930"},
+      {"\U00011938", "\U00011938"},
+      {"\U000105d2\u0307", "\U000105d2\u0307"},
+      {"e\u0301\u07fde\u0301", "\u00e9\u07fd\u00e9"},
   };
   for (const auto& pair : cases) {
     const auto& [text, expected] = pair;
     CAPTURE(pair.first);
     CHECK(olmoe::to_nfc(text) == expected);
     CHECK(olmoe::to_nfc(expected) == expected);
+  }
+}
+
+// tests/golden/nfc.sha256 by reference/hf/make_nfc_golden.js.
+TEST_CASE("NFC of every code point, alone and among marks, is Hugging Face's") {
+  std::ifstream golden(FDROUTE_SOURCE_DIR "/tests/golden/nfc.sha256");
+  for (char32_t first = 0; first < 0x110000; first += 0x10000) {
+    std::string forms;
+    for (char32_t code_point = first; code_point < first + 0x10000; ++code_point) {
+      if (code_point >= 0xD800 && code_point <= 0xDFFF) continue;
+      std::string c;
+      olmoe::append_utf8(c, code_point);
+      for (const std::string& text :
+           {c, "x" + c + "\u0334", "x\u0345" + c, "x" + c + "\u0323\u0301"})
+        forms.append(olmoe::to_nfc(text)).append("\n");
+    }
+    std::ostringstream line;
+    line << std::hex << std::setfill('0') << std::setw(6) << std::uint32_t{first} << ' '
+         << olmoe::sha256(std::as_bytes(std::span(forms)));
+    std::string expected;
+    REQUIRE(std::getline(golden, expected));
+    CHECK(line.str() == expected);
   }
 }
 

@@ -86,8 +86,8 @@ class PolicyParser {
     if (name == "deepseek-v2") return deepseek_v2();
     if (name == "deepseek-v3") return deepseek_v3(8, 4);
     if (name == "glm4-moe") return deepseek_v3(1, 1);
-    arguments_.fail(0, "unknown policy '" + std::string(name) +
-                           "'; accepted are topk, top_p, relative, threshold, bh, by, ebh, "
+    arguments_.fail(0, "unknown policy " + quote(name) +
+                           "; accepted are topk, top_p, relative, threshold, bh, by, ebh, "
                            "bonferroni, sidak, holm, hochberg, hommel, storey, bky, hc, bj, lfdr, "
                            "olmoe, mixtral, qwen3-moe, gpt-oss, llama4, deepseek-v2, deepseek-v3, "
                            "glm4-moe");
@@ -120,8 +120,8 @@ class PolicyParser {
     const bool none = choice("selection_bias", {"given", "none"}, "given") == "none";
     if (!none && selection_bias_.empty()) {
       throw std::invalid_argument(
-          "policy '" + std::string(arguments_.text()) +
-          "' needs a selection bias: give one value per expert, or selection_bias=none");
+          "policy " + quote(arguments_.text()) +
+          " needs a selection bias: give one value per expert, or selection_bias=none");
     }
     const std::vector<float> zeros(none ? static_cast<std::size_t>(std::max(experts_, 0)) : 0);
     return preset(presets::deepseek_v3({experts_, k, n_group, topk_group, renormalize, scale},
@@ -169,8 +169,8 @@ class PolicyParser {
         choice("null", {"tabulated", "normal", "logistic"}, "tabulated");
     const bool table = null_name == "tabulated";
     if (table && table_ == nullptr) {
-      throw std::invalid_argument("policy '" + std::string(arguments_.text()) +
-                                  "' needs a null distribution: give a fitted one, or null=normal");
+      throw std::invalid_argument("policy " + quote(arguments_.text()) +
+                                  " needs a null distribution: give a fitted one, or null=normal");
     }
     const AnyScore score = read_score(table ? table_->fitted_on() : ZScore::name);
     const std::string_view score_name = std::visit([](const auto& s) { return s.name; }, score);
@@ -224,9 +224,9 @@ class PolicyParser {
     if (name == Logit::name) return Logit{};
     if (name == LogSoftmax::name) return LogSoftmax{};
     if (name == ZScore::name) return ZScore{};
-    throw std::invalid_argument("policy '" + std::string(arguments_.text()) +
-                                "': the null distribution was fitted on score '" +
-                                std::string(name) + "', which no policy string can name");
+    throw std::invalid_argument("policy " + quote(arguments_.text()) +
+                                ": the null distribution was fitted on score " + quote(name) +
+                                ", which no policy string can name");
   }
 
   template <class Number>
@@ -270,7 +270,7 @@ AnyRouter parse_router(std::string_view policy, int experts, const TabulatedNull
   } catch (const std::invalid_argument& error) {
     const std::string fact = error.what();
     if (fact.starts_with("policy '")) throw;
-    throw std::invalid_argument("policy '" + std::string(policy) + "': " + fact);
+    throw std::invalid_argument("policy " + quote(policy) + ": " + fact);
   }
 }
 

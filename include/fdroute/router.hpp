@@ -139,9 +139,9 @@ class Router {
     parts_.bounds.validate(parts_.experts);
     if constexpr (FittedNull<N>) {
       if (std::string_view(parts_.null.fitted_on()) != S::name) {
-        throw NullMismatch("Router: the null distribution was fitted on score '" +
-                           std::string(parts_.null.fitted_on()) + "', the router uses '" +
-                           std::string(S::name) + "'");
+        throw NullMismatch("Router: the null distribution was fitted on score " +
+                           detail::quote(parts_.null.fitted_on()) + ", the router uses " +
+                           detail::quote(S::name));
       }
     }
     if constexpr (FixedCountRule<R>) detail::check_fixed_count(parts_.rule, parts_.experts);

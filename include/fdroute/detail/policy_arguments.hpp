@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <charconv>
 #include <cstddef>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <type_traits>
 #include <vector>
+
+#include "fdroute/detail/text.hpp"
 
 namespace fdroute::inline v0::detail {
 
@@ -20,17 +23,16 @@ class PolicyArguments {
     const std::size_t colon = text.find(':');
     name_ = text.substr(0, colon);
     if (colon == std::string_view::npos) return;
+    std::set<std::string_view> keys;
     std::size_t position = colon + 1;
     while (true) {
       const std::size_t end = std::min(text.find(',', position), text.size());
       const std::string_view item = text.substr(position, end - position);
       const std::size_t equals = item.find('=');
       if (equals == std::string_view::npos || equals == 0 || equals + 1 == item.size())
-        fail(position, "key=value expected, got '" + std::string(item) + "'");
+        fail(position, "key=value expected, got " + quote(item));
       const std::string_view key = item.substr(0, equals);
-      for (const Argument& other : arguments_) {
-        if (other.key == key) fail(position, "'" + std::string(key) + "' is given twice");
-      }
+      if (!keys.insert(key).second) fail(position, quote(key) + " is given twice");
       arguments_.push_back({key, item.substr(equals + 1), position});
       if (end == text.size()) return;
       position = end + 1;
@@ -41,7 +43,7 @@ class PolicyArguments {
   std::string_view name() const { return name_; }
 
   [[noreturn]] void fail(std::size_t position, const std::string& fact) const {
-    throw std::invalid_argument("policy '" + std::string(text_) + "', position " +
+    throw std::invalid_argument("policy " + quote(text_) + ", position " +
                                 std::to_string(position + 1) + ": " + fact);
   }
 
@@ -56,7 +58,7 @@ class PolicyArguments {
     if (error != std::errc{} || stop != end) {
       fail(value_position(*argument), std::string(key) + " takes " +
                                           (std::is_integral_v<Number> ? "an integer" : "a number") +
-                                          ", got '" + std::string(argument->value) + "'");
+                                          ", got " + quote(argument->value));
     }
     return value;
   }
@@ -68,8 +70,8 @@ class PolicyArguments {
     for (const std::string_view value : accepted) {
       if (argument->value == value) return value;
     }
-    fail(value_position(*argument), std::string(key) + " is one of " + join(accepted) + ", got '" +
-                                        std::string(argument->value) + "'");
+    fail(value_position(*argument),
+         std::string(key) + " is one of " + join(accepted) + ", got " + quote(argument->value));
   }
 
   /// Throws `reason` if the argument has this value.
@@ -86,8 +88,8 @@ class PolicyArguments {
   void finish() const {
     for (const Argument& argument : arguments_) {
       if (!argument.used) {
-        fail(argument.position, "unknown key '" + std::string(argument.key) + "'; " +
-                                    std::string(name_) + " accepts " + join(asked_));
+        fail(argument.position, "unknown key " + quote(argument.key) + "; " + std::string(name_) +
+                                    " accepts " + join(asked_));
       }
     }
   }

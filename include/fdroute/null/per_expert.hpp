@@ -9,6 +9,7 @@
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/check_policies.hpp"
 #include "fdroute/detail/requirements.hpp"
+#include "fdroute/detail/text.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -46,9 +47,9 @@ struct PerExpertNull {
       if constexpr (FittedNull<N>) {
         const std::string_view score = nulls[j].fitted_on();
         if (score != fitted_on()) {
-          throw std::invalid_argument("PerExpertNull: null 0 was fitted on score '" +
-                                      std::string(fitted_on()) + "', null " + std::to_string(j) +
-                                      " on '" + std::string(score) + "'");
+          throw std::invalid_argument("PerExpertNull: null 0 was fitted on score " +
+                                      detail::quote(fitted_on()) + ", null " + std::to_string(j) +
+                                      " on " + detail::quote(score));
         }
       }
     }
