@@ -4,10 +4,12 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <cstring>
 #include <ctime>
+#include <fstream>
 #include <type_traits>
 
 #include "error_of.hpp"
@@ -314,22 +316,30 @@ TEST_CASE("a header of 200,000 tensors takes time and memory in proportion") {
   header += "}";
   const TempDir dir;
   const auto path = dir.write("x.safetensors", file_with(header, ""));
-  const auto resident_kib = [] {
-    rusage usage{};
-    ::getrusage(RUSAGE_SELF, &usage);
-    return static_cast<std::size_t>(usage.ru_maxrss);
+  // The peak since the last time it was set back, which is done here.
+  const auto peak_kib = [] {
+    std::ifstream status("/proc/self/status");
+    std::string line;
+    while (std::getline(status, line) && !line.starts_with("VmHWM:")) {
+    }
+    std::ofstream("/proc/self/clear_refs") << '5';
+    return std::stoull("0" + line.substr(std::min(line.find_first_of("123456789"), line.size())));
   };
-  const std::size_t before = resident_kib();
+  peak_kib();
+  const auto before = peak_kib();
   const auto start = std::clock();
   const SafetensorsFile file(path);
   const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
-  const std::size_t taken = resident_kib() - before;
+  const auto taken = peak_kib() - before;
   MESSAGE(seconds << " s, " << taken << " KiB for a header of " << header.size() / 1024 << " KiB");
   CHECK(file.size() == 200'000);
   CHECK(file.at("model.layers.0.mlp.experts.123456").shape == Shape{0, 2048});
   // The parser that was quadratic took more than 1000 s; the slowest build takes some 5.
   CHECK(seconds < 30);
+  CHECK(before > 0);
+#ifndef __SANITIZE_ADDRESS__  // which keeps freed memory
   CHECK(taken < 3 * header.size() / 1024);
+#endif
 }
 
 TEST_CASE("refused: a malformed entry") {
