@@ -357,7 +357,7 @@ TEST_CASE("per-layer values in a policy string") {
     }
     return "no error";
   };
-  CHECK(message("topk:k=1/2/3") == "policy 'topk:k=1/2/3': k lists 3 values for 2 layers");
+  CHECK(message("topk:k=1/2/3") == "policy 'topk:k=1/2/3': 'k' lists 3 values for 2 layers");
   CHECK(message("topk:k=1/x") == "policy 'topk:k=x', position 8: k takes an integer, got 'x'");
   CHECK(message("topk:k=1/").starts_with("policy 'topk:k=', position 6: key=value expected"));
 }

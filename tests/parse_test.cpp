@@ -317,7 +317,8 @@ TEST_CASE("a malformed policy: where, and what is accepted there") {
         "max_k, null, score, location, scale, temperature, renormalize");
   CHECK(rejection("bh:renormalize=1") ==
         "policy 'bh:renormalize=1', position 16: renormalize is one of false, true, got '1'");
-  CHECK(rejection(std::string("topk:k=3\0", 9)) == "policy 'topk:k=3");  // what() ends there
+  CHECK(rejection(std::string("topk:k=3\0", 9)) ==
+        "policy 'topk:k=3\\x00', position 8: k takes an integer, got '3\\x00'");
 }
 
 TEST_CASE("a policy's value out of range: the policy's own message") {
