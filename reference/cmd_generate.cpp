@@ -32,7 +32,7 @@ void run_generate(const GenerateOptions& options) {
   std::fprintf(stderr,
                "[%s: %.2f experts per token; prompt %lld tokens, %.0f tokens/s; "
                "%lld new tokens, %.0f tokens/s]\n",
-               routers.front().policy().c_str(), statistics.experts.mean(),
+               policy_of(routers).c_str(), statistics.experts.mean(),
                static_cast<long long>(statistics.prompt_tokens),
                per_second(statistics.prompt_tokens, statistics.prefill_seconds),
                static_cast<long long>(statistics.new_tokens),

@@ -73,7 +73,7 @@ void run_logits(const LogitsOptions& options) {
     tensors.push_back(
         NamedTensor::of("routing_weights" + suffix, {tokens, routing.capacity}, routing.weights));
   }
-  write_safetensors(options.out, tensors, {{"route", routers.front().policy()}});
+  write_safetensors(options.out, tensors, {{"route", policy_of(routers)}});
 }
 
 }  // namespace olmoe

@@ -13,7 +13,6 @@
 
 #include "atomic_file.hpp"
 #include "calibration.hpp"
-#include "canonical_policy.hpp"
 #include "error.hpp"
 #include "evaluation.hpp"
 #include "generation.hpp"
@@ -305,21 +304,24 @@ Solved Sweep::solve(const Configuration& configuration) {
     const SolvedPolicy solved =
         solve_policy(model_, target, tables, calibration_texts_, {.window = evaluation_.window});
     return {make_routers(model_.config(), solved.policy, tables), {}};
-  } catch (const Error& error) {
+  } catch (const Unreachable& error) {
     // A family may not reach every mean; that is a result, not the end of the sweep.
     return {{}, error.what()};
   }
 }
 
-/// The routing weights of all layers, if they are the same.
+/// The routing weights of all layers, if they are softmax ones and the same: with others, counts
+/// cannot be dealt.
 std::optional<fdroute::SoftmaxWeights> common_weights(const Routers& routers) {
-  const auto weights = CanonicalPolicy(routers.front().policy()).weights();
+  const fdroute::SoftmaxWeights* const weights = routers.front().softmax_weights();
+  if (weights == nullptr) return std::nullopt;
   for (const fdroute::AnyRouter& router : routers) {
-    const auto other = CanonicalPolicy(router.policy()).weights();
-    if (other.temperature != weights.temperature || other.renormalize != weights.renormalize)
+    const fdroute::SoftmaxWeights* const other = router.softmax_weights();
+    if (other == nullptr || other->temperature != weights->temperature ||
+        other->renormalize != weights->renormalize)
       return std::nullopt;
   }
-  return weights;
+  return *weights;
 }
 
 Json Sweep::measure(const Configuration& configuration, const Routers& routers, Progress& progress,

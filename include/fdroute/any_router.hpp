@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -32,6 +33,13 @@ class AnyRouter {
 
   int experts() const noexcept { return experts_; }
   int capacity() const noexcept { return capacity_; }
+
+  /// The bounds of the router within. A preset's are those that it was made with, 1 to all experts.
+  const ExpertBounds& bounds() const noexcept { return model_->bounds(); }
+
+  /// The routing weights, if they are SoftmaxWeights; null for any other policy. Valid as long as
+  /// this router or a copy of it.
+  const SoftmaxWeights* softmax_weights() const noexcept { return model_->softmax_weights(); }
 
   /// The policy with every setting written out; parse_router() reads it back.
   const std::string& policy() const noexcept { return policy_; }
@@ -72,6 +80,8 @@ class AnyRouter {
     virtual ~Interface() = default;
     virtual int experts() const noexcept = 0;
     virtual int capacity() const noexcept = 0;
+    virtual const ExpertBounds& bounds() const noexcept = 0;
+    virtual const SoftmaxWeights* softmax_weights() const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, RoutingView<std::int32_t>) const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, RoutingView<std::int64_t>) const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, CsrView<std::int32_t>) const noexcept = 0;
@@ -85,6 +95,14 @@ class AnyRouter {
     explicit Model(AnyPolicy policy) : router(std::move(policy)) {}
     int experts() const noexcept override { return router.experts(); }
     int capacity() const noexcept override { return router.capacity(); }
+    const ExpertBounds& bounds() const noexcept override { return router.bounds(); }
+    const SoftmaxWeights* softmax_weights() const noexcept override {
+      if constexpr (std::same_as<decltype(router.weights()), const SoftmaxWeights&>) {
+        return &router.weights();
+      } else {
+        return nullptr;
+      }
+    }
     TokenStatus route(LogitsView<float> logits,
                       RoutingView<std::int32_t> out) const noexcept override {
       return router.template route<Arch>(logits, out);
