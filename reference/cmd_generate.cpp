@@ -25,6 +25,7 @@ void run_generate(const GenerateOptions& options) {
         started.clear();
       });
   std::cout << started << decoder.finish() << std::endl;
+  model.checkpoint().check_unchanged();
 
   const auto per_second = [](std::int64_t tokens, double seconds) {
     return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0;

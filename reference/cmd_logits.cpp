@@ -57,6 +57,7 @@ void run_logits(const LogitsOptions& options) {
   const TokenBatch batch = read_batch(options);
   if (batch.ids.empty()) throw Error(batch.origin + ": no tokens");
   const BatchResult result = run_batch(model, batch, routers);
+  model.checkpoint().check_unchanged();
 
   const std::int64_t tokens = batch.sequences * batch.length;
   std::vector<NamedTensor> tensors;

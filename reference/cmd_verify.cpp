@@ -270,7 +270,10 @@ void verify_integration_test(const std::string& directory, const Model& model) {
 
 void run_verify(const VerifyOptions& options) {
   const Model model(options.model, options.compute);
-  if (!options.preset.empty()) return verify_integration_test(options.model, model);
+  if (!options.preset.empty()) {
+    verify_integration_test(options.model, model);
+    return model.checkpoint().check_unchanged();
+  }
   const SafetensorsFile capture(options.capture);
   std::printf("%s against %s\n(transformers %s, torch %s)\n\n", options.model.c_str(),
               options.capture.c_str(), metadata(capture, "transformers").c_str(),
@@ -282,6 +285,7 @@ void run_verify(const VerifyOptions& options) {
     if (!verify_rounding(model, options.compute, capture))
       throw Error(options.capture + ": transformers' bfloat16 is nearer to its float32 than this");
     if (!comparison.passed()) throw Error(options.capture + ": is of another checkpoint");
+    model.checkpoint().check_unchanged();
     std::printf("\nas near to transformers' float32 as transformers' bfloat16 is, or nearer\n");
     return;
   }
@@ -300,6 +304,7 @@ void run_verify(const VerifyOptions& options) {
   }
   if (!comparison.passed())
     throw Error(options.capture + ": the model does not reproduce this capture");
+  model.checkpoint().check_unchanged();
   std::printf("\nall within %g of transformers\n", options.atol);
 }
 

@@ -17,15 +17,18 @@
 #include "evaluation.hpp"
 #include "generation.hpp"
 #include "grid.hpp"
+#include "json.hpp"
 #include "null_control.hpp"
 #include "nulls.hpp"
 #include "progress.hpp"
 #include "prompts.hpp"
 #include "routing.hpp"
 #include "sha256.hpp"
+#include "sweep_files.hpp"
 #include "sweep_plan.hpp"
 #include "sweep_results.hpp"
 #include "tokenizer.hpp"
+#include "unicode.hpp"
 
 namespace olmoe {
 
@@ -38,9 +41,16 @@ std::string sha256_text(const std::string& text) {
   return sha256(std::as_bytes(std::span(text)));
 }
 
+/// Throws Error unless the sweep's files can hold `text` as a label.
+void check_label(const std::string& text, const std::string& what) {
+  require_utf8(text, what);
+  if (!is_label(text))
+    throw Error(what + " " + quote(text) + " is not 1 to 255 bytes without control characters");
+}
+
 /// Digest of everything that makes a model: config, tokenizer and weights.
-std::string model_sha256(const std::filesystem::path& directory, const Model& model) {
-  std::vector<std::filesystem::path> files = model.checkpoint().files();
+std::string model_sha256(const std::filesystem::path& directory, const Checkpoint& checkpoint) {
+  std::vector<std::filesystem::path> files = checkpoint.files();
   files.push_back(directory / "config.json");
   files.push_back(directory / "tokenizer.json");
   std::string digests;
@@ -102,6 +112,7 @@ class Sweep {
   void open_directory();
 
   std::vector<const Configuration*> pending() const;
+  void check_model_is_planned(const std::vector<std::string>& written) const;
   const std::vector<fdroute::TabulatedNull>& nulls(const std::string& key);
   std::vector<fdroute::TabulatedNull> fitted_nulls(const FittedNullKey& key);
   Solved solve(const Configuration& configuration);
@@ -142,10 +153,12 @@ void Sweep::load_texts_and_prompts() {
   const auto texts =
       options_.texts.empty() ? std::vector{(options_.model / "text").string()} : options_.texts;
   texts_ = load_texts(texts, tokenizer_);
+  for (const Text& text : texts_) check_label(text.name, "the name of text");
   if (!options_.calibration_texts.empty()) {
     if (!needs_calibration())
       throw std::invalid_argument("--calibration-text goes with --grid frontier only");
     calibration_texts_ = load_texts(options_.calibration_texts, tokenizer_);
+    for (const Text& text : calibration_texts_) check_label(text.name, "the name of text");
   } else if (needs_calibration()) {
     calibration_texts_ = split_off_calibration(texts_);
     if (options_.max_tokens > 0) {
@@ -165,6 +178,7 @@ void Sweep::load_texts_and_prompts() {
   const auto prompts =
       options_.prompts.empty() ? default_prompts() : read_prompts(options_.prompts);
   for (const Prompt& prompt : prompts) {
+    check_label(prompt.group, "the class of a prompt,");
     prompts_.push_back({prompt, tokenizer_.encode(prompt.text)});
     const std::size_t length =
         prompts_.back().ids.size() + static_cast<std::size_t>(options_.new_tokens);
@@ -205,7 +219,7 @@ void Sweep::make_plan() {
   inputs["fdroute"] = std::to_string(FDROUTE_VERSION_MAJOR) + "." +
                       std::to_string(FDROUTE_VERSION_MINOR) + "." +
                       std::to_string(FDROUTE_VERSION_PATCH);
-  inputs["model"] = {{"sha256", model_sha256(options_.model, model_)},
+  inputs["model"] = {{"sha256", model_sha256(options_.model, model_.checkpoint())},
                      {"layers", config.num_hidden_layers},
                      {"experts", config.num_experts},
                      {"native_k", config.num_experts_per_tok}};
@@ -421,8 +435,21 @@ double weight_of(const Configuration& configuration) {
   return configuration.nulls.empty() ? 1.0 : 2.0;
 }
 
+/// A file can change and keep its size and time. Results of this run are then of no model that the
+/// plan names: they are removed.
+void Sweep::check_model_is_planned(const std::vector<std::string>& written) const {
+  if (model_sha256(options_.model, model_.checkpoint()) == plan_.inputs["model"]["sha256"]) return;
+  for (const std::string& name : written) {
+    std::filesystem::remove(directory_.config_file(name));
+    std::filesystem::remove(directory_.timing_file(name));
+  }
+  throw Error(options_.model.string() + ": was changed during the sweep; the " +
+              std::to_string(written.size()) + " results of this run are removed");
+}
+
 void Sweep::run() {
   const auto work = pending();
+  std::vector<std::string> written;
   double total = 0.0;
   for (const Configuration* c : work) total += weight_of(*c);
   const std::size_t all = plan_.configurations.size();
@@ -437,11 +464,14 @@ void Sweep::run() {
       const Solved solved = solve(*c);
       const Json result = solved.unreachable.empty() ? measure(*c, solved.routers, progress, timing)
                                                      : Json{{"unreachable", solved.unreachable}};
+      model_.checkpoint().check_unchanged();
       // The result last: its presence says that the configuration is finished.
       if (!timing.is_null()) write_atomically(directory_.timing_file(c->name), json_text(timing));
       directory_.write_result(plan_, *c, result);
+      written.push_back(c->name);
       progress.finish(outcome(result), weight_of(*c));
     }
+    check_model_is_planned(written);
   }
   const bool finished =
       std::all_of(plan_.configurations.begin(), plan_.configurations.end(),
@@ -465,10 +495,13 @@ void run_sweep(const SweepOptions& options) {
 }
 
 void merge_sweeps(const std::filesystem::path& out,
-                  const std::vector<std::filesystem::path>& shards) {
+                  const std::vector<std::filesystem::path>& shards,
+                  const std::filesystem::path& model) {
   const SweepDirectory merged(out);
   if (merged.has_plan()) throw Error(out.string() + ": holds a sweep; give another --out");
   const SweepPlan plan = SweepDirectory(shards.front()).read_plan();
+  if (!model.empty() && model_sha256(model, Checkpoint(model)) != plan.inputs["model"]["sha256"])
+    throw Error(shards.front().string() + ": was measured on another model than " + model.string());
   std::map<std::string, Json> results;
   std::map<std::string, std::filesystem::path> origins;
   for (const std::filesystem::path& path : shards) {
@@ -493,9 +526,9 @@ void merge_sweeps(const std::filesystem::path& out,
   merged.write_plan(plan);
   for (const Configuration& c : plan.configurations) {
     merged.write_result(plan, c, results.at(c.name));
-    const auto timing = SweepDirectory(origins.at(c.name)).timing_file(c.name);
-    if (std::filesystem::exists(timing))
-      write_atomically(merged.timing_file(c.name), json_text(read_ordered_json(timing)));
+    const SweepDirectory origin(origins.at(c.name));
+    if (origin.has_timing(c.name))
+      write_atomically(merged.timing_file(c.name), json_text(origin.read_timing(c.name)));
   }
   std::printf("%s\n", write_results(merged).c_str());
 }
