@@ -144,7 +144,7 @@ std::string policy_name(const std::string& policy) {
 std::vector<Configuration> file_grid(
     const std::filesystem::path& path, const Config& config,
     const std::function<std::string(const std::string&)>& canonical) {
-  constexpr std::uint64_t most_bytes = std::uint64_t{16} << 20;
+  constexpr std::uint64_t most_bytes = std::uint64_t{1} << 20;
   std::istringstream file(read_file(path, most_bytes));
   std::vector<Configuration> grid{baseline(config)};
   std::map<std::string, int> lines{{canonical(native_policy), 0}};

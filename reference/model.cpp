@@ -1,6 +1,7 @@
 #include "model.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <set>
 #include <string>
@@ -16,6 +17,11 @@ constexpr std::size_t chunk_tokens = 512;
 
 void append(std::vector<float>& to, std::span<const float> from) {
   to.insert(to.end(), from.begin(), from.end());
+}
+
+/// What a value is that is not finite.
+std::string kind(float value) {
+  return std::isnan(value) ? "NaN" : "infinity";
 }
 
 /// Hands out tensors by name and expected shape, and knows in the end which were never asked for.
@@ -66,8 +72,7 @@ class Loader {
   static std::vector<float> finite(const Tensor& tensor) {
     std::vector<float> values = tensor.to_float();
     if (const std::size_t bad = first_not_finite(values); bad < values.size())
-      throw Error(tensor.origin + ": element " + std::to_string(bad) + " is " +
-                  std::to_string(values[bad]));
+      throw Error(tensor.origin + ": " + kind(values[bad]) + " at element " + std::to_string(bad));
     return values;
   }
 
@@ -237,8 +242,8 @@ void Model::check_finite(std::span<const float> rows, std::size_t tokens, std::i
   if (bad == rows.size()) return;
   const auto token = first_token + static_cast<std::int64_t>(bad / (rows.size() / tokens));
   throw Error(directory_.string() + ": " +
-              (layer ? "layer " + std::to_string(*layer) + ": " : std::string()) + what +
-              " of token " + std::to_string(token) + ": " + std::to_string(rows[bad]) +
+              (layer ? "layer " + std::to_string(*layer) + ": " : std::string()) + kind(rows[bad]) +
+              " in " + what + " of token " + std::to_string(token) +
               "; the weights are damaged, or too large for float");
 }
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <stdexcept>
 #include <utility>
@@ -177,8 +178,10 @@ void Sweep::load_texts_and_prompts() {
 
   const auto prompts =
       options_.prompts.empty() ? default_prompts() : read_prompts(options_.prompts);
+  std::set<std::string> classes;
   for (const Prompt& prompt : prompts) {
     check_label(prompt.group, "the class of a prompt,");
+    classes.insert(prompt.group);
     prompts_.push_back({prompt, tokenizer_.encode(prompt.text)});
     const std::size_t length =
         prompts_.back().ids.size() + static_cast<std::size_t>(options_.new_tokens);
@@ -188,6 +191,10 @@ void Sweep::load_texts_and_prompts() {
                   " new tokens exceeds max_position_embeddings, " +
                   std::to_string(model_.config().max_position_embeddings));
   }
+  constexpr std::size_t most_classes = 256;  // as many as an object in a sweep's file may name
+  if (classes.size() > most_classes)
+    throw Error(options_.prompts.string() + ": has prompts of more than " +
+                std::to_string(most_classes) + " classes");
 }
 
 void Sweep::load_given_nulls() {

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <omp.h>
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -9,7 +10,6 @@
 #include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <omp.h>
 #include <string>
 #include <vector>
 
@@ -38,8 +38,10 @@ class Damaged {
     std::memcpy(&length, file.data(), sizeof length);
     const auto header = nlohmann::json::parse(file.substr(8, length));
     REQUIRE(header.at(tensor).at("dtype") == "BF16");
-    const std::size_t begin = 8 + length + header.at(tensor).at("data_offsets").at(0).get<std::size_t>();
-    const std::size_t end = 8 + length + header.at(tensor).at("data_offsets").at(1).get<std::size_t>();
+    const std::size_t begin =
+        8 + length + header.at(tensor).at("data_offsets").at(0).get<std::size_t>();
+    const std::size_t end =
+        8 + length + header.at(tensor).at("data_offsets").at(1).get<std::size_t>();
     for (std::size_t at = begin; at < end; at += 2) {
       olmoe::BFloat16 value;
       std::memcpy(&value, file.data() + at, 2);
@@ -120,31 +122,32 @@ std::function<float(std::size_t, float)> all(float value) {
 TEST_CASE("NaN in a router or a norm is found at load, the tensor named") {
   const Damaged gate("model.layers.0.mlp.gate.weight", all(nan));
   gate.check_noticed(all_commands, {(gate.path() / "model.safetensors").string(),
-                                    "'model.layers.0.mlp.gate.weight': element 0 is nan"});
+                                    "'model.layers.0.mlp.gate.weight': NaN at element 0"});
   const Damaged norm("model.layers.2.self_attn.q_norm.weight",
                      [](std::size_t i, float x) { return i == 5 ? -infinity : x; });
   norm.check_noticed({"generate"},
-                     {"'model.layers.2.self_attn.q_norm.weight': element 5 is -inf"});
+                     {"'model.layers.2.self_attn.q_norm.weight': infinity at element 5"});
 }
 
 TEST_CASE("NaN in an expert is found where it is used, layer and token named") {
   const Damaged expert("model.layers.1.mlp.experts.3.down_proj.weight", all(nan));
   // A text long enough reaches every expert; a prompt with all of them does at once.
   expert.check_noticed({"verify", "perplexity", "calibrate", "sweep"},
-                       {"layer 1: the hidden state of token ", ": nan; the weights are damaged"});
-  const Outcome outcome = run_olmoe({"generate", "--model", expert.model(), "--prompt", "x",
-                                     "--route", "topk:k=64"});
+                       {"layer 1: NaN in the hidden state of token ", "; the weights are damaged"});
+  const Outcome outcome =
+      run_olmoe({"generate", "--model", expert.model(), "--prompt", "x", "--route", "topk:k=64"});
   CHECK(outcome.code == 1);
-  CHECK(outcome.err == "olmoe: " + expert.model() +
-                           ": layer 1: the hidden state of token 0: nan; the weights are damaged, "
-                           "or too large for float\n");
+  CHECK(outcome.err ==
+        "olmoe: " + expert.model() +
+            ": layer 1: NaN in the hidden state of token 0; the weights are damaged, "
+            "or too large for float\n");
 }
 
 TEST_CASE("infinite embeddings and NaN in the head are found") {
   const Damaged embeddings("model.embed_tokens.weight", all(infinity));
-  embeddings.check_noticed(all_commands, {"the embedding of token 0: inf"});
+  embeddings.check_noticed(all_commands, {"infinity in the embedding of token 0"});
   const Damaged head("lm_head.weight", all(nan));
-  head.check_noticed(with_logits, {"the logits of token ", ": nan"});
+  head.check_noticed(with_logits, {"NaN in the logits of token "});
 }
 
 TEST_CASE("logits too large for a perplexity are an error, not a sweep that cannot be read") {
@@ -154,9 +157,8 @@ TEST_CASE("logits too large for a perplexity are an error, not a sweep that cann
 }
 
 TEST_CASE("a library user gets the error too, with any number of threads, and the first token's") {
-  const Damaged damaged("model.embed_tokens.weight", [](std::size_t i, float x) {
-    return i / 64 % 16 == 7 ? nan : x;
-  });
+  const Damaged damaged("model.embed_tokens.weight",
+                        [](std::size_t i, float x) { return i / 64 % 16 == 7 ? nan : x; });
   const olmoe::Model model(damaged.path());
   const auto hidden = static_cast<std::size_t>(model.config().hidden_size);
   const auto routers =
@@ -165,7 +167,8 @@ TEST_CASE("a library user gets the error too, with any number of threads, and th
   std::int32_t bad = 0;  // an id whose embedding holds a NaN
   for (std::size_t id = 0; bad == 0; ++id) {
     bool spoilt = false;
-    for (std::size_t i = id * hidden; i < (id + 1) * hidden; ++i) spoilt = spoilt || i / 64 % 16 == 7;
+    for (std::size_t i = id * hidden; i < (id + 1) * hidden; ++i)
+      spoilt = spoilt || i / 64 % 16 == 7;
     (spoilt ? bad : ids.emplace_back()) = static_cast<std::int32_t>(id);
   }
   REQUIRE(!ids.empty());
@@ -177,8 +180,8 @@ TEST_CASE("a library user gets the error too, with any number of threads, and th
     olmoe::KvCache cache;
     CHECK(error_of([&] {
             model.forward(ids, cache, routers, olmoe::Model::LogitsOf::last_token);
-          }) == damaged.model() + ": the embedding of token " + std::to_string(good) +
-                    ": nan; the weights are damaged, or too large for float");
+          }) == damaged.model() + ": NaN in the embedding of token " + std::to_string(good) +
+                    "; the weights are damaged, or too large for float");
   }
   omp_set_num_threads(threads);
 }
