@@ -260,9 +260,9 @@ std::string solve(const Mean& mean, double target, const std::string& what) {
   auto [high, at_high] = end_near(20.0);
   const bool increasing = at_low < at_high;
   if (target < std::min(at_low, at_high) || target > std::max(at_low, at_high))
-    throw Unreachable(what + " gives means from " + std::to_string(std::min(at_low, at_high)) + " to " +
-                std::to_string(std::max(at_low, at_high)) + " experts, not " +
-                std::to_string(target));
+    throw Unreachable(what + " gives means from " + std::to_string(std::min(at_low, at_high)) +
+                      " to " + std::to_string(std::max(at_low, at_high)) + " experts, not " +
+                      std::to_string(target));
   constexpr double close_enough = 5e-4;
   while (true) {
     const double middle = low + (high - low) / 2.0;
@@ -513,8 +513,8 @@ void check_target(const Config& config, const Target& target, std::string_view s
     const int min_k = router.bounds().min_k;
     if (target.mean_experts < min_k || target.mean_experts > router.capacity())
       throw std::invalid_argument(
-          "policy '" + target.policy + "' has bounds from " + std::to_string(min_k) +
-          " to " + std::to_string(router.capacity()) + " experts, which exclude a mean of " +
+          "policy '" + target.policy + "' has bounds from " + std::to_string(min_k) + " to " +
+          std::to_string(router.capacity()) + " experts, which exclude a mean of " +
           std::to_string(target.mean_experts));
   }
 }
@@ -572,8 +572,8 @@ SolvedPolicy solve_policy(const Model& model, const Target& target,
     if (worst <= tolerance) return solved;
   }
   throw Unreachable("policy '" + target.policy + "' did not settle at a mean of " +
-              std::to_string(target.mean_experts) + " experts in " + std::to_string(max_runs) +
-              " runs");
+                    std::to_string(target.mean_experts) + " experts in " +
+                    std::to_string(max_runs) + " runs");
 }
 
 }  // namespace olmoe

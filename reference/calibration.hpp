@@ -164,8 +164,8 @@ struct Unreachable : Error {
 ///
 /// Values have 9 significant digits: the string is what was measured. `nulls`, one per layer, may
 /// be empty. Windows are run as by record_logits(). Throws std::invalid_argument for a policy
-/// without exactly one `?`, or one that does not parse; Unreachable if no value gives the mean, with
-/// the range that there is; Error as record_logits() does.
+/// without exactly one `?`, or one that does not parse; Unreachable if no value gives the mean,
+/// with the range that there is; Error as record_logits() does.
 SolvedPolicy solve_policy(const Model& model, const Target& target,
                           std::span<const fdroute::TabulatedNull> nulls,
                           std::span<const Text> texts, const RecordingOptions& options = {});

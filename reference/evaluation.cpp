@@ -293,8 +293,8 @@ Evaluation evaluate_windows(const Model& model, const MakeSource& make_source,
       sums[at(j)] =
           run_window(model, *make_source(job.first_row), texts[job.text], job, baseline, record);
     } catch (const Error& error) {
-      throw Error(texts[job.text].name + ", window from token " +
-                  std::to_string(job.window.first) + ": " + error.what());
+      throw Error(texts[job.text].name + ", window from token " + std::to_string(job.window.first) +
+                  ": " + error.what());
     }
     if (!options.on_progress) return;
 #pragma omp critical(olmoe_evaluation_progress)

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "commands.hpp"
+#include "error.hpp"
 #include "isa.hpp"
 #include "json.hpp"
 #include "mapped_file.hpp"

@@ -83,8 +83,7 @@ void MappedFile::Mapping::on_bus_error(int signal, siginfo_t* info, void*) {
         at >= mapping->bytes_.data() + mapping->bytes_.size())
       continue;
     const std::string& line = mapping->report_;
-    // Nothing can be done about a line that cannot be written.
-    if (::write(STDERR_FILENO, line.data(), line.size()) < 0) ::_exit(1);
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
     ::_exit(1);
   }
   ::signal(signal, SIG_DFL);  // none of ours: the access is repeated, and ends the process

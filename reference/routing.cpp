@@ -54,12 +54,11 @@ std::vector<std::string> by_layer(const std::string& policy, std::size_t layers)
   std::vector<std::string> policies(layers, std::string(name));
   for (const std::string_view item : items) {
     const auto [key, list] = key_and_value(item);
-    const auto values = split(list, '/');
+    const auto values = key.empty() ? std::vector{list} : split(list, '/');
     if (values.size() != 1 && values.size() != layers)
-      throw std::invalid_argument("policy '" + policy + "': " +
-                                  std::string(key.substr(0, key.size() - 1)) + " lists " +
-                                  std::to_string(values.size()) + " values for " +
-                                  std::to_string(layers) + " layers");
+      throw std::invalid_argument(
+          "policy '" + policy + "': " + std::string(key.substr(0, key.size() - 1)) + " lists " +
+          std::to_string(values.size()) + " values for " + std::to_string(layers) + " layers");
     for (std::size_t l = 0; l < layers; ++l) {
       const std::string_view value = values[values.size() == 1 ? 0 : l];
       if (values.size() > 1 && value == no_value) continue;

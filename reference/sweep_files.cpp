@@ -122,6 +122,11 @@ void check_generation(const Field& generation, const Field& inputs) {
   }
 }
 
+bool is_line(std::string_view text) {
+  return std::none_of(text.begin(), text.end(),
+                      [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+}
+
 }  // namespace
 
 Json read_sweep_file(const std::filesystem::path& path) {
@@ -139,9 +144,7 @@ Json read_sweep_file(const std::filesystem::path& path) {
 
 bool is_label(std::string_view text) {
   constexpr std::size_t longest = 255;
-  return !text.empty() && text.size() <= longest &&
-         std::none_of(text.begin(), text.end(),
-                      [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+  return !text.empty() && text.size() <= longest && is_line(text);
 }
 
 bool is_name(std::string_view text) {
@@ -211,6 +214,11 @@ const std::string& Field::text() const {
   return json_->get_ref<const std::string&>();
 }
 
+const std::string& Field::line() const {
+  if (!is_line(text())) fail("a text of one line");
+  return text();
+}
+
 const std::string& Field::label() const {
   if (!is_label(text())) fail("a text of one line and 1 to 255 bytes");
   return text();
@@ -247,14 +255,14 @@ void check_inputs(const Field& inputs) {
 
 void check_result(const Field& result, const SweepPlan& plan, const Configuration& configuration) {
   if (result.has("unreachable")) {
-    result["unreachable"].text();
+    result["unreachable"].line();
     if (!configuration.target) result["unreachable"].fail("no such field, without a target,");
     return;
   }
   const Field inputs(plan.inputs, "inputs");
   const Extents extents = extents_of(inputs);
   const bool row = configuration.role == Configuration::Role::Row;
-  result["policy"].text();
+  result["policy"].line();
   check_evaluation(result["evaluation"], extents, row);
   if (!result["dealt"].is_null()) check_evaluation(result["dealt"], extents, false);
   if (const Field noise = result["null_control"]; !noise.is_null()) {

@@ -44,7 +44,9 @@ class Field {
   bool flag() const;
   const std::string& text() const;
 
-  /// A text of one line: 1 to 255 bytes without control characters.
+  /// A text of one line, without control characters.
+  const std::string& line() const;
+  /// A line of 1 to 255 bytes.
   const std::string& label() const;
   /// A text that can be part of a file's name: 1 to 128 letters, digits and _-.=+, of which the
   /// first is neither . nor -.

@@ -33,7 +33,7 @@ Configuration configuration_from(const Field& field, double experts) {
   result.name = field["name"].name();
   result.family = field["family"].label();
   if (!is_family(result.family)) field["family"].fail("the name of a family");
-  result.policy = field["policy"].text();
+  result.policy = field["policy"].line();
   if (!field["nulls"].text().empty()) result.nulls = field["nulls"].name();
   if (const Field target = field["target_experts"]; !target.is_null())
     result.target = target.number(0.0, experts);
