@@ -165,7 +165,7 @@ Field Field::operator[](const char* key) const {
   if (!json_->is_object()) fail("an object");
   const auto found = json_->find(key);
   if (found == json_->end()) throw Error(place_ + ": has no '" + key + "'");
-  return {*found, place_ + inner_ + key, "."};
+  return {*found, place_ + (root_ ? ": " : ".") + key, false};
 }
 
 std::vector<Field> Field::elements(std::size_t least, std::size_t most_elements) const {
@@ -176,7 +176,8 @@ std::vector<Field> Field::elements(std::size_t least, std::size_t most_elements)
   }
   std::vector<Field> fields;
   for (std::size_t i = 0; i < json_->size(); ++i)
-    fields.push_back(Field((*json_)[i], place_ + "[" + std::to_string(i) + "]", "."));
+    fields.push_back(
+        Field((*json_)[i], place_ + (root_ ? ": [" : "[") + std::to_string(i) + "]", false));
   return fields;
 }
 

@@ -25,7 +25,7 @@ class Field {
  public:
   /// The document of a file. `json` must outlive this.
   Field(const nlohmann::ordered_json& json, std::string file)
-      : json_(&json), place_(std::move(file)), inner_(": ") {}
+      : json_(&json), place_(std::move(file)), root_(true) {}
 
   const nlohmann::ordered_json& json() const { return *json_; }
   bool is_null() const { return json_->is_null(); }
@@ -55,12 +55,12 @@ class Field {
   [[noreturn]] void fail(const std::string& expected) const;
 
  private:
-  Field(const nlohmann::ordered_json& json, std::string place, const char* inner)
-      : json_(&json), place_(std::move(place)), inner_(inner) {}
+  Field(const nlohmann::ordered_json& json, std::string place, bool root)
+      : json_(&json), place_(std::move(place)), root_(root) {}
 
   const nlohmann::ordered_json* json_;
   std::string place_;
-  const char* inner_;  // between place_ and the key of a member
+  bool root_;  // then place_ is the file's name alone
 };
 
 /// Whether Field::label() and Field::name() take a text.

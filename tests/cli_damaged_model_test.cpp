@@ -22,7 +22,7 @@
 
 namespace {
 
-constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
 /// A copy of the bundled model with one tensor's elements, all BF16, changed.
@@ -120,7 +120,7 @@ std::function<float(std::size_t, float)> all(float value) {
 }  // namespace
 
 TEST_CASE("NaN in a router or a norm is found at load, the tensor named") {
-  const Damaged gate("model.layers.0.mlp.gate.weight", all(nan));
+  const Damaged gate("model.layers.0.mlp.gate.weight", all(not_a_number));
   gate.check_noticed(all_commands, {(gate.path() / "model.safetensors").string(),
                                     "'model.layers.0.mlp.gate.weight': NaN at element 0"});
   const Damaged norm("model.layers.2.self_attn.q_norm.weight",
@@ -130,7 +130,7 @@ TEST_CASE("NaN in a router or a norm is found at load, the tensor named") {
 }
 
 TEST_CASE("NaN in an expert is found where it is used, layer and token named") {
-  const Damaged expert("model.layers.1.mlp.experts.3.down_proj.weight", all(nan));
+  const Damaged expert("model.layers.1.mlp.experts.3.down_proj.weight", all(not_a_number));
   // A text long enough reaches every expert; a prompt with all of them does at once.
   expert.check_noticed({"verify", "perplexity", "calibrate", "sweep"},
                        {"layer 1: NaN in the hidden state of token ", "; the weights are damaged"});
@@ -146,7 +146,7 @@ TEST_CASE("NaN in an expert is found where it is used, layer and token named") {
 TEST_CASE("infinite embeddings and NaN in the head are found") {
   const Damaged embeddings("model.embed_tokens.weight", all(infinity));
   embeddings.check_noticed(all_commands, {"infinity in the embedding of token 0"});
-  const Damaged head("lm_head.weight", all(nan));
+  const Damaged head("lm_head.weight", all(not_a_number));
   head.check_noticed(with_logits, {"NaN in the logits of token "});
 }
 
@@ -158,7 +158,7 @@ TEST_CASE("logits too large for a perplexity are an error, not a sweep that cann
 
 TEST_CASE("a library user gets the error too, with any number of threads, and the first token's") {
   const Damaged damaged("model.embed_tokens.weight",
-                        [](std::size_t i, float x) { return i / 64 % 16 == 7 ? nan : x; });
+                        [](std::size_t i, float x) { return i / 64 % 16 == 7 ? not_a_number : x; });
   const olmoe::Model model(damaged.path());
   const auto hidden = static_cast<std::size_t>(model.config().hidden_size);
   const auto routers =
