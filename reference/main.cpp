@@ -433,6 +433,13 @@ void add_make_random(CLI::App& app) {
       .add_option("--max-shard-size", options->max_shard_size,
                   "Most bytes of weights in a file, such as 500MB (10^6) or 4GiB (2^30)")
       ->transform(CLI::AsSizeValue(true))
+      // Before the other, which takes -1 for the largest size.
+      ->transform(CLI::Validator(
+          [](std::string& text) -> std::string {
+            if (!text.empty() && text.front() >= '0' && text.front() <= '9') return {};
+            return quote(text) + " is no size";
+          },
+          ""))
       ->default_str("5GB")
       ->type_name("S");
   add_threads_option(command);
