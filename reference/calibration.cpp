@@ -31,6 +31,8 @@ std::size_t at(std::int64_t i) {
 
 /// A window to record, and where its rows go.
 struct Piece {
+  const Text& text;
+  std::int64_t first_token;
   std::span<const std::int32_t> ids;
   bool held_out;
   std::int64_t first_row;
@@ -241,17 +243,26 @@ std::string with_value(const std::string& policy, const std::string& value) {
 /// The value, as text, for which mean(value text) is `target`. `mean` must be monotone.
 template <class Mean>
 std::string solve(const Mean& mean, double target, const std::string& what) {
-  // Log odds: alpha may have to be 1e-40, top-p's p 0.9999.
-  double low = -690.0;
-  double high = 20.0;
   const auto value = [](double log_odds) { return value_text(1.0 / (1.0 + std::exp(-log_odds))); };
-  const double at_low = mean(value(low));
-  const double at_high = mean(value(high));
+  // The log odds at an end of the search, and the mean there. Some values cannot be so near 0 or 1.
+  const auto end_near = [&](double log_odds) {
+    while (true) {
+      try {
+        return std::pair(log_odds, mean(value(log_odds)));
+      } catch (const std::invalid_argument&) {
+        if (std::abs(log_odds) < 0.1) throw;
+        log_odds /= 2.0;
+      }
+    }
+  };
+  // alpha may have to be 1e-40, top-p's p 0.9999.
+  auto [low, at_low] = end_near(-690.0);
+  auto [high, at_high] = end_near(20.0);
   const bool increasing = at_low < at_high;
   if (target < std::min(at_low, at_high) || target > std::max(at_low, at_high))
-    throw Error(what + " gives means from " + std::to_string(std::min(at_low, at_high)) + " to " +
-                std::to_string(std::max(at_low, at_high)) + " experts, not " +
-                std::to_string(target));
+    throw Unreachable(what + " gives means from " + std::to_string(std::min(at_low, at_high)) +
+                      " to " + std::to_string(std::max(at_low, at_high)) + " experts, not " +
+                      std::to_string(target));
   constexpr double close_enough = 5e-4;
   while (true) {
     const double middle = low + (high - low) / 2.0;
@@ -298,8 +309,8 @@ RecordedLogits record_logits(const Model& model, std::span<const fdroute::AnyRou
     for (std::int64_t w = 0; w < windows; ++w) {
       const std::int64_t length = std::min(window, tokens - w * window);
       std::int64_t& next = rows[w >= windows - held_out ? 1 : 0];
-      pieces.push_back(
-          {std::span(text.ids).subspan(at(w * window), at(length)), w >= windows - held_out, next});
+      pieces.push_back({text, w * window, std::span(text.ids).subspan(at(w * window), at(length)),
+                        w >= windows - held_out, next});
       next += std::max<std::int64_t>(length - options.skip_first, 0);
     }
   }
@@ -316,7 +327,12 @@ RecordedLogits record_logits(const Model& model, std::span<const fdroute::AnyRou
     if (static_cast<std::int64_t>(piece.ids.size()) <= options.skip_first) return;
     KvCache cache;
     ForwardTrace trace;
-    model.forward(piece.ids, cache, routers, Model::LogitsOf::no_token, &trace);
+    try {
+      model.forward(piece.ids, cache, routers, Model::LogitsOf::no_token, &trace);
+    } catch (const Error& error) {
+      throw Error(piece.text.name + ", window from token " + std::to_string(piece.first_token) +
+                  ": " + error.what());
+    }
     RouterLogits& to = piece.held_out ? recorded.held_out : recorded.fit;
     for (std::size_t l = 0; l < trace.routing.size(); ++l) {
       const ExecutedRouting& from = trace.routing[l];
@@ -494,11 +510,12 @@ void check_target(const Config& config, const Target& target, std::string_view s
       as_null({.score = {0.0, 1.0}, .log_sf = {-1.0, -2.0}}, {std::string(score), "", 0, 0, 0}));
   for (const fdroute::AnyRouter& router :
        make_routers(config, with_value(target.policy, "0.5"), any)) {
-    if (target.mean_experts < min_count(router) || target.mean_experts > router.capacity())
+    const int min_k = router.bounds().min_k;
+    if (target.mean_experts < min_k || target.mean_experts > router.capacity())
       throw std::invalid_argument(
-          "policy " + quote(target.policy) + " has bounds from " +
-          std::to_string(min_count(router)) + " to " + std::to_string(router.capacity()) +
-          " experts, which exclude a mean of " + std::to_string(target.mean_experts));
+          "policy " + quote(target.policy) + " has bounds from " + std::to_string(min_k) + " to " +
+          std::to_string(router.capacity()) + " experts, which exclude a mean of " +
+          std::to_string(target.mean_experts));
   }
 }
 
@@ -554,9 +571,9 @@ SolvedPolicy solve_policy(const Model& model, const Target& target,
     if (!target.per_layer) worst = std::abs(solved.mean_experts - target.mean_experts);
     if (worst <= tolerance) return solved;
   }
-  throw Error("policy " + quote(target.policy) + " did not settle at a mean of " +
-              std::to_string(target.mean_experts) + " experts in " + std::to_string(max_runs) +
-              " runs");
+  throw Unreachable("policy " + quote(target.policy) + " did not settle at a mean of " +
+                    std::to_string(target.mean_experts) + " experts in " +
+                    std::to_string(max_runs) + " runs");
 }
 
 }  // namespace olmoe

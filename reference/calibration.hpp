@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "error.hpp"
 #include "evaluation.hpp"
 #include "model.hpp"
 #include "texts.hpp"
@@ -150,6 +151,11 @@ struct SolvedPolicy {
   int runs = 0;                            ///< of the model
 };
 
+/// No value of the open parameter gives the mean.
+struct Unreachable : Error {
+  using Error::Error;
+};
+
 /// Finds the value of the open parameter, in (0, 1), by bisection over its log odds on recorded
 /// logits; then runs the model with it, since routing one layer changes the next one's logits, and
 /// goes on from the logits of that run, until the measured mean is within 0.01 of the target (each
@@ -158,8 +164,8 @@ struct SolvedPolicy {
 ///
 /// Values have 9 significant digits: the string is what was measured. `nulls`, one per layer, may
 /// be empty. Windows are run as by record_logits(). Throws std::invalid_argument for a policy
-/// without exactly one `?`, or one that does not parse; Error if no value gives the mean, with the
-/// range that there is.
+/// without exactly one `?`, or one that does not parse; Unreachable if no value gives the mean,
+/// with the range that there is; Error as record_logits() does.
 SolvedPolicy solve_policy(const Model& model, const Target& target,
                           std::span<const fdroute::TabulatedNull> nulls,
                           std::span<const Text> texts, const RecordingOptions& options = {});

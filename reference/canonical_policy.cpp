@@ -1,7 +1,6 @@
 #include "canonical_policy.hpp"
 
 #include <algorithm>
-#include <charconv>
 
 namespace olmoe {
 
@@ -25,14 +24,6 @@ std::string CanonicalPolicy::text() const {
     separator = ',';
   }
   return text;
-}
-
-fdroute::SoftmaxWeights CanonicalPolicy::weights() const {
-  const std::string& temperature = arguments.at("temperature");
-  fdroute::SoftmaxWeights weights;
-  std::from_chars(temperature.data(), temperature.data() + temperature.size(), weights.temperature);
-  weights.renormalize = arguments.at("renormalize") == "true";
-  return weights;
 }
 
 }  // namespace olmoe

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <fdroute/weights/softmax.hpp>
 #include <map>
 #include <string>
 #include <string_view>
@@ -13,9 +12,6 @@ struct CanonicalPolicy {
 
   /// Put together again; parse_router() reads it. Arguments come in alphabetical order.
   std::string text() const;
-
-  /// The routing weights that it asks for.
-  fdroute::SoftmaxWeights weights() const;
 
   std::string name;
   std::map<std::string, std::string> arguments;

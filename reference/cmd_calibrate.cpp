@@ -55,6 +55,7 @@ void run_calibrate(const CalibrateOptions& options) {
                                        .skip_first = options.recording.skip_first})
                             .fit;
   const FittedNulls fitted = fit_nulls(recorded.fit, options.null, directory_name(options.model));
+  model.checkpoint().check_unchanged();
   save_nulls(
       options.out, fitted, model,
       {{"texts", list_of(texts)},
@@ -82,6 +83,7 @@ void run_calibrate(const CalibrateOptions& options) {
 
   const SolvedPolicy solved =
       solve_policy(model, target, nulls, texts, {.window = options.recording.window});
+  model.checkpoint().check_unchanged();
   std::printf("\n%.3f experts per token, measured; by layer", solved.mean_experts);
   for (const double mean : solved.layer_mean_experts) std::printf(" %.3f", mean);
   std::printf("\n--route '%s' --nulls %s\n", solved.policy.c_str(), options.out.c_str());

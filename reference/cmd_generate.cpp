@@ -25,6 +25,7 @@ void run_generate(const GenerateOptions& options) {
         started.clear();
       });
   std::cout << started << decoder.finish() << std::endl;
+  model.checkpoint().check_unchanged();
 
   const auto per_second = [](std::int64_t tokens, double seconds) {
     return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0;
@@ -32,7 +33,7 @@ void run_generate(const GenerateOptions& options) {
   std::fprintf(stderr,
                "[%s: %.2f experts per token; prompt %lld tokens, %.0f tokens/s; "
                "%lld new tokens, %.0f tokens/s]\n",
-               routers.front().policy().c_str(), statistics.experts.mean(),
+               policy_of(routers).c_str(), statistics.experts.mean(),
                static_cast<long long>(statistics.prompt_tokens),
                per_second(statistics.prompt_tokens, statistics.prefill_seconds),
                static_cast<long long>(statistics.new_tokens),

@@ -57,6 +57,7 @@ void run_logits(const LogitsOptions& options) {
   const TokenBatch batch = read_batch(options);
   if (batch.ids.empty()) throw Error(batch.origin + ": no tokens");
   const BatchResult result = run_batch(model, batch, routers);
+  model.checkpoint().check_unchanged();
 
   const std::int64_t tokens = batch.sequences * batch.length;
   std::vector<NamedTensor> tensors;
@@ -73,7 +74,7 @@ void run_logits(const LogitsOptions& options) {
     tensors.push_back(
         NamedTensor::of("routing_weights" + suffix, {tokens, routing.capacity}, routing.weights));
   }
-  write_safetensors(options.out, tensors, {{"route", routers.front().policy()}});
+  write_safetensors(options.out, tensors, {{"route", policy_of(routers)}});
 }
 
 }  // namespace olmoe

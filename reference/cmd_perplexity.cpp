@@ -38,6 +38,7 @@ void run_perplexity(const PerplexityOptions& options) {
   const auto texts = load_texts(
       options.texts, Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json"));
   const Evaluation evaluation = evaluate(model, routers, texts, options.evaluation);
+  model.checkpoint().check_unchanged();
 
   int width = static_cast<int>(evaluation.total.name.size());
   for (const Text& text : texts) width = std::max(width, static_cast<int>(text.name.size()));

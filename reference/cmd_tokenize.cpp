@@ -26,6 +26,9 @@ class Input {
  public:
   explicit Input(const std::string& path) : name_(path == "-" ? "standard input" : path) {
     if (path == "-") return;
+    // To open a named pipe would wait for whoever writes to it, and a device may never end.
+    if (std::filesystem::exists(path) && !std::filesystem::is_regular_file(path))
+      throw Error(path + ": not a regular file; - is standard input");
     file_.open(path, std::ios::binary);
     if (!file_) fail();
   }

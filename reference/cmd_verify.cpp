@@ -211,6 +211,16 @@ Distance distance(std::span<const float> a, std::span<const float> b, std::size_
   return result;
 }
 
+/// Logits of a capture. Throws Error if one is not finite.
+std::vector<float> captured_logits(const SafetensorsFile& capture, const std::string& name,
+                                   const Shape& shape) {
+  const Tensor& tensor = capture.at(name, shape);
+  std::vector<float> values = tensor.to_float();
+  if (first_not_finite(values) < values.size())
+    throw Error(tensor.origin + " holds numbers that are not finite");
+  return values;
+}
+
 /// A capture of capture_bf16.py: passed if we are as near to transformers' float32 as its bfloat16.
 bool verify_rounding(const Model& model, Compute compute, const SafetensorsFile& capture) {
   const TokenBatch batch = token_batch(capture.at("input_ids"));
@@ -218,8 +228,8 @@ bool verify_rounding(const Model& model, Compute compute, const SafetensorsFile&
   const std::vector<float> ours = run_batch(model, batch, routers).logits;
   const auto vocabulary = model.config().vocab_size;
   const Shape shape{batch.sequences, batch.length, vocabulary};
-  const std::vector<float> rounded = capture.at("logits", shape).to_float();
-  const std::vector<float> exact = capture.at("f32.logits", shape).to_float();
+  const std::vector<float> rounded = captured_logits(capture, "logits", shape);
+  const std::vector<float> exact = captured_logits(capture, "f32.logits", shape);
 
   std::printf("\n%-34s %12s %12s  %s\n", "logits", "max |diff|", "rms", "argmax");
   const auto line = [&](const std::string& what, const std::vector<float>& a,
@@ -260,7 +270,10 @@ void verify_integration_test(const std::string& directory, const Model& model) {
 
 void run_verify(const VerifyOptions& options) {
   const Model model(options.model, options.compute);
-  if (!options.preset.empty()) return verify_integration_test(options.model, model);
+  if (!options.preset.empty()) {
+    verify_integration_test(options.model, model);
+    return model.checkpoint().check_unchanged();
+  }
   const SafetensorsFile capture(options.capture);
   std::printf("%s against %s\n(transformers %s, torch %s)\n\n", options.model.c_str(),
               options.capture.c_str(), metadata(capture, "transformers").c_str(),
@@ -272,6 +285,7 @@ void run_verify(const VerifyOptions& options) {
     if (!verify_rounding(model, options.compute, capture))
       throw Error(options.capture + ": transformers' bfloat16 is nearer to its float32 than this");
     if (!comparison.passed()) throw Error(options.capture + ": is of another checkpoint");
+    model.checkpoint().check_unchanged();
     std::printf("\nas near to transformers' float32 as transformers' bfloat16 is, or nearer\n");
     return;
   }
@@ -290,6 +304,7 @@ void run_verify(const VerifyOptions& options) {
   }
   if (!comparison.passed())
     throw Error(options.capture + ": the model does not reproduce this capture");
+  model.checkpoint().check_unchanged();
   std::printf("\nall within %g of transformers\n", options.atol);
 }
 

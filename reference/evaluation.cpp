@@ -155,11 +155,13 @@ Sums run_window(const Model& model, const RoutingSource& source, const Text& tex
   constexpr std::size_t block = 64;
   for (std::size_t first = 0; first < targets.size(); first += block) {
     const std::size_t rows = std::min(block, targets.size() - first);
-    const auto logits = model.logits(states.subspan(first * hidden, rows * hidden));
+    const auto first_token = job.window.scored + static_cast<std::int64_t>(first);
+    const auto logits = model.logits(states.subspan(first * hidden, rows * hidden), first_token);
     std::vector<float> reference;
     if (baseline != nullptr)
       reference = model.logits(std::span<const float>(baseline->hidden_states)
-                                   .subspan(offset + first * hidden, rows * hidden));
+                                   .subspan(offset + first * hidden, rows * hidden),
+                               first_token);
     for (std::size_t i = 0; i < rows; ++i) {
       const auto row = [&](const std::vector<float>& all) {
         return std::span<const float>(all).subspan(i * vocabulary, vocabulary);
@@ -287,8 +289,13 @@ Evaluation evaluate_windows(const Model& model, const MakeSource& make_source,
   std::int64_t done = 0;
   parallel_for(n_jobs, [&](std::int64_t j) {
     const Job& job = jobs[at(j)];
-    sums[at(j)] =
-        run_window(model, *make_source(job.first_row), texts[job.text], job, baseline, record);
+    try {
+      sums[at(j)] =
+          run_window(model, *make_source(job.first_row), texts[job.text], job, baseline, record);
+    } catch (const Error& error) {
+      throw Error(texts[job.text].name + ", window from token " + std::to_string(job.window.first) +
+                  ": " + error.what());
+    }
     if (!options.on_progress) return;
 #pragma omp critical(olmoe_evaluation_progress)
     options.on_progress(++done, n_jobs);
@@ -298,6 +305,10 @@ Evaluation evaluate_windows(const Model& model, const MakeSource& make_source,
   const auto finish = [&](TextEvaluation& text, const Sums& all) {
     text.predicted_tokens = all.scored;
     text.perplexity = perplexity_of(text.nll);
+    // The losses are finite, since the logits are; a mean above 709.78 is too much for exp.
+    if (!std::isfinite(text.perplexity.value) || !std::isfinite(text.perplexity.error.value_or(0)))
+      throw Error(text.name + ": the perplexity is too large for a number: " +
+                  std::to_string(text.nll.value) + " nats per token");
     text.routing = routing_statistics(model, *source, all.routing);
     if (!text.baseline) return;
     const auto tokens = static_cast<double>(all.scored);

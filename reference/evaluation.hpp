@@ -159,7 +159,8 @@ struct EvaluationRecord {
 /// `baseline` is the record of an evaluation of the same model, texts and windows; without it
 /// there is no BaselineComparison. `record`, if given, is filled. Windows run in parallel and are
 /// summed in order: the result does not depend on the number of threads, to the last bit. Throws as
-/// check_texts() does, and std::invalid_argument for a baseline of other texts or windows.
+/// check_texts() and Model::forward() do, text and window named, and Error for a perplexity beyond
+/// double; std::invalid_argument for a baseline of other texts or windows.
 Evaluation evaluate(const Model& model, std::span<const fdroute::AnyRouter> routers,
                     std::span<const Text> texts, const EvaluationOptions& options = {},
                     const EvaluationRecord* baseline = nullptr, EvaluationRecord* record = nullptr);

@@ -3,16 +3,18 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cstdint>
 #include <cstdio>
-#include <fstream>
 #include <map>
 #include <set>
 #include <span>
+#include <sstream>
 #include <stdexcept>
 #include <utility>
 
 #include "error.hpp"
 #include "json.hpp"
+#include "regular_file.hpp"
 #include "routing.hpp"
 #include "sha256.hpp"
 
@@ -142,8 +144,8 @@ std::string policy_name(const std::string& policy) {
 std::vector<Configuration> file_grid(
     const std::filesystem::path& path, const Config& config,
     const std::function<std::string(const std::string&)>& canonical) {
-  std::ifstream file(path);
-  if (!file) throw Error(path.string() + ": cannot read this grid");
+  constexpr std::uint64_t most_bytes = std::uint64_t{1} << 20;
+  std::istringstream file(read_file(path, most_bytes));
   std::vector<Configuration> grid{baseline(config)};
   std::map<std::string, int> lines{{canonical(native_policy), 0}};
   bool any = false;
@@ -168,7 +170,6 @@ std::vector<Configuration> file_grid(
                     .nulls = given_nulls,
                     .target = {}});
   }
-  if (file.bad()) throw Error(path.string() + ": cannot read this grid");
   if (!any) throw Error(path.string() + ": holds no policy");
   check_names_unique(grid);
   return grid;

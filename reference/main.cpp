@@ -1,21 +1,28 @@
 #include <omp.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
 #include <exception>
 #include <fdroute/version.hpp>
 #include <filesystem>
 #include <iostream>
+#include <limits>
 #include <map>
 #include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "commands.hpp"
 #include "error.hpp"
 #include "isa.hpp"
+#include "json.hpp"
+#include "mapped_file.hpp"
 #include "random_checkpoint.hpp"
 #include "sweep.hpp"
 #include "wait_policy.hpp"
@@ -28,11 +35,54 @@
 namespace olmoe {
 namespace {
 
+/// More are slower on every machine, and their stacks may not fit its memory.
+constexpr int most_threads = 1024;
+
+/// A whole number in [low, high]. CLI11's own conversion takes what does not fit the type for its
+/// largest value and, of an unsigned type, -1 too.
+template <class Integer>
+CLI::Validator whole_number(Integer low, Integer high) {
+  const auto check = [=](const std::string& text) -> std::string {
+    Integer value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error == std::errc{} && end == text.data() + text.size() && value >= low && value <= high)
+      return {};
+    return quote(text) + " is not a whole number from " + std::to_string(low) + " to " +
+           std::to_string(high);
+  };
+  return {check, ""};
+}
+
+template <class Integer>
+CLI::Validator at_least(Integer low) {
+  return whole_number<Integer>(low, std::numeric_limits<Integer>::max());
+}
+
+/// A finite number that is not negative, or, if `positive`, above 0.
+CLI::Validator finite_number(bool positive) {
+  const auto check = [=](const std::string& text) -> std::string {
+    double value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool number = error == std::errc{} && end == text.data() + text.size();
+    if (number && std::isfinite(value) && (positive ? value > 0.0 : value >= 0.0)) return {};
+    return quote(text) + " is not a finite number " + (positive ? "above 0" : "of at least 0");
+  };
+  return {check, ""};
+}
+
 void add_threads_option(CLI::App& command) {
   command
       .add_option_function<int>("--threads", omp_set_num_threads, "Number of threads; default: all")
-      ->check(CLI::Range(1, 4096))
+      ->check(whole_number(1, most_threads))
       ->type_name("N");
+}
+
+/// OpenMP reads OMP_NUM_THREADS unchecked, and the memory of that many threads may not be had.
+void limit_threads() {
+  if (omp_get_max_threads() <= most_threads) return;
+  std::cerr << "olmoe: warning: OMP_NUM_THREADS asks for " << omp_get_max_threads()
+            << " threads, of at most " << most_threads << "; one per processor is used\n";
+  omp_set_num_threads(std::min(omp_get_num_procs(), most_threads));
 }
 
 void add_kernel_options(CLI::App& command) {
@@ -87,17 +137,18 @@ void add_generate(CLI::App& app) {
   command
       .add_option("--max-new-tokens", options->generation.max_new_tokens, "Longest continuation")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1'000'000'000))
+      ->check(whole_number(1, 1'000'000'000))
       ->type_name("N");
   add_route_options(command, options->route);
   command
       .add_option("--temperature", options->generation.temperature,
                   "0: always the most likely token; otherwise sample from softmax(logits / T)")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(finite_number(false))
       ->type_name("T");
   command.add_option("--seed", options->generation.seed, "Seed of the sampling")
       ->capture_default_str()
+      ->check(at_least(std::uint64_t{0}))
       ->type_name("N");
   add_compute_options(command, options->compute);
   command.callback([options] { run_generate(*options); });
@@ -171,7 +222,7 @@ void add_verify(CLI::App& app) {
                   "Tolerance: max |difference| of logits and weights; for router logits and hidden "
                   "states, relative to their largest value if that is above 1")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(finite_number(false))
       ->type_name("A");
   add_compute_options(command, options->compute);
   command.callback([options] { run_verify(*options); });
@@ -190,12 +241,12 @@ void add_perplexity(CLI::App& app) {
   command
       .add_option("--window", options->evaluation.window,
                   "Tokens run together; default: what the model was made for, at most 1024")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(std::int64_t{1}))
       ->type_name("N");
   command
       .add_option("--stride", options->evaluation.stride,
                   "Tokens from one window to the next; default: half a window")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(std::int64_t{1}))
       ->type_name("N");
   add_compute_options(command, options->compute);
   command.callback([options] { run_perplexity(*options); });
@@ -224,7 +275,7 @@ void add_calibrate(CLI::App& app) {
       .add_option("--trim", options->null.trim,
                   "Leave out each token's N largest scores; 0: none, the marginal distribution")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->type_name("N");
   command.add_option("--method", options->null.method, "Kernel density or empirical distribution")
       ->transform(CLI::CheckedTransformer(
@@ -235,18 +286,18 @@ void add_calibrate(CLI::App& app) {
       .add_option("--skip-first", options->recording.skip_first,
                   "Leave out the first N tokens of each window")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(std::int64_t{0}))
       ->type_name("N");
   command
       .add_option("--window", options->recording.window,
                   "Tokens run together; default: what the model was made for, at most 1024")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(std::int64_t{1}))
       ->type_name("N");
   CLI::Option& target =
       *command
            .add_option("--target-experts", options->target_experts,
                        "Solve --policy's open value, so that a token gets K experts on average")
-           ->check(CLI::PositiveNumber)
+           ->check(finite_number(true))
            ->type_name("K");
   command.add_flag("--per-layer", options->per_layer, "One value per layer, K experts in each")
       ->needs(&target);
@@ -260,10 +311,12 @@ void add_calibrate(CLI::App& app) {
 
 /// "3/8" as shard 3 of 8.
 void parse_shard(const std::string& text, SweepOptions& options) {
-  int end = 0;
-  if (std::sscanf(text.c_str(), "%d/%d%n", &options.shard, &options.shards, &end) != 2 ||
-      end != static_cast<int>(text.size()))
-    throw std::invalid_argument("--shard takes I/N, such as 1/4, got '" + text + "'");
+  const char* const end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, options.shard);
+  const bool slash = first.ec == std::errc{} && first.ptr != end && *first.ptr == '/';
+  const auto second = std::from_chars(slash ? first.ptr + 1 : end, end, options.shards);
+  if (!slash || second.ec != std::errc{} || second.ptr != end)
+    throw std::invalid_argument("--shard takes I/N, such as 1/4, got " + quote(text));
 }
 
 void add_sweep(CLI::App& app) {
@@ -307,22 +360,22 @@ void add_sweep(CLI::App& app) {
       .add_option("--max-tokens", options->max_tokens,
                   "Tokens to predict of each text, its first ones; 0: all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(std::int64_t{0}))
       ->type_name("N");
   command
       .add_option("--window", options->window,
                   "Tokens per window; default: the model's positions, at most 512")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(std::int64_t{1}))
       ->type_name("N");
   command
       .add_option("--stride", options->stride,
                   "Tokens from a window to the next; default: the window, without overlap")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(std::int64_t{1}))
       ->type_name("N");
   command
       .add_option("--new-tokens", options->new_tokens, "New tokens per prompt; 0: no generation")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->type_name("N");
   command
       .add_option(
@@ -341,16 +394,21 @@ void add_merge(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("merge", "Unite the shards of a sweep");
   struct Options {
     std::filesystem::path out;
+    std::filesystem::path model;
     std::vector<std::filesystem::path> shards;
   };
   const auto options = std::make_shared<Options>();
   command.add_option("--out", options->out, "Directory for the whole sweep, new")
       ->required()
       ->type_name("DIR");
+  command
+      .add_option("--model", options->model,
+                  "Directory of the checkpoint: check that the shards were measured on it")
+      ->type_name("DIR");
   command.add_option("shards", options->shards, "Directories that sweep --shard wrote")
       ->required()
       ->type_name("DIR");
-  command.callback([options] { merge_sweeps(options->out, options->shards); });
+  command.callback([options] { merge_sweeps(options->out, options->shards, options->model); });
 }
 
 void add_make_random(CLI::App& app) {
@@ -365,6 +423,7 @@ void add_make_random(CLI::App& app) {
       ->type_name("DIR");
   command.add_option("--seed", options->seed, "Seed of the weights")
       ->capture_default_str()
+      ->check(at_least(std::uint64_t{0}))
       ->type_name("N");
   command.add_option("--dtype", options->dtype, "Type of the weights")
       ->transform(CLI::CheckedTransformer(std::map<std::string, DType>{
@@ -375,6 +434,13 @@ void add_make_random(CLI::App& app) {
       .add_option("--max-shard-size", options->max_shard_size,
                   "Most bytes of weights in a file, such as 500MB (10^6) or 4GiB (2^30)")
       ->transform(CLI::AsSizeValue(true))
+      // Before the other, which takes -1 for the largest size.
+      ->transform(CLI::Validator(
+          [](std::string& text) -> std::string {
+            if (!text.empty() && text.front() >= '0' && text.front() <= '9') return {};
+            return quote(text) + " is no size";
+          },
+          ""))
       ->default_str("5GB")
       ->type_name("S");
   add_threads_option(command);
@@ -418,6 +484,8 @@ int main(int argc, char** argv) {
   olmoe::add_calibrate(app);
   olmoe::add_sweep(app);
   olmoe::add_merge(app);
+  olmoe::report_truncated_files();
+  olmoe::limit_threads();
   try {
     app.parse(argc, argv);
     std::cout.flush();

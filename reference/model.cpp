@@ -1,6 +1,7 @@
 #include "model.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <set>
 #include <string>
@@ -16,6 +17,11 @@ constexpr std::size_t chunk_tokens = 512;
 
 void append(std::vector<float>& to, std::span<const float> from) {
   to.insert(to.end(), from.begin(), from.end());
+}
+
+/// What a value is that is not finite.
+std::string kind(float value) {
+  return std::isnan(value) ? "NaN" : "infinity";
 }
 
 /// Hands out tensors by name and expected shape, and knows in the end which were never asked for.
@@ -64,7 +70,14 @@ class Loader {
 
   std::vector<float> vector(const std::string& name, std::int64_t n) {
     used_.insert(name);
-    return checkpoint_.at(name, {n}).to_float();
+    return finite(checkpoint_.at(name, {n}));
+  }
+
+  /// A matrix small enough to be checked whole.
+  Matrix finite_matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
+    Matrix result = float_matrix(name, rows, cols);
+    finite(checkpoint_.at(name));
+    return result;
   }
 
   /// A tensor that a checkpoint may contain though the model does not read it.
@@ -86,6 +99,13 @@ class Loader {
                   "; compute 'bf16' needs BF16");
     }
     return result;
+  }
+
+  static std::vector<float> finite(const Tensor& tensor) {
+    std::vector<float> values = tensor.to_float();
+    if (const std::size_t bad = first_not_finite(values); bad < values.size())
+      throw Error(tensor.origin + ": " + kind(values[bad]) + " at element " + std::to_string(bad));
+    return values;
   }
 
   const Checkpoint& checkpoint_;
@@ -117,7 +137,7 @@ DecoderLayer load_layer(Loader& load, const Config& config, int index) {
   a.q_norm = load.vector(attention + "q_norm.weight", hidden);
   a.k_norm = load.vector(attention + "k_norm.weight", kv_width);
 
-  layer.moe.router = load.float_matrix(prefix + "mlp.gate.weight", config.num_experts, hidden);
+  layer.moe.router = load.finite_matrix(prefix + "mlp.gate.weight", config.num_experts, hidden);
   layer.moe.experts = load.experts(prefix + "mlp.experts.", config);
   return layer;
 }
@@ -133,7 +153,10 @@ struct Model::Workspace {
 };
 
 Model::Model(const std::filesystem::path& directory, Compute compute)
-    : config_(Config::load(directory)), checkpoint_(directory), rotary_(config_) {
+    : directory_(directory),
+      config_(Config::load(directory)),
+      checkpoint_(directory),
+      rotary_(config_) {
   if (compute == Compute::bf16) require_bf16_dot();
   Loader load(checkpoint_, compute);
   embeddings_ =
@@ -185,9 +208,10 @@ std::vector<float> Model::forward(std::span<const std::int32_t> ids, KvCache& ca
     const std::size_t count = std::min(chunk_tokens, tokens - begin);
     const std::vector<float> x =
         run_chunk(ids.subspan(begin, count), cache, source, trace, workspace);
-    if (logits_of == LogitsOf::every_token) append(result, logits(x));
+    const std::int64_t first_token = cache.positions - static_cast<std::int64_t>(count);
+    if (logits_of == LogitsOf::every_token) append(result, logits(x, first_token));
     if (logits_of == LogitsOf::last_token && begin + count == tokens)
-      result = logits(std::span(x).last(hidden));
+      result = logits(std::span(x).last(hidden), cache.positions - 1);
   }
   return result;
 }
@@ -199,6 +223,7 @@ std::vector<float> Model::run_chunk(std::span<const std::int32_t> ids, KvCache& 
   std::vector<float> x(ids.size() * hidden);
   for (std::size_t t = 0; t < ids.size(); ++t)
     copy_row(embeddings_, ids[t], std::span(x).subspan(t * hidden, hidden));
+  check_finite(x, ids.size(), cache.positions, "the embedding");
 
   std::vector<float>& normed = workspace.normed;
   std::vector<float>& branch = workspace.branch;
@@ -217,19 +242,35 @@ std::vector<float> Model::run_chunk(std::span<const std::int32_t> ids, KvCache& 
     mix_experts(config_, layer.moe, source, static_cast<int>(l), cache.positions, normed,
                 workspace.routing, branch, workspace.experts);
     add_branch();
+    check_finite(workspace.routing.logits, ids.size(), cache.positions, "the router logits", l);
+    check_finite(x, ids.size(), cache.positions, "the hidden state", l);
     if (trace != nullptr) trace->routing[l].append(workspace.routing);
   }
-  cache.positions += static_cast<std::int64_t>(ids.size());
   rms_norm(norm_, config_.rms_norm_eps, x, x);
+  check_finite(x, ids.size(), cache.positions, "the last hidden state");
+  cache.positions += static_cast<std::int64_t>(ids.size());
   if (trace != nullptr) append(trace->hidden_states.back(), x);
   return x;
 }
 
-std::vector<float> Model::logits(std::span<const float> hidden_states) const {
+std::vector<float> Model::logits(std::span<const float> hidden_states,
+                                 std::int64_t first_token) const {
   const std::size_t tokens = hidden_states.size() / static_cast<std::size_t>(config_.hidden_size);
   std::vector<float> logits(tokens * static_cast<std::size_t>(config_.vocab_size));
   linear({{lm_head_, {}, logits}}, hidden_states);
+  check_finite(logits, tokens, first_token, "the logits");
   return logits;
+}
+
+void Model::check_finite(std::span<const float> rows, std::size_t tokens, std::int64_t first_token,
+                         const char* what, std::optional<std::size_t> layer) const {
+  const std::size_t bad = first_not_finite(rows);
+  if (bad == rows.size()) return;
+  const auto token = first_token + static_cast<std::int64_t>(bad / (rows.size() / tokens));
+  throw Error(directory_.string() + ": " +
+              (layer ? "layer " + std::to_string(*layer) + ": " : std::string()) + kind(rows[bad]) +
+              " in " + what + " of token " + std::to_string(token) +
+              "; the weights are damaged, or too large for float");
 }
 
 }  // namespace olmoe

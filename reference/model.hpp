@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <fdroute/any_router.hpp>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -41,8 +42,9 @@ class Model {
  public:
   /// Opens a Hugging Face directory: config.json and weights. Throws Error if a file is missing or
   /// malformed, a tensor is missing, of an unexpected name, or has another shape than the config
-  /// asks for. With Compute::bf16, throws std::invalid_argument where require_bf16_dot() does and
-  /// Error for a matrix that is not BF16.
+  /// asks for; and if a norm's, a bias' or a router's weight is infinite or NaN. The large matrices
+  /// are not read for that: what they spoil, forward() finds. With Compute::bf16, throws
+  /// std::invalid_argument where require_bf16_dot() does and Error for a matrix that is not BF16.
   explicit Model(const std::filesystem::path& directory, Compute compute = Compute::f32);
 
   const Config& config() const { return config_; }
@@ -52,7 +54,9 @@ class Model {
 
   /// Runs `ids` after the tokens in `cache` and returns logits (tokens, vocabulary), those of the
   /// last token alone, or none. Throws Error for an empty `ids`, an id outside the vocabulary, more
-  /// positions than the model was made for, and a `source` of another number of layers.
+  /// positions than the model was made for, and a `source` of another number of layers. Throws
+  /// Error, naming layer and token (its position in the sequence), if router logits, a hidden state
+  /// or logits are infinite or NaN; `cache` and `trace` are then good for nothing.
   std::vector<float> forward(std::span<const std::int32_t> ids, KvCache& cache,
                              const RoutingSource& source, LogitsOf logits_of,
                              ForwardTrace* trace = nullptr) const;
@@ -65,8 +69,10 @@ class Model {
   }
 
   /// Logits (tokens, vocabulary) of the last hidden states of a ForwardTrace (tokens, hidden), or
-  /// of some rows of them: what forward() would have returned, to the last bit.
-  std::vector<float> logits(std::span<const float> hidden_states) const;
+  /// of some rows of them: what forward() would have returned, to the last bit. Throws Error if one
+  /// is infinite or NaN, naming its token, of which the first is `first_token`.
+  std::vector<float> logits(std::span<const float> hidden_states,
+                            std::int64_t first_token = 0) const;
 
   const Matrix& embeddings() const { return embeddings_; }
   std::span<const DecoderLayer> layers() const { return layers_; }
@@ -81,6 +87,12 @@ class Model {
                                const RoutingSource& source, ForwardTrace* trace,
                                Workspace& workspace) const;
 
+  /// Throws Error unless all of `rows`, shape (tokens, anything), are finite; `what` is of token
+  /// first_token + the row.
+  void check_finite(std::span<const float> rows, std::size_t tokens, std::int64_t first_token,
+                    const char* what, std::optional<std::size_t> layer = {}) const;
+
+  std::filesystem::path directory_;
   Config config_;
   Checkpoint checkpoint_;
   RotaryEmbedding rotary_;

@@ -1,7 +1,6 @@
 #include "null_control.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -40,12 +39,11 @@ std::vector<float> normal_rows(std::size_t size) {
 
 constexpr std::ptrdiff_t n_rows = 20'000;
 
-Sums count_on(const std::vector<float>& rows, CanonicalPolicy policy, int experts) {
-  int min_k = 0;
-  std::string& bound = policy.arguments.at("min_k");
-  std::from_chars(bound.data(), bound.data() + bound.size(), min_k);
-  bound = "0";  // to see where the rule rejects nothing; the bound is applied below
+Sums count_on(const std::vector<float>& rows, CanonicalPolicy policy, int min_k, int experts) {
+  // To see where the rule rejects nothing; the bound is applied below.
+  policy.arguments["min_k"] = "0";
   policy.arguments["null"] = "normal";
+  for (const char* of_logistic : {"location", "scale"}) policy.arguments.erase(of_logistic);
   policy.arguments["score"] = "logit";
   policy.arguments["mean"] = "0";
   policy.arguments["sd"] = "1";
@@ -79,7 +77,7 @@ std::optional<NoiseCounts> null_control(std::span<const fdroute::AnyRouter> rout
     const CanonicalPolicy policy(router.policy());
     if (!policy.arguments.contains("null")) return std::nullopt;
     const auto [found, fresh] = known.try_emplace(router.policy());
-    if (fresh) found->second = count_on(rows, policy, experts);
+    if (fresh) found->second = count_on(rows, policy, router.bounds().min_k, experts);
     all.counts += found->second.counts;
     all.squares += found->second.squares;
     all.rejecting += found->second.rejecting;

@@ -228,6 +228,18 @@ void rms_norm(std::span<const float> weight, float eps, std::span<const float> x
   }
 }
 
+std::size_t first_not_finite(std::span<const float> values) {
+  // All values are looked at together, as vectors, since they almost always are finite.
+  constexpr std::uint32_t infinity = 0x7f800000;
+  std::uint32_t largest = 0;
+  for (const float x : values)
+    largest = std::max(largest, std::bit_cast<std::uint32_t>(x) & 0x7fffffff);
+  if (largest < infinity) return values.size();
+  const auto first =
+      std::find_if(values.begin(), values.end(), [](float x) { return !std::isfinite(x); });
+  return static_cast<std::size_t>(first - values.begin());
+}
+
 void activate(Activation activation, std::span<float> gate, std::span<const float> up) {
   const auto each = [&](const auto& function) {
     for (std::size_t i = 0; i < gate.size(); ++i) gate[i] = function(gate[i]) * up[i];

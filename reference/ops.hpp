@@ -129,6 +129,9 @@ void copy_row(const Matrix& w, std::int64_t index, std::span<float> out);
 void rms_norm(std::span<const float> weight, float eps, std::span<const float> x,
               std::span<float> y);
 
+/// Index of the first value that is infinite or NaN; values.size() if all are finite.
+std::size_t first_not_finite(std::span<const float> values);
+
 /// gate <- act(gate) * up, element by element.
 void activate(Activation activation, std::span<float> gate, std::span<const float> up);
 

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <new>
 #include <system_error>
 
 #include "atomic_file.hpp"
@@ -24,17 +25,16 @@ std::string number(double value) {
   return text.data();
 }
 
-/// A double-quoted gnuplot string without markup.
+/// A gnuplot string: in single quotes nothing is substituted, and only a quote is doubled. A string
+/// ends with its line, so control characters become spaces. The terminals know no markup.
 std::string quoted(const std::string& text) {
-  std::string result = "\"";
+  std::string result = "'";
   for (const char c : text) {
-    if (c == '"' || c == '\\') result += '\\';
-    // Enhanced text takes these for markup; a backslash before them must itself be escaped.
-    if (c == '_' || c == '^' || c == '{' || c == '}' || c == '@' || c == '&' || c == '~')
-      result += "\\\\";
-    result += c;
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '\'') result += '\'';
+    result += byte < 0x20 || byte == 0x7f ? ' ' : c;
   }
-  return result + "\"";
+  return result + "'";
 }
 
 // Okabe and Ito's palette, told apart with every common colour blindness; black is top-k's.
@@ -147,13 +147,13 @@ std::string gnuplot_script(const PlotData& data, const std::string& stem) {
   const double key_height = 0.019 * static_cast<double>(key_rows);
 
   std::string s;
-  s += "# " + data.title + "\n";
-  s += "if (!exists(\"format\")) format = 'png'\n";
-  s += "if (!exists(\"target\")) target = '" + stem + ".' . format\n";
+  s += "if (!exists('format')) format = 'png'\n";
+  s += "if (!exists('target')) target = " + quoted(stem + ".") + " . format\n";
   s += "if (format eq 'svg') {\n"
-       "  set terminal svg size 1500,1320 font 'DejaVu Sans,15' background '#ffffff'\n"
+       "  set terminal svg noenhanced size 1500,1320 font 'DejaVu Sans,15' background '#ffffff'\n"
        "} else {\n"
-       "  set terminal pngcairo size 1500,1320 font 'DejaVu Sans,13' background '#ffffff'\n"
+       "  set terminal pngcairo noenhanced size 1500,1320 font 'DejaVu Sans,13' background "
+       "'#ffffff'\n"
        "}\n";
   s += "set encoding utf8\nset output target\n\n";
   s += curve_block(data);
@@ -243,17 +243,22 @@ std::string gnuplot_script(const PlotData& data, const std::string& stem) {
 
 namespace {
 
-/// Runs gnuplot on a script; false if there is no such program.
-bool run_gnuplot(const std::filesystem::path& script, const std::string& format,
-                 const std::filesystem::path& target) {
+/// Runs gnuplot on `stem`.gp in `directory`, which writes `target` there; false if there is no such
+/// program. What it is told are names within the directory: a path may hold anything.
+bool run_gnuplot(const std::filesystem::path& directory, const std::string& stem,
+                 const std::string& format, const std::string& target) {
   std::array<std::string, 6> words{
-      "gnuplot",      "-e", "format='" + format + "'", "-e", "target='" + target.string() + "'",
-      script.string()};
+      "gnuplot",          "-e", "format=" + quoted(format), "-e", "target=" + quoted(target),
+      "./" + stem + ".gp"};
   std::array<char*, 7> arguments{};
   for (std::size_t i = 0; i < words.size(); ++i) arguments[i] = words[i].data();
+  ::posix_spawn_file_actions_t actions;
+  if (::posix_spawn_file_actions_init(&actions) != 0) throw std::bad_alloc();
   ::pid_t child = 0;
-  const int code =
-      ::posix_spawnp(&child, arguments[0], nullptr, nullptr, arguments.data(), environ);
+  int code = ::posix_spawn_file_actions_addchdir_np(&actions, directory.c_str());
+  if (code == 0)
+    code = ::posix_spawnp(&child, arguments[0], &actions, nullptr, arguments.data(), environ);
+  ::posix_spawn_file_actions_destroy(&actions);
   if (code == ENOENT) return false;
   if (code != 0) throw Error("cannot run gnuplot: " + std::generic_category().message(code));
   int status = 0;
@@ -262,27 +267,30 @@ bool run_gnuplot(const std::filesystem::path& script, const std::string& format,
       throw Error("cannot wait for gnuplot: " + std::generic_category().message(errno));
   }
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-    throw Error("gnuplot failed on " + script.string());
+    throw Error("gnuplot failed on " + (directory / (stem + ".gp")).string());
   return true;
 }
 
 }  // namespace
 
-bool write_plots(const PlotData& data, const std::filesystem::path& directory,
-                 const std::string& stem) {
+Pictures write_plots(const PlotData& data, const std::filesystem::path& directory,
+                     const std::string& stem) {
   make_directories(directory);
-  const std::filesystem::path script = directory / (stem + ".gp");
-  write_atomically(script, gnuplot_script(data, stem));
-  for (const std::string format : {"png", "svg"}) {
-    const std::filesystem::path picture = directory / (stem + "." + format);
-    std::error_code error;
-    std::filesystem::remove(picture, error);  // no picture is better than one of other numbers
-    const std::filesystem::path temporary = directory / (stem + ".tmp." + format);
-    if (!run_gnuplot(script, format, temporary)) return false;
-    std::filesystem::rename(temporary, picture, error);
-    if (error) throw Error(picture.string() + ": cannot write: " + error.message());
+  const auto picture = [&](const std::string& format) { return directory / (stem + "." + format); };
+  const std::array<std::string, 2> formats{"png", "svg"};
+  for (const std::string& format : formats) {
+    std::error_code ignored;
+    std::filesystem::remove(picture(format), ignored);  // none is better than one of other numbers
   }
-  return true;
+  write_atomically(directory / (stem + ".gp"), gnuplot_script(data, stem));
+  for (const std::string& format : formats) {
+    const std::string temporary = stem + ".tmp." + format;
+    if (!run_gnuplot(directory, stem, format, temporary)) return Pictures::none;
+    std::error_code error;
+    std::filesystem::rename(directory / temporary, picture(format), error);
+    if (error) throw Error(picture(format).string() + ": cannot write: " + error.message());
+  }
+  return Pictures::drawn;
 }
 
 }  // namespace olmoe

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -33,14 +34,18 @@ struct PlotData {
   std::vector<Row> rows;  ///< top to bottom
 };
 
+/// What became of a sweep's pictures: there was no gnuplot, it failed, or they were drawn.
+enum class Pictures : std::uint8_t { none, failed, drawn };
+
 /// The picture as one gnuplot script that holds its data. Run by itself it writes
-/// `stem`.png beside it; -e "format='svg'" makes it write `stem`.svg.
+/// `stem`.png beside it; -e "format='svg'" makes it write `stem`.svg. Title, names and stem may be
+/// any text: they stand in strings that gnuplot takes as they are.
 std::string gnuplot_script(const PlotData& data, const std::string& stem);
 
-/// Writes `directory`/`stem`.gp, and by gnuplot `stem`.png and `stem`.svg. False if there is no
-/// gnuplot on this machine, in which case pictures of an earlier run are removed. Throws Error if
-/// gnuplot fails or a file cannot be written.
-bool write_plots(const PlotData& data, const std::filesystem::path& directory,
-                 const std::string& stem);
+/// Writes `directory`/`stem`.gp, and by gnuplot `stem`.png and `stem`.svg. Pictures of an earlier
+/// run are removed first. Returns whether there is a gnuplot on this machine: none or drawn. Throws
+/// Error if gnuplot fails or a file cannot be written.
+Pictures write_plots(const PlotData& data, const std::filesystem::path& directory,
+                     const std::string& stem);
 
 }  // namespace olmoe

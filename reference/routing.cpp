@@ -7,8 +7,8 @@
 #include <numeric>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
-#include "canonical_policy.hpp"
 #include "error.hpp"
 #include "nulls.hpp"
 
@@ -25,32 +25,45 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
   }
 }
 
-/// "name:" or the like before a policy's first value, and its items "key=value".
+/// The name of a policy and its items "key=value". A policy with a colon has an item, if an empty
+/// one.
 struct Items {
-  std::string_view head;
+  std::string_view name;
   std::vector<std::string_view> items;
 };
 
 Items items_of(std::string_view policy) {
   const std::size_t colon = policy.find(':');
   if (colon == std::string_view::npos) return {policy, {}};
-  return {policy.substr(0, colon + 1), split(policy.substr(colon + 1), ',')};
+  return {policy.substr(0, colon), split(policy.substr(colon + 1), ',')};
 }
+
+/// "key=" and the value of an item, which may lack either.
+std::pair<std::string_view, std::string_view> key_and_value(std::string_view item) {
+  const std::size_t end = item.find('=');
+  const std::size_t value = end == std::string_view::npos ? 0 : end + 1;
+  return {item.substr(0, value), item.substr(value)};
+}
+
+/// In a list of values: the layer has no such setting.
+constexpr std::string_view no_value = "-";
 
 /// One policy string per layer: each list a/b/c replaced by the layer's element.
 std::vector<std::string> by_layer(const std::string& policy, std::size_t layers) {
-  const auto [head, items] = items_of(policy);
-  std::vector<std::string> policies(layers, std::string(head));
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    const std::size_t equals = std::min(items[i].find('='), items[i].size() - 1);
-    const std::string key(items[i].substr(0, equals + 1));
-    const auto values = split(items[i].substr(equals + 1), '/');
+  const auto [name, items] = items_of(policy);
+  std::vector<std::string> policies(layers, std::string(name));
+  for (const std::string_view item : items) {
+    const auto [key, list] = key_and_value(item);
+    const auto values = key.empty() ? std::vector{list} : split(list, '/');
     if (values.size() != 1 && values.size() != layers)
-      throw std::invalid_argument("policy " + quote(policy) + ": " + quote(key.substr(0, equals)) +
-                                  " lists " + std::to_string(values.size()) + " values for " +
-                                  std::to_string(layers) + " layers");
-    for (std::size_t l = 0; l < layers; ++l)
-      policies[l].append(i == 0 ? "" : ",").append(key).append(values[values.size() == 1 ? 0 : l]);
+      throw std::invalid_argument(
+          "policy " + quote(policy) + ": " + quote(key.substr(0, key.size() - 1)) + " lists " +
+          std::to_string(values.size()) + " values for " + std::to_string(layers) + " layers");
+    for (std::size_t l = 0; l < layers; ++l) {
+      const std::string_view value = values[values.size() == 1 ? 0 : l];
+      if (values.size() > 1 && value == no_value) continue;
+      policies[l].append(policies[l].size() == name.size() ? ":" : ",").append(key).append(value);
+    }
   }
   return policies;
 }
@@ -87,30 +100,29 @@ std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::st
 }
 
 std::string policy_of(std::span<const fdroute::AnyRouter> routers) {
-  const auto [head, items] = items_of(routers.front().policy());
-  std::string text(head);
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    const std::size_t value = items[i].find('=') + 1;
-    std::string values;
-    bool differ = false;
-    for (const fdroute::AnyRouter& router : routers) {
-      // The canonical form names every setting, so item i has the same key in every layer.
-      const std::string_view item = items_of(router.policy()).items[i];
-      values.append(values.empty() ? "" : "/").append(item.substr(value));
-      differ = differ || item != items[i];
-    }
-    text.append(i == 0 ? "" : ",");
-    if (differ) {
-      text.append(items[i].substr(0, value)).append(values);
-    } else {
-      text.append(items[i]);
+  // The settings in the order in which layers name them, with a value for every layer: layers of
+  // different nulls have different ones.
+  std::vector<std::pair<std::string_view, std::vector<std::string_view>>> settings;
+  for (std::size_t l = 0; l < routers.size(); ++l) {
+    for (const std::string_view item : items_of(routers[l].policy()).items) {
+      const auto [key, value] = key_and_value(item);
+      auto setting = std::find_if(settings.begin(), settings.end(),
+                                  [&, &k = key](const auto& known) { return known.first == k; });
+      if (setting == settings.end())
+        setting = settings.insert(setting, {key, std::vector(routers.size(), no_value)});
+      setting->second[l] = value;
     }
   }
+  std::string text(items_of(routers.front().policy()).name);
+  char separator = ':';
+  for (const auto& [key, values] : settings) {
+    text.append(1, separator).append(key).append(values.front());
+    separator = ',';
+    const auto differs = [&, &v = values](std::string_view value) { return value != v.front(); };
+    if (std::none_of(values.begin(), values.end(), differs)) continue;
+    for (std::size_t l = 1; l < values.size(); ++l) text.append("/").append(values[l]);
+  }
   return text;
-}
-
-int min_count(const fdroute::AnyRouter& router) {
-  return std::stoi(CanonicalPolicy(router.policy()).arguments.at("min_k"));
 }
 
 void ExpertCounter::add(const std::vector<std::int32_t>& counts) {

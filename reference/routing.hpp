@@ -20,6 +20,7 @@ inline constexpr const char* native_policy = "native";
 /// nulls file, or empty for none.
 ///
 /// Any value may be a list, one per layer: "bh:alpha=0.1/0.08/0.05/0.07,max_k=16" for four layers.
+/// In a list, - leaves a setting out: "bh:null=normal/logistic,sd=2/-" for two.
 ///
 /// Throws std::invalid_argument for a policy string that cannot be (the caller's usage), Error for
 /// a nulls file that cannot serve it.
@@ -33,9 +34,6 @@ std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::st
 /// The policy of all layers with every setting written out, those that differ as lists:
 /// make_routers() reads it back.
 std::string policy_of(std::span<const fdroute::AnyRouter> routers);
-
-/// The least number of experts that `router` gives to a token: its min_k.
-int min_count(const fdroute::AnyRouter& router);
 
 /// The number of experts selected per token and layer, by the counts of the routings executed.
 class ExpertCounter {

@@ -5,12 +5,10 @@
 #include <fdroute/selection/topk.hpp>
 #include <string>
 
-#include "routing.hpp"
-
 namespace olmoe {
 
 int PolicyRouting::floor(int layer) const {
-  return min_count(at(layer));
+  return at(layer).bounds().min_k;
 }
 
 void PolicyRouting::route(int layer, std::int64_t, fdroute::LogitsView<float> logits,

@@ -1,7 +1,5 @@
 #include "safetensors.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -17,6 +15,7 @@
 #include <system_error>
 #include <utility>
 
+#include "atomic_file.hpp"
 #include "error.hpp"
 #include "json.hpp"
 
@@ -452,6 +451,10 @@ std::vector<std::filesystem::path> Checkpoint::files() const {
   return result;
 }
 
+void Checkpoint::check_unchanged() const {
+  for (const SafetensorsFile& file : files_) file.check_unchanged();
+}
+
 std::uint64_t Checkpoint::total_bytes() const {
   std::uint64_t total = 0;
   for (const Place& place : places_) total += place.file->at(place.name).bytes.size();
@@ -469,7 +472,7 @@ SafetensorsWriter::SafetensorsWriter(std::filesystem::path path, std::vector<Ten
                                      const std::map<std::string, std::string>& metadata)
     : path_(std::move(path)),
       // Beside `path`, since a rename does not cross file systems.
-      temporary_(path_.string() + "." + std::to_string(::getpid()) + ".tmp"),
+      temporary_(temporary_beside(path_)),
       tensors_(std::move(tensors)) {
   std::sort(tensors_.begin(), tensors_.end(), [](const TensorInfo& a, const TensorInfo& b) {
     const std::size_t a_size = size(a.dtype);

@@ -105,6 +105,8 @@ class SafetensorsFile {
 
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::filesystem::path& path() const { return path_; }
+  /// See MappedFile::check_unchanged().
+  void check_unchanged() const { file_.check_unchanged(); }
 
  private:
   // A tensor's entry in the header: 48 bytes, as headers may have hundreds of thousands.
@@ -155,6 +157,8 @@ class Checkpoint {
 
   /// The weight files, sorted.
   std::vector<std::filesystem::path> files() const;
+  /// Throws Error if a weight file was changed or replaced since it was opened.
+  void check_unchanged() const;
   /// Bytes of all tensors in names().
   std::uint64_t total_bytes() const;
 

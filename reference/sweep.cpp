@@ -7,26 +7,29 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <stdexcept>
 #include <utility>
 
 #include "atomic_file.hpp"
 #include "calibration.hpp"
-#include "canonical_policy.hpp"
 #include "error.hpp"
 #include "evaluation.hpp"
 #include "generation.hpp"
 #include "grid.hpp"
+#include "json.hpp"
 #include "null_control.hpp"
 #include "nulls.hpp"
 #include "progress.hpp"
 #include "prompts.hpp"
 #include "routing.hpp"
 #include "sha256.hpp"
+#include "sweep_files.hpp"
 #include "sweep_plan.hpp"
 #include "sweep_results.hpp"
 #include "tokenizer.hpp"
+#include "unicode.hpp"
 
 namespace olmoe {
 
@@ -39,9 +42,16 @@ std::string sha256_text(const std::string& text) {
   return sha256(std::as_bytes(std::span(text)));
 }
 
+/// Throws Error unless the sweep's files can hold `text` as a label.
+void check_label(const std::string& text, const std::string& what) {
+  require_utf8(text, what);
+  if (!is_label(text))
+    throw Error(what + " " + quote(text) + " is not 1 to 255 bytes without control characters");
+}
+
 /// Digest of everything that makes a model: config, tokenizer and weights.
-std::string model_sha256(const std::filesystem::path& directory, const Model& model) {
-  std::vector<std::filesystem::path> files = model.checkpoint().files();
+std::string model_sha256(const std::filesystem::path& directory, const Checkpoint& checkpoint) {
+  std::vector<std::filesystem::path> files = checkpoint.files();
   files.push_back(directory / "config.json");
   files.push_back(directory / "tokenizer.json");
   std::string digests;
@@ -103,6 +113,7 @@ class Sweep {
   void open_directory();
 
   std::vector<const Configuration*> pending() const;
+  void check_model_is_planned(const std::vector<std::string>& written) const;
   const std::vector<fdroute::TabulatedNull>& nulls(const std::string& key);
   std::vector<fdroute::TabulatedNull> fitted_nulls(const FittedNullKey& key);
   Solved solve(const Configuration& configuration);
@@ -143,10 +154,12 @@ void Sweep::load_texts_and_prompts() {
   const auto texts =
       options_.texts.empty() ? std::vector{(options_.model / "text").string()} : options_.texts;
   texts_ = load_texts(texts, tokenizer_);
+  for (const Text& text : texts_) check_label(text.name, "the name of text");
   if (!options_.calibration_texts.empty()) {
     if (!needs_calibration())
       throw std::invalid_argument("--calibration-text goes with --grid frontier only");
     calibration_texts_ = load_texts(options_.calibration_texts, tokenizer_);
+    for (const Text& text : calibration_texts_) check_label(text.name, "the name of text");
   } else if (needs_calibration()) {
     calibration_texts_ = split_off_calibration(texts_);
     if (options_.max_tokens > 0) {
@@ -165,7 +178,10 @@ void Sweep::load_texts_and_prompts() {
 
   const auto prompts =
       options_.prompts.empty() ? default_prompts() : read_prompts(options_.prompts);
+  std::set<std::string> classes;
   for (const Prompt& prompt : prompts) {
+    check_label(prompt.group, "the class of a prompt,");
+    classes.insert(prompt.group);
     prompts_.push_back({prompt, tokenizer_.encode(prompt.text)});
     const std::size_t length =
         prompts_.back().ids.size() + static_cast<std::size_t>(options_.new_tokens);
@@ -175,6 +191,10 @@ void Sweep::load_texts_and_prompts() {
                   " new tokens exceeds max_position_embeddings, " +
                   std::to_string(model_.config().max_position_embeddings));
   }
+  constexpr std::size_t most_classes = 256;  // as many as an object in a sweep's file may name
+  if (classes.size() > most_classes)
+    throw Error(options_.prompts.string() + ": has prompts of more than " +
+                std::to_string(most_classes) + " classes");
 }
 
 void Sweep::load_given_nulls() {
@@ -206,7 +226,7 @@ void Sweep::make_plan() {
   inputs["fdroute"] = std::to_string(FDROUTE_VERSION_MAJOR) + "." +
                       std::to_string(FDROUTE_VERSION_MINOR) + "." +
                       std::to_string(FDROUTE_VERSION_PATCH);
-  inputs["model"] = {{"sha256", model_sha256(options_.model, model_)},
+  inputs["model"] = {{"sha256", model_sha256(options_.model, model_.checkpoint())},
                      {"layers", config.num_hidden_layers},
                      {"experts", config.num_experts},
                      {"native_k", config.num_experts_per_tok}};
@@ -305,21 +325,24 @@ Solved Sweep::solve(const Configuration& configuration) {
     const SolvedPolicy solved =
         solve_policy(model_, target, tables, calibration_texts_, {.window = evaluation_.window});
     return {make_routers(model_.config(), solved.policy, tables), {}};
-  } catch (const Error& error) {
+  } catch (const Unreachable& error) {
     // A family may not reach every mean; that is a result, not the end of the sweep.
     return {{}, error.what()};
   }
 }
 
-/// The routing weights of all layers, if they are the same.
+/// The routing weights of all layers, if they are softmax ones and the same: with others, counts
+/// cannot be dealt.
 std::optional<fdroute::SoftmaxWeights> common_weights(const Routers& routers) {
-  const auto weights = CanonicalPolicy(routers.front().policy()).weights();
+  const fdroute::SoftmaxWeights* const weights = routers.front().softmax_weights();
+  if (weights == nullptr) return std::nullopt;
   for (const fdroute::AnyRouter& router : routers) {
-    const auto other = CanonicalPolicy(router.policy()).weights();
-    if (other.temperature != weights.temperature || other.renormalize != weights.renormalize)
+    const fdroute::SoftmaxWeights* const other = router.softmax_weights();
+    if (other == nullptr || other->temperature != weights->temperature ||
+        other->renormalize != weights->renormalize)
       return std::nullopt;
   }
-  return weights;
+  return *weights;
 }
 
 Json Sweep::measure(const Configuration& configuration, const Routers& routers, Progress& progress,
@@ -419,8 +442,21 @@ double weight_of(const Configuration& configuration) {
   return configuration.nulls.empty() ? 1.0 : 2.0;
 }
 
+/// A file can change and keep its size and time. Results of this run are then of no model that the
+/// plan names: they are removed.
+void Sweep::check_model_is_planned(const std::vector<std::string>& written) const {
+  if (model_sha256(options_.model, model_.checkpoint()) == plan_.inputs["model"]["sha256"]) return;
+  for (const std::string& name : written) {
+    std::filesystem::remove(directory_.config_file(name));
+    std::filesystem::remove(directory_.timing_file(name));
+  }
+  throw Error(options_.model.string() + ": was changed during the sweep; the " +
+              std::to_string(written.size()) + " results of this run are removed");
+}
+
 void Sweep::run() {
   const auto work = pending();
+  std::vector<std::string> written;
   double total = 0.0;
   for (const Configuration* c : work) total += weight_of(*c);
   const std::size_t all = plan_.configurations.size();
@@ -435,11 +471,14 @@ void Sweep::run() {
       const Solved solved = solve(*c);
       const Json result = solved.unreachable.empty() ? measure(*c, solved.routers, progress, timing)
                                                      : Json{{"unreachable", solved.unreachable}};
+      model_.checkpoint().check_unchanged();
       // The result last: its presence says that the configuration is finished.
       if (!timing.is_null()) write_atomically(directory_.timing_file(c->name), json_text(timing));
       directory_.write_result(plan_, *c, result);
+      written.push_back(c->name);
       progress.finish(outcome(result), weight_of(*c));
     }
+    check_model_is_planned(written);
   }
   const bool finished =
       std::all_of(plan_.configurations.begin(), plan_.configurations.end(),
@@ -463,10 +502,13 @@ void run_sweep(const SweepOptions& options) {
 }
 
 void merge_sweeps(const std::filesystem::path& out,
-                  const std::vector<std::filesystem::path>& shards) {
+                  const std::vector<std::filesystem::path>& shards,
+                  const std::filesystem::path& model) {
   const SweepDirectory merged(out);
   if (merged.has_plan()) throw Error(out.string() + ": holds a sweep; give another --out");
   const SweepPlan plan = SweepDirectory(shards.front()).read_plan();
+  if (!model.empty() && model_sha256(model, Checkpoint(model)) != plan.inputs["model"]["sha256"])
+    throw Error(shards.front().string() + ": was measured on another model than " + model.string());
   std::map<std::string, Json> results;
   std::map<std::string, std::filesystem::path> origins;
   for (const std::filesystem::path& path : shards) {
@@ -491,9 +533,9 @@ void merge_sweeps(const std::filesystem::path& out,
   merged.write_plan(plan);
   for (const Configuration& c : plan.configurations) {
     merged.write_result(plan, c, results.at(c.name));
-    const auto timing = SweepDirectory(origins.at(c.name)).timing_file(c.name);
-    if (std::filesystem::exists(timing))
-      write_atomically(merged.timing_file(c.name), json_text(read_ordered_json(timing)));
+    const SweepDirectory origin(origins.at(c.name));
+    if (origin.has_timing(c.name))
+      write_atomically(merged.timing_file(c.name), json_text(origin.read_timing(c.name)));
   }
   std::printf("%s\n", write_results(merged).c_str());
 }

@@ -31,16 +31,19 @@ struct SweepOptions {
 
 /// Measures every configuration of a grid and writes the results to `out`, a SweepDirectory.
 ///
-/// Whatever can be checked is checked before any work starts. Each configuration is written as soon
-/// as it is finished. With `resume`, those that `out` already holds are kept; a directory with
-/// results of another plan is refused, and without `resume` one with any. Result files are written
-/// once no configuration is missing. Prints where they are. Throws Error and std::invalid_argument.
+/// Whatever can be checked is checked before any work starts. That the model's files did not change
+/// is checked by size and time before each result is written, and by digest at the end of the run.
+/// Each configuration is written as soon as it is finished. With `resume`, those that `out` already
+/// holds are kept; a directory with results of another plan is refused, and without `resume` one
+/// with any. Result files are written once no configuration is missing. Prints where they are.
+/// Throws Error and std::invalid_argument.
 void run_sweep(const SweepOptions& options);
 
 /// Brings the shards of one sweep together in `out`, a new directory, and writes the results.
 /// Throws Error if the shards' plans differ, two hold a configuration with different numbers, or
-/// one is missing.
+/// one is missing; and, with `model`, if that directory's digest is not the plan's.
 void merge_sweeps(const std::filesystem::path& out,
-                  const std::vector<std::filesystem::path>& shards);
+                  const std::vector<std::filesystem::path>& shards,
+                  const std::filesystem::path& model = {});
 
 }  // namespace olmoe

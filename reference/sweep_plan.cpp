@@ -1,15 +1,15 @@
 #include "sweep_plan.hpp"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <set>
 #include <span>
+#include <string_view>
 
 #include "atomic_file.hpp"
 #include "error.hpp"
 #include "json.hpp"
 #include "sha256.hpp"
+#include "sweep_files.hpp"
 
 namespace olmoe {
 
@@ -17,16 +17,30 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-Configuration configuration_from(const Json& json) {
+constexpr const char* row_role = "row";
+constexpr const char* curve_role = "curve";
+
+/// Families are names, or "BH, max_k 8".
+bool is_family(std::string_view text) {
+  constexpr std::string_view between = " ,:";
+  return is_label(text) && std::all_of(text.begin(), text.end(), [&](char c) {
+           return between.find(c) != std::string_view::npos || is_name(std::string{'x', c});
+         });
+}
+
+Configuration configuration_from(const Field& field, double experts) {
   Configuration result;
-  result.name = json.at("name").get<std::string>();
-  result.family = json.at("family").get<std::string>();
-  result.policy = json.at("policy").get<std::string>();
-  result.nulls = json.at("nulls").get<std::string>();
-  if (!json.at("target_experts").is_null()) result.target = json.at("target_experts").get<double>();
-  result.per_layer = json.at("per_layer").get<bool>();
-  result.role = json.at("role").get<std::string>() == "row" ? Configuration::Role::Row
-                                                            : Configuration::Role::Curve;
+  result.name = field["name"].name();
+  result.family = field["family"].label();
+  if (!is_family(result.family)) field["family"].fail("the name of a family");
+  result.policy = field["policy"].line();
+  if (!field["nulls"].text().empty()) result.nulls = field["nulls"].name();
+  if (const Field target = field["target_experts"]; !target.is_null())
+    result.target = target.number(0.0, experts);
+  result.per_layer = field["per_layer"].flag();
+  const std::string& role = field["role"].text();
+  if (role != row_role && role != curve_role) field["role"].fail("'row' or 'curve'");
+  result.role = role == row_role ? Configuration::Role::Row : Configuration::Role::Curve;
   return result;
 }
 
@@ -55,15 +69,6 @@ std::string json_text(const Json& json) {
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-Json read_ordered_json(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(path.string() + ": cannot read this file");
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
-  Json json = Json::parse(text, nullptr, false);
-  if (json.is_discarded()) throw Error(path.string() + ": bad JSON");
-  return json;
-}
-
 Json to_json(const Configuration& configuration) {
   Json json;
   json["name"] = configuration.name;
@@ -72,7 +77,7 @@ Json to_json(const Configuration& configuration) {
   json["nulls"] = configuration.nulls;
   json["target_experts"] = configuration.target ? Json(*configuration.target) : Json(nullptr);
   json["per_layer"] = configuration.per_layer;
-  json["role"] = configuration.role == Configuration::Role::Row ? "row" : "curve";
+  json["role"] = configuration.role == Configuration::Role::Row ? row_role : curve_role;
   return json;
 }
 
@@ -87,17 +92,24 @@ Json SweepPlan::to_json() const {
 }
 
 SweepPlan SweepPlan::from_json(const Json& json, const std::string& origin) {
+  const Field root(json, origin);
+  if (root["schema"].text() != schema) root["schema"].fail("'" + std::string(schema) + "'");
+  const Field inputs = root["inputs"];
+  check_inputs(inputs);
+  SweepPlan plan{root["stem"].name(), inputs.json(), {}};
+  const double experts = inputs["model"]["experts"].number();
+  constexpr std::size_t most = 1'000'000;
+  for (const Field& configuration : root["configurations"].elements(1, most))
+    plan.configurations.push_back(configuration_from(configuration, experts));
   try {
-    if (json.at("schema") != schema)
-      throw Error(origin + ": schema is " + show(json.at("schema")) + ", not '" + schema + "'");
-    SweepPlan plan{json.at("stem").get<std::string>(), json.at("inputs"), {}};
-    for (const Json& c : json.at("configurations"))
-      plan.configurations.push_back(configuration_from(c));
-    if (plan.configurations.empty()) throw Error(origin + ": holds no configuration");
-    return plan;
-  } catch (const Json::exception&) {
-    throw Error(origin + ": is not the plan of a sweep");
+    check_names_unique(plan.configurations);
+  } catch (const Error& error) {
+    throw Error(origin + ": " + error.what());
   }
+  if (plan.baseline().role != Configuration::Role::Row || plan.baseline().target)
+    throw Error(origin + ": the first configuration, " + plan.baseline().name +
+                ", is no baseline: that has the role 'row' and no target");
+  return plan;
 }
 
 std::string SweepPlan::fingerprint(const Configuration& configuration) const {
@@ -129,7 +141,7 @@ void check_complete(const SweepPlan& plan, const std::string& where,
 }
 
 SweepPlan SweepDirectory::read_plan() const {
-  return SweepPlan::from_json(read_ordered_json(plan_file()), plan_file().string());
+  return SweepPlan::from_json(read_sweep_file(plan_file()), plan_file().string());
 }
 
 void SweepDirectory::write_plan(const SweepPlan& plan) const {
@@ -140,12 +152,19 @@ void SweepDirectory::write_plan(const SweepPlan& plan) const {
 
 Json SweepDirectory::read_result(const SweepPlan& plan, const Configuration& configuration) const {
   const auto path = config_file(configuration.name);
-  Json json = read_ordered_json(path);
-  if (!json.is_object() || !json.contains("fingerprint") || !json.contains("result"))
-    throw Error(path.string() + ": is not a sweep's result");
-  if (json["fingerprint"] != plan.fingerprint(configuration))
+  const Json json = read_sweep_file(path);
+  const Field root(json, path.string());
+  if (root["fingerprint"].text() != plan.fingerprint(configuration))
     throw Error(path.string() + ": was measured under another plan than " + plan_file().string());
-  return json["result"];
+  check_result(root["result"], plan, configuration);
+  return root["result"].json();
+}
+
+Json SweepDirectory::read_timing(const std::string& name) const {
+  const auto path = timing_file(name);
+  Json json = read_sweep_file(path);
+  check_timing(Field(json, path.string()));
+  return json;
 }
 
 void SweepDirectory::write_result(const SweepPlan& plan, const Configuration& configuration,

@@ -23,7 +23,9 @@ struct SweepPlan {
   const Configuration& baseline() const { return configurations.front(); }
 
   nlohmann::ordered_json to_json() const;
-  /// Throws Error if the document, called `origin` in the message, is no plan.
+  /// Throws Error, naming the field, if the document, called `origin` in the message, is no plan:
+  /// besides types and ranges, names are checked to be fit for file names and to differ, and the
+  /// first configuration to be a baseline.
   static SweepPlan from_json(const nlohmann::ordered_json& json, const std::string& origin);
 
   /// SHA-256 of the inputs and one configuration.
@@ -68,11 +70,18 @@ class SweepDirectory {
   bool has_result(const std::string& name) const {
     return std::filesystem::exists(config_file(name));
   }
-  /// A configuration's results, checked to be this plan's by their fingerprint. Throws Error.
+  /// A configuration's results, checked to be this plan's by their fingerprint, and every field to
+  /// be what it should. Throws Error.
   nlohmann::ordered_json read_result(const SweepPlan& plan,
                                      const Configuration& configuration) const;
   void write_result(const SweepPlan& plan, const Configuration& configuration,
                     const nlohmann::ordered_json& result) const;
+
+  bool has_timing(const std::string& name) const {
+    return std::filesystem::exists(timing_file(name));
+  }
+  /// How long a configuration's generation took, every field checked. Throws Error.
+  nlohmann::ordered_json read_timing(const std::string& name) const;
 
   /// Throws Error if configs/ holds what is not in the plan: results of another sweep.
   void check_no_strangers(const SweepPlan& plan) const;
@@ -84,8 +93,5 @@ class SweepDirectory {
 /// A JSON document as the text of a file: indented, with a final line break, bytes that are not
 /// UTF-8 replaced by U+FFFD.
 std::string json_text(const nlohmann::ordered_json& json);
-
-/// Like read_json, with the order of keys kept.
-nlohmann::ordered_json read_ordered_json(const std::filesystem::path& path);
 
 }  // namespace olmoe

@@ -59,6 +59,13 @@ std::string code(const std::string& text) {
   return "`" + text + "`";
 }
 
+/// A text in a table, which no bar of its own may end.
+std::string cell(const std::string& text) {
+  std::string result;
+  for (const char c : text) result.append(c == '|' ? "\\|" : std::string(1, c));
+  return result;
+}
+
 std::vector<const SweepRow*> adaptive_rows(const SweepResults& results) {
   std::vector<const SweepRow*> rows;
   for (const SweepRow& row : results.rows) {
@@ -251,7 +258,7 @@ void write_generation(std::ostream& out, const SweepResults& results,
   if (baseline.is_null()) return;
   const Json& classes = baseline.at("mean_experts_by_class");
   out << "## Experts while generating, by class of prompt\n\n| configuration |";
-  for (const auto& [name, mean] : classes.items()) out << " " << name << " |";
+  for (const auto& [name, mean] : classes.items()) out << " " << cell(name) << " |";
   out << " all |\n|---|";
   for (std::size_t i = 0; i <= classes.size(); ++i) out << "---:|";
   out << "\n";
@@ -308,7 +315,7 @@ PlotData plot_data(const SweepResults& results) {
   return data;
 }
 
-std::string report(const SweepResults& results, bool pictures) {
+std::string report(const SweepResults& results, Pictures pictures) {
   std::ostringstream out;
   const std::string picture = "visualizations/" + results.plan.stem + "_analysis";
   out << "# Routing sweep: " << results.plan.stem << "\n\n";
@@ -323,12 +330,14 @@ std::string report(const SweepResults& results, bool pictures) {
   write_matrix(out, results);
 
   out << "## Pictures\n\n";
-  if (pictures) {
+  if (pictures == Pictures::drawn) {
     out << "![Perplexity against mean experts; the same at equal cost; experts by layer; histogram "
            "of experts]("
         << picture << ".png)\n\n";
   } else {
-    out << "There was no gnuplot when this was written; `gnuplot " << results.plan.stem
+    out << (pictures == Pictures::none ? "There was no gnuplot when this was written"
+                                       : "gnuplot failed when this was written")
+        << "; `gnuplot " << results.plan.stem
         << "_analysis.gp` in visualizations/ draws the picture.\n\n";
   }
   write_findings(out, results);

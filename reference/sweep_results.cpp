@@ -4,11 +4,13 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdio>
 #include <fdroute/detail/text.hpp>
 #include <utility>
 
 #include "atomic_file.hpp"
 #include "equal_cost.hpp"
+#include "error.hpp"
 
 namespace olmoe {
 
@@ -144,6 +146,22 @@ Json to_json(const Evaluation& evaluation) {
   return json;
 }
 
+namespace {
+
+/// Throws Error unless two results are of the same windows, `file` being the former's.
+void check_same_windows(const LossWindows& windows, const LossWindows& baseline,
+                        const std::filesystem::path& file) {
+  const auto same = [](const WindowSum& a, const WindowSum& b) { return a.tokens == b.tokens; };
+  for (std::size_t text = 0; text < baseline.size(); ++text) {
+    if (!std::equal(windows[text].begin(), windows[text].end(), baseline[text].begin(),
+                    baseline[text].end(), same))
+      throw Error(file.string() + ": the windows of domain " + std::to_string(text) +
+                  " are not the baseline's");
+  }
+}
+
+}  // namespace
+
 SweepResults read_results(const SweepDirectory& directory) {
   SweepResults results{directory.read_plan(), {}, {}, {}};
   check_complete(results.plan, directory.path().string(),
@@ -151,13 +169,19 @@ SweepResults read_results(const SweepDirectory& directory) {
 
   std::vector<std::pair<const Configuration*, Json>> measured;
   TopKCurve curve;
+  LossWindows baseline;
   for (const Configuration& c : results.plan.configurations) {
     Json result = directory.read_result(results.plan, c);
     if (result.contains("unreachable")) {
       results.unreachable.emplace_back(c, result["unreachable"].get<std::string>());
       continue;
     }
-    if (is_top_k(result)) curve.add(fixed_k(result), windows(result.at("evaluation")));
+    const LossWindows own = windows(result.at("evaluation"));
+    if (baseline.empty()) baseline = own;
+    check_same_windows(own, baseline, directory.config_file(c.name));
+    if (const Json& dealt = result.at("dealt"); !dealt.is_null())
+      check_same_windows(windows(dealt), baseline, directory.config_file(c.name));
+    if (is_top_k(result)) curve.add(fixed_k(result), own);
     measured.emplace_back(&c, std::move(result));
   }
   results.curve = curve.perplexities();
@@ -280,9 +304,8 @@ std::string timings_csv(const SweepResults& results, const SweepDirectory& direc
   }
   csv += "\n";
   for (const SweepRow& row : results.rows) {
-    const auto path = directory.timing_file(row.configuration.name);
-    if (!std::filesystem::exists(path)) continue;
-    const Json timing = read_ordered_json(path);
+    if (!directory.has_timing(row.configuration.name)) continue;
+    const Json timing = directory.read_timing(row.configuration.name);
     csv += row.configuration.name;
     for (const auto& [tokens_key, seconds_key] :
          {std::pair{"prefill_tokens", "prefill_seconds"}, {"decode_steps", "decode_seconds"}}) {
@@ -317,12 +340,19 @@ std::filesystem::path write_results(const SweepDirectory& directory) {
   const SweepResults results = read_results(directory);
   const std::string& stem = results.plan.stem;
   const auto file = [&](const std::string& suffix) { return directory.path() / (stem + suffix); };
-  const bool pictures =
-      write_plots(plot_data(results), directory.path() / "visualizations", stem + "_analysis");
   write_atomically(file("_full_results.json"), json_text(full_results(results)));
   write_atomically(file("_summary.csv"), summary_csv(results));
   write_atomically(file("_timings.csv"), timings_csv(results, directory));
-  write_atomically(file("_report.md"), report(results, pictures));
+  // Once without pictures, which may fail, and again when it is known what became of them.
+  write_atomically(file("_report.md"), report(results, Pictures::none));
+  const auto pictures = directory.path() / "visualizations";
+  Pictures drawn = Pictures::failed;
+  try {
+    drawn = write_plots(plot_data(results), pictures, stem + "_analysis");
+  } catch (const Error& error) {
+    std::fprintf(stderr, "olmoe: warning: no pictures: %s\n", error.what());
+  }
+  write_atomically(file("_report.md"), report(results, drawn));
   return file("_report.md");
 }
 

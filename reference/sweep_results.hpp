@@ -58,13 +58,14 @@ nlohmann::ordered_json full_results(const SweepResults& results);
 /// of time per token relative to the baseline, which was timed by turns with the policy.
 std::string timings_csv(const SweepResults& results, const SweepDirectory& directory);
 
-/// The report, Markdown; `pictures` says whether there are any.
-std::string report(const SweepResults& results, bool pictures);
+/// The report, Markdown; `pictures` says what became of them.
+std::string report(const SweepResults& results, Pictures pictures);
 
 PlotData plot_data(const SweepResults& results);
 
 /// Writes the result files of a finished sweep from what its directory holds: the same bytes
-/// whichever processes measured it, timings apart. Returns the report's path.
+/// whichever processes measured it, timings apart. Pictures come last; without them everything else
+/// is there, and a warning goes to stderr if they failed. Returns the report's path.
 std::filesystem::path write_results(const SweepDirectory& directory);
 
 }  // namespace olmoe

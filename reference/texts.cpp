@@ -31,6 +31,9 @@ std::vector<Text> load_texts(std::span<const std::string> paths, const Tokenizer
   for (const std::string& path : paths) {
     for (const std::filesystem::path& file : text_files(path)) {
       const MappedFile mapped(file);
+      constexpr std::size_t most_bytes = std::size_t{1} << 30;
+      if (mapped.bytes().size() > most_bytes)
+        throw Error(file.string() + ": has more than " + std::to_string(most_bytes) + " bytes");
       const std::string_view utf8(reinterpret_cast<const char*>(mapped.bytes().data()),
                                   mapped.bytes().size());
       Text text{.name = file.filename().string(), .ids = {}, .sha256 = sha256(mapped.bytes())};

@@ -1,75 +1,22 @@
 // The program as its user meets it: exit codes, what goes to which stream, one line per error.
 
 #include <doctest/doctest.h>
-#include <sys/wait.h>
 
-#include <algorithm>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "isa.hpp"
+#include "run_olmoe.hpp"
 #include "safetensors.hpp"
 #include "temp_dir.hpp"
 
 namespace {
 
 using nlohmann::json;
-
-const std::filesystem::path source_dir = FDROUTE_SOURCE_DIR;
-const std::filesystem::path nano = source_dir / "reference/model";
-const std::filesystem::path plain = source_dir / "tests/data/tiny/plain";
-
-std::string read(const std::filesystem::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
-
-struct Outcome {
-  int code;
-  std::string out;
-  std::string err;
-};
-
-Outcome run_olmoe(const std::vector<std::string>& arguments, const std::string& environment = "") {
-  const TempDir streams;
-  std::ostringstream command;
-  const auto quote = [&](const std::string& word) {
-    command << '\'';
-    for (const char c : word) command << (c == '\'' ? std::string("'\\''") : std::string(1, c));
-    command << "' ";
-  };
-  // As if the shell that runs the tests had set none of them.
-  command << "env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT -u KMP_BLOCKTIME " << environment << ' ';
-  quote(FDROUTE_OLMOE);
-  for (const std::string& argument : arguments) quote(argument);
-  command << ">'" << (streams.path() / "out").string() << "' 2>'"
-          << (streams.path() / "err").string() << "'";
-  const int status = std::system(command.str().c_str());
-  REQUIRE(WIFEXITED(status));
-  return {WEXITSTATUS(status), read(streams.path() / "out"), read(streams.path() / "err")};
-}
-
-/// Exit code `code`, nothing on stdout, and one line on stderr that holds all `facts`.
-void check_error(const std::vector<std::string>& arguments, int code,
-                 const std::vector<std::string>& facts) {
-  const Outcome outcome = run_olmoe(arguments);
-  CAPTURE(outcome.err);
-  CHECK(outcome.code == code);
-  CHECK(outcome.out.empty());
-  CHECK(outcome.err.starts_with("olmoe: "));
-  CHECK(std::count(outcome.err.begin(), outcome.err.end(), '\n') == 1);
-  for (const std::string& fact : facts) {
-    CAPTURE(fact);
-    CHECK(outcome.err.find(fact) != std::string::npos);
-  }
-}
 
 std::vector<std::string> generate(const std::filesystem::path& model,
                                   std::vector<std::string> more = {}) {
@@ -165,27 +112,27 @@ TEST_CASE("generate writes text to stdout and the cost to stderr") {
   CHECK(bh.err.find("bh:alpha=0.05,min_k=1,max_k=16") != std::string::npos);
 }
 
-TEST_CASE("generate runs every policy that a string can name") {
-  const Outcome unknown = run_olmoe(generate(nano, {"--route", "?"}));
-  CHECK(unknown.code == 2);
-  const std::string before = "accepted are ";
-  const std::size_t start = unknown.err.find(before);
-  REQUIRE(start != std::string::npos);
-  std::istringstream names(unknown.err.substr(start + before.size()));
-  int policies = 0;
-  for (std::string name; names >> name; ++policies) {
-    if (name.back() == ',') name.pop_back();
-    CAPTURE(name);
-    // An OLMoE has no selection bias, and these do not go without one unless told to.
-    const bool biased = name == "deepseek-v3" || name == "glm4-moe";
-    const std::string policy = biased ? name + ":selection_bias=none" : name;
-    const Outcome outcome =
-        run_olmoe(generate(nano, {"--max-new-tokens", "2", "--threads", "1", "--route", policy}));
-    CHECK(outcome.code == 0);
-    CHECK(outcome.err.find(name + ":") != std::string::npos);
-    CHECK(outcome.err.find(" experts per token") != std::string::npos);
-  }
-  CHECK(policies > 23);
+TEST_CASE("with a value per layer, every command records what ran in each") {
+  const TempDir directory;
+  const std::string out = (directory.path() / "out.safetensors").string();
+  const std::string policy = "bh:alpha=0.1/0.2/0.3/0.4,null=normal,max_k=5";
+  const std::string recorded = "bh:alpha=0.1/0.2/0.3/0.4,min_k=1,max_k=5,null=normal,";
+  CHECK(run_olmoe(generate(nano, {"--max-new-tokens", "2", "--route", policy}))
+            .err.starts_with("[" + recorded));
+  REQUIRE(run_olmoe({"logits", "--model", nano.string(), "--text", "In the beginning", "--out", out,
+                     "--route", policy})
+              .code == 0);
+  CHECK(olmoe::SafetensorsFile(out).metadata().at("route").starts_with(recorded));
+  const auto text = directory.write("text.txt", read(nano / "text/bible.txt").substr(0, 500));
+  CHECK(run_olmoe({"perplexity", "--model", nano.string(), "--text", text.string(), "--window",
+                   "32", "--route", policy})
+            .out.starts_with("policy " + recorded));
+  const std::string sweep = (directory.path() / "sweep").string();
+  REQUIRE(run_olmoe({"sweep", "--model", nano.string(), "--text", text.string(), "--window", "32",
+                     "--max-tokens", "64", "--new-tokens", "0", "--out", sweep, "--grid",
+                     directory.write("grid.txt", policy + "\n").string()})
+              .code == 0);
+  CHECK(read(directory.path() / "sweep/grid_summary.csv").find(recorded) != std::string::npos);
 }
 
 TEST_CASE("logits writes what was executed, for ids as JSON, as safetensors and as text") {

@@ -347,7 +347,19 @@ TEST_CASE("per-layer values in a policy string") {
   CHECK(olmoe::policy_of(routers(model, all)) == all);
   CHECK(olmoe::policy_of(routers(model, "topk:k=2/2")) ==
         olmoe::policy_of(routers(model, "topk:k=2")));
-  CHECK(olmoe::min_count(routers(model, "topk:k=2,min_k=1/2")[1]) == 2);
+  CHECK(routers(model, "topk:k=2,min_k=1/2")[1].bounds().min_k == 2);
+  CHECK(routers(model, "topk:k=2/-")[1].capacity() == 8);
+
+  // Layers of different nulls have different settings.
+  const auto mixed = routers(model, "bh:alpha=0.1/0.2,null=normal/logistic,sd=2/-,scale=-/3");
+  CHECK(mixed[0].policy().find(",sd=2") != std::string::npos);
+  CHECK(mixed[1].policy().find(",scale=3") != std::string::npos);
+  const std::string recorded = olmoe::policy_of(mixed);
+  CHECK(recorded.find(",null=normal/logistic,") != std::string::npos);
+  CHECK(recorded.find(",sd=2/-,") != std::string::npos);
+  CHECK(recorded.find(",location=-/0,scale=-/3") != std::string::npos);
+  CHECK(routers(model, recorded)[0].policy() == mixed[0].policy());
+  CHECK(routers(model, recorded)[1].policy() == mixed[1].policy());
 
   const auto message = [&](const std::string& policy) -> std::string {
     try {

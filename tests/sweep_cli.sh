@@ -94,6 +94,28 @@ PATH=$dir/no_gnuplot_path "${sweep[@]}" --out no_gnuplot --resume >/dev/null 2>&
 [ ! -e no_gnuplot/visualizations/grid_analysis.png ] || fail "a picture without gnuplot"
 grep -q 'no gnuplot' no_gnuplot/grid_report.md || fail "the report is silent about gnuplot"
 
+# A gnuplot that fails: the results are there, with a warning.
+mkdir failing_path
+printf '#!/bin/sh\nexit 3\n' >failing_path/gnuplot
+chmod +x failing_path/gnuplot
+cp -r whole failing
+rm failing/grid_*
+PATH=$dir/failing_path:$PATH "${sweep[@]}" --out failing --resume >out 2>err ||
+  fail "a gnuplot that fails fails the sweep: $(cat err)"
+grep -q 'warning: no pictures: gnuplot failed' err || fail "no warning: $(cat err)"
+grep -q 'gnuplot failed' failing/grid_report.md || fail "the report is silent about gnuplot"
+cmp whole/grid_summary.csv failing/grid_summary.csv || fail "no results without gnuplot"
+[ ! -e failing/visualizations/grid_analysis.png ] || fail "a picture of a gnuplot that fails"
+
+# A directory of any name, and commands in it that are not run.
+for out in "bob's" "a'; system('id > F'); b='" 'a"`id > F`"b'; do
+  cp -r whole "$out"
+  rm "$out"/grid_* "$out"/visualizations/*
+  "${sweep[@]}" --out "$out" --resume >/dev/null 2>&1 || fail "--out $out fails"
+  same whole "$out"
+done
+[ -z "$(find . -name F)" ] || fail "a directory's name was executed"
+
 # Shards, by GNU parallel if it is there.
 if command -v parallel >/dev/null; then
   parallel --will-cite -j 2 "${sweep[@]@Q}" --shard {}/3 --out shard{} ::: 1 2 3 >/dev/null 2>&1

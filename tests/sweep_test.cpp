@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <fdroute/parse.hpp>
@@ -19,6 +20,7 @@
 #include "progress.hpp"
 #include "prompts.hpp"
 #include "routing.hpp"
+#include "sound_sweep.hpp"
 #include "sweep_plan.hpp"
 #include "temp_dir.hpp"
 
@@ -166,15 +168,13 @@ TEST_CASE("A canonical policy comes apart and together") {
   const olmoe::CanonicalPolicy policy(router.policy());
   CHECK(policy.name == "topk");
   CHECK(policy.arguments.at("k") == "2");
-  CHECK(policy.weights().temperature == 0.5);
-  CHECK(policy.weights().renormalize);
   CHECK(fdroute::parse_router(policy.text(), 8).policy() == router.policy());
 }
 
 TEST_CASE("A plan survives its file, and everything in it is in the fingerprint") {
   const TempDir dir;
   const olmoe::SweepDirectory directory(dir.path());
-  olmoe::SweepPlan plan{"grid", {{"window", 64}, {"new_tokens", 3}}, {}};
+  olmoe::SweepPlan plan = sound_plan(config_of(64, 8));
   plan.configurations = olmoe::frontier_grid(config_of(64, 8));
   directory.write_plan(plan);
   const olmoe::SweepPlan back = directory.read_plan();
@@ -188,8 +188,9 @@ TEST_CASE("A plan survives its file, and everything in it is in the fingerprint"
   CHECK(fingerprints.size() == plan.configurations.size());
 
   const Configuration& first = plan.baseline();
-  directory.write_result(plan, first, {{"x", 1}});
-  CHECK(directory.read_result(plan, first)["x"] == 1);
+  const auto result = sound_result(config_of(64, 8), first);
+  directory.write_result(plan, first, result);
+  CHECK(directory.read_result(plan, first) == result);
   olmoe::SweepPlan other = plan;
   other.inputs["window"] = 32;
   CHECK(olmoe::difference(plan, other) == "inputs.window is 64, there it is 32");
@@ -214,6 +215,19 @@ TEST_CASE("Files are written whole, and failures name the file") {
   olmoe::write_atomically(dir.path() / "file", "two");
   CHECK(read(dir.path() / "file") == "two");
   CHECK(std::distance(std::filesystem::directory_iterator(dir.path()), {}) == 1);
+
+  // What dead processes left of the file goes, what a living one writes stays, and so do others'.
+  const std::string living = "file.tmp" + std::to_string(::getppid());
+  for (const std::string& name :
+       {std::string("file.tmp999999999"), std::string("file.tmp999999998"), living,
+        std::string("other.tmp999999999"), std::string("file.tmp9x")})
+    dir.write(name, "half");
+  olmoe::write_atomically(dir.path() / "file", "three");
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(dir.path()))
+    names.insert(entry.path().filename().string());
+  CHECK(names == std::set<std::string>{"file", living, "other.tmp999999999", "file.tmp9x"});
+
   const std::string missing = (dir.path() / "none" / "file").string();
   CHECK(error_of([&] { olmoe::write_atomically(missing, "x"); }) ==
         missing + ": cannot write: No such file or directory");
@@ -249,5 +263,6 @@ TEST_CASE("The gnuplot script holds all data") {
         std::string::npos);  // in order of the mean
   CHECK(script.find("1 30\n2 20\n") != std::string::npos);
   CHECK(script.find("2 0 0.75") != std::string::npos);
-  CHECK(script.find("a\\\\_b") != std::string::npos);  // no subscript
+  CHECK(script.find("title 'a_b'") != std::string::npos);
+  CHECK(script.find("noenhanced") != std::string::npos);  // no subscript
 }

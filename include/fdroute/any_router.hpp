@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -37,6 +38,13 @@ class AnyRouter {
 
   int experts() const noexcept { return experts_; }
   int capacity() const noexcept { return capacity_; }
+
+  /// The bounds of the router within. A preset's are those that it was made with, 1 to all experts.
+  const ExpertBounds& bounds() const noexcept { return model_->bounds(); }
+
+  /// The routing weights, if they are SoftmaxWeights; null for any other policy. Valid as long as
+  /// this router or a copy of it.
+  const SoftmaxWeights* softmax_weights() const noexcept { return model_->softmax_weights(); }
 
   /// The policy with every setting written out; parse_router() reads it back.
   const std::string& policy() const noexcept { return policy_; }
@@ -93,6 +101,8 @@ class AnyRouter {
     // See detail::widen_rows.
     virtual bool widen(LogitFormat, const std::byte* rows, std::ptrdiff_t stride,
                        std::ptrdiff_t tokens, float* to) const noexcept = 0;
+    virtual const ExpertBounds& bounds() const noexcept = 0;
+    virtual const SoftmaxWeights* softmax_weights() const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, RoutingView<std::int32_t>) const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, RoutingView<std::int64_t>) const noexcept = 0;
     virtual TokenStatus route(LogitsView<float>, CsrView<std::int32_t>) const noexcept = 0;
@@ -109,6 +119,14 @@ class AnyRouter {
     bool widen(LogitFormat format, const std::byte* rows, std::ptrdiff_t stride,
                std::ptrdiff_t tokens, float* to) const noexcept override {
       return detail::widen_rows<Arch>(format, rows, stride, tokens, router.experts(), to);
+    }
+    const ExpertBounds& bounds() const noexcept override { return router.bounds(); }
+    const SoftmaxWeights* softmax_weights() const noexcept override {
+      if constexpr (std::same_as<decltype(router.weights()), const SoftmaxWeights&>) {
+        return &router.weights();
+      } else {
+        return nullptr;
+      }
     }
     TokenStatus route(LogitsView<float> logits,
                       RoutingView<std::int32_t> out) const noexcept override {

@@ -36,7 +36,7 @@ struct Array {
 
 /// The tensors of a model, or those of a layer, whose names begin with `prefix`.
 struct Weights {
-  const Tensor& operator()(const std::string& name, const Shape& shape) const {
+  Tensor operator()(const std::string& name, const Shape& shape) const {
     return checkpoint.at(prefix + name, shape);  // an Error if it has another shape
   }
   const Config& config;
