@@ -31,12 +31,12 @@ struct Outcome {
   std::string err;
 };
 
-/// `environment` holds assignments, "OMP_NUM_THREADS=2". A run of more than two minutes fails.
+/// `environment` holds assignments, "OMP_NUM_THREADS=2". A run of more than ten minutes fails.
 inline Outcome run_olmoe(const std::vector<std::string>& arguments,
                          const std::string& environment = "") {
   const TempDir streams;
   std::ostringstream command;
-  command << environment << " timeout 120 ";
+  command << environment << " timeout 600 ";
   const auto quote = [&](const std::string& word) {
     command << '\'';
     for (const char c : word) command << (c == '\'' ? std::string("'\\''") : std::string(1, c));
