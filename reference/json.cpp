@@ -130,6 +130,33 @@ void for_each_member(std::string_view text, const std::string& origin,
   parse(text, origin, &visit);
 }
 
+void check_json_shape(std::string_view text, std::size_t most_members, const std::string& origin) {
+  constexpr std::size_t deepest = 64;
+  struct Open {
+    bool object;
+    std::size_t commas;
+  };
+  std::vector<Open> open;
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      in_string = c != '"';
+      continue;
+    }
+    if (c == '"') in_string = true;
+    if (c == '\0') throw Error(origin + ": bad JSON: a NUL byte");
+    if (c == '{' || c == '[') open.push_back({c == '{', 0});
+    if ((c == '}' || c == ']') && !open.empty()) open.pop_back();
+    if (open.size() > deepest)
+      throw Error(origin + ": JSON nested deeper than " + std::to_string(deepest) + " levels");
+    if (c != ',' || open.empty() || !open.back().object) continue;
+    if (++open.back().commas >= most_members)
+      throw Error(origin + ": an object of more than " + std::to_string(most_members) + " members");
+  }
+}
+
 json read_json(const std::filesystem::path& path) {
   const MappedFile file(path);
   const auto bytes = file.bytes();

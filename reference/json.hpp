@@ -20,6 +20,11 @@ void for_each_member(
     std::string_view text, const std::string& origin,
     const std::function<void(const std::string& key, nlohmann::json value)>& visit);
 
+/// Throws Error if a JSON text nests deeper than 64 levels, has an object of more than
+/// `most_members` members, or holds a NUL byte: what nlohmann's own parsers do not refuse and their
+/// documents do not bear. Takes the text's length in time; whether it is JSON is not asked.
+void check_json_shape(std::string_view text, std::size_t most_members, const std::string& origin);
+
 /// parse_json of a file. Throws Error also if it cannot be read.
 nlohmann::json read_json(const std::filesystem::path& path);
 

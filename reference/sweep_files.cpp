@@ -131,7 +131,15 @@ bool is_line(std::string_view text) {
 
 Json read_sweep_file(const std::filesystem::path& path) {
   constexpr std::uint64_t most_bytes = std::uint64_t{64} << 20;
-  return parse_json(read_file(path, most_bytes), path.string());
+  constexpr std::size_t most_members = 256;
+  const std::string text = read_file(path, most_bytes);
+  check_json_shape(text, most_members, path.string());
+  try {
+    return Json::parse(text);
+  } catch (const Json::exception& error) {
+    const std::string_view what = error.what();  // "[json.exception.KIND.ID] FACT"
+    throw Error(path.string() + ": bad JSON: " + std::string(what.substr(what.find("] ") + 2)));
+  }
 }
 
 bool is_label(std::string_view text) {

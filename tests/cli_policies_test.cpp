@@ -63,9 +63,9 @@ void check_ran(const Outcome& outcome) {
 TEST_CASE("generate runs every policy that a string can name") {
   for (const std::string& policy : policies()) {
     CAPTURE(policy);
-    const Outcome outcome = run_olmoe({"generate", "--model", nano.string(), "--prompt", "x",
-                                       "--max-new-tokens", "2", "--threads", "1", "--route",
-                                       policy});
+    const Outcome outcome =
+        run_olmoe({"generate", "--model", nano.string(), "--prompt", "x", "--max-new-tokens", "2",
+                   "--threads", "1", "--route", policy});
     check_ran(outcome);
     CHECK(outcome.err.find(policy.substr(0, policy.find(':')) + ":") != std::string::npos);
     CHECK(outcome.err.find(" experts per token") != std::string::npos);
@@ -80,9 +80,8 @@ TEST_CASE("logits and perplexity run every policy that a string can name") {
     CAPTURE(policy);
     check_ran(run_olmoe({"logits", "--model", nano.string(), "--text", "In the beginning", "--out",
                          out, "--threads", "1", "--route", policy}));
-    const Outcome perplexity =
-        run_olmoe({"perplexity", "--model", nano.string(), "--text", text, "--window", "32",
-                   "--threads", "1", "--route", policy});
+    const Outcome perplexity = run_olmoe({"perplexity", "--model", nano.string(), "--text", text,
+                                          "--window", "32", "--threads", "1", "--route", policy});
     check_ran(perplexity);
     CHECK(perplexity.out.starts_with("policy " + policy.substr(0, policy.find(':')) + ":"));
   }
@@ -101,7 +100,7 @@ TEST_CASE("sweep measures every policy that a string can name") {
   const Outcome outcome =
       run_olmoe({"sweep", "--model", nano.string(), "--out", out, "--grid",
                  directory.write("grid.txt", grid).string(), "--text", text_file(directory),
-                 "--window", "32", "--new-tokens", "1", "--max-tokens", "64"});
+                 "--window", "32", "--new-tokens", "1", "--max-tokens", "64", "--threads", "1"});
   check_ran(outcome);
   std::istringstream summary(read(directory.path() / "out/grid_summary.csv"));
   int lines = -1;  // without the head
@@ -115,7 +114,8 @@ TEST_CASE("calibrate solves every policy that a string can name, or says why it 
   const std::string out = (directory.path() / "nulls.safetensors").string();
   const auto calibrate = [&](const std::string& policy, const std::string& experts) {
     return run_olmoe({"calibrate", "--model", nano.string(), "--text", text, "--out", out,
-                      "--window", "64", "--target-experts", experts, "--policy", policy});
+                      "--window", "64", "--threads", "1", "--target-experts", experts, "--policy",
+                      policy});
   };
   const std::map<std::string, std::string> open{
       {"top_p", "p"}, {"relative", "t"}, {"threshold", "t"}, {"hc", "search"}, {"bj", "search"}};
@@ -126,18 +126,15 @@ TEST_CASE("calibrate solves every policy that a string can name, or says why it 
       {"deepseek-v3", "deepseek-v3:selection_bias=none,routed_scaling_factor=?"},
       {"glm4-moe", "glm4-moe:selection_bias=none,routed_scaling_factor=?"}};
   // All their numbers are integers.
-  const std::map<std::string, std::string> integers{{"olmoe", "8"},
-                                                    {"mixtral", "2"},
-                                                    {"qwen3-moe", "8"},
-                                                    {"gpt-oss", "4"},
-                                                    {"llama4", "1"}};
+  const std::map<std::string, std::string> integers{
+      {"olmoe", "8"}, {"mixtral", "2"}, {"qwen3-moe", "8"}, {"gpt-oss", "4"}, {"llama4", "1"}};
   for (const std::string& name : policy_names()) {
     CAPTURE(name);
     if (integers.contains(name)) {
-      check_error({"calibrate", "--model", nano.string(), "--text", text, "--out", out,
-                   "--target-experts", integers.at(name), "--policy",
-                   name + ":num_experts_per_tok=?"},
-                  2, {"policy '" + name + ":num_experts_per_tok=0.5'", "takes an integer"});
+      check_error(
+          {"calibrate", "--model", nano.string(), "--text", text, "--out", out, "--target-experts",
+           integers.at(name), "--policy", name + ":num_experts_per_tok=?"},
+          2, {"policy '" + name + ":num_experts_per_tok=0.5'", "takes an integer"});
       continue;
     }
     if (fixed.contains(name)) {
@@ -175,9 +172,8 @@ TEST_CASE("verify runs every policy that a string can name") {
     for (std::size_t i = 0; i < results.size(); ++i) {
       const std::string prefix = i == 0 ? "" : "bh.";
       const olmoe::BatchResult& result = results[i];
-      tensors.push_back(
-          olmoe::NamedTensor::of(prefix + "logits", {1, 6, model.config().vocab_size},
-                                 result.logits));
+      tensors.push_back(olmoe::NamedTensor::of(prefix + "logits", {1, 6, model.config().vocab_size},
+                                               result.logits));
       tensors.push_back(olmoe::NamedTensor::of(prefix + "greedy_ids", {1, 3}, greedy[i]));
       for (std::size_t l = 0; l < result.trace.routing.size(); ++l) {
         const olmoe::ExecutedRouting& routing = result.trace.routing[l];

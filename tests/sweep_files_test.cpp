@@ -209,7 +209,7 @@ TEST_CASE("Names in a plan cannot lead out of the directory, nor say anything to
         plan + ": two configurations of the grid are called 'topk_2'");
 }
 
-TEST_CASE("Files too deep, too long or no files are refused at once") {
+TEST_CASE("Files too deep, too wide, too long or no files are refused at once") {
   const SmallSweep sweep;
   const auto file = sweep.directory().config_file("top_p_mean2");
   const std::string name = file.string();
@@ -217,7 +217,10 @@ TEST_CASE("Files too deep, too long or no files are refused at once") {
   CHECK(sweep.error_with(file, deep) == name + ": JSON nested deeper than 64 levels");
   CHECK(sweep.error_with(file, deep + std::string(200'000, ']')) ==
         name + ": JSON nested deeper than 64 levels");
-  CHECK(sweep.error_with(file, std::string("{}\0{}", 5)) == name + ": bad JSON: byte 2 is NUL");
+  std::string wide = "{\"a0\": 0";
+  for (int i = 1; i < 300; ++i) wide += ", \"a" + std::to_string(i) + "\": 0";
+  CHECK(sweep.error_with(file, wide + "}") == name + ": an object of more than 256 members");
+  CHECK(sweep.error_with(file, std::string("{}\0{}", 5)) == name + ": bad JSON: a NUL byte");
   CHECK(sweep.error_with(file, "{\"a\": 1e999}").starts_with(name + ": bad JSON: "));
   CHECK(sweep.error_with(file, "").starts_with(name + ": bad JSON: "));
 
