@@ -445,7 +445,8 @@ double weight_of(const Configuration& configuration) {
 /// A file can change and keep its size and time. Results of this run are then of no model that the
 /// plan names: they are removed.
 void Sweep::check_model_is_planned(const std::vector<std::string>& written) const {
-  if (model_sha256(options_.model, model_.checkpoint()) == plan_.inputs["model"]["sha256"]) return;
+  const auto planned = plan_.inputs["model"]["sha256"].get<std::string>();
+  if (model_sha256(options_.model, model_.checkpoint()) == planned) return;
   for (const std::string& name : written) {
     std::filesystem::remove(directory_.config_file(name));
     std::filesystem::remove(directory_.timing_file(name));
@@ -507,7 +508,8 @@ void merge_sweeps(const std::filesystem::path& out,
   const SweepDirectory merged(out);
   if (merged.has_plan()) throw Error(out.string() + ": holds a sweep; give another --out");
   const SweepPlan plan = SweepDirectory(shards.front()).read_plan();
-  if (!model.empty() && model_sha256(model, Checkpoint(model)) != plan.inputs["model"]["sha256"])
+  const auto planned = plan.inputs["model"]["sha256"].get<std::string>();
+  if (!model.empty() && model_sha256(model, Checkpoint(model)) != planned)
     throw Error(shards.front().string() + ": was measured on another model than " + model.string());
   std::map<std::string, Json> results;
   std::map<std::string, std::filesystem::path> origins;

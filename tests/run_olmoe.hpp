@@ -36,13 +36,9 @@ inline Outcome run_olmoe(const std::vector<std::string>& arguments,
                          const std::string& environment = "") {
   const TempDir streams;
   std::ostringstream command;
-<<<<<<< HEAD
   // As if the shell that runs the tests had set none of them.
   command << "env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT -u KMP_BLOCKTIME " << environment
-          << " timeout 120 ";
-=======
-  command << environment << " timeout 600 ";
->>>>>>> w-programs
+          << " timeout 600 ";
   const auto quote = [&](const std::string& word) {
     command << '\'';
     for (const char c : word) command << (c == '\'' ? std::string("'\\''") : std::string(1, c));
