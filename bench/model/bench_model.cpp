@@ -18,13 +18,13 @@
 #include <string>
 #include <vector>
 
+#include "cli/random_checkpoint.hpp"
+#include "forward/model.hpp"
 #include "forward/plain_forward.hpp"
-#include "isa.hpp"
-#include "model.hpp"
+#include "kernels/isa.hpp"
+#include "kernels/wait_policy.hpp"
 #include "probes.hpp"
-#include "random_checkpoint.hpp"
-#include "routing.hpp"
-#include "wait_policy.hpp"
+#include "routing/routing.hpp"
 
 namespace {
 

@@ -8,7 +8,7 @@
 #include <numeric>
 #include <vector>
 
-#include "fdroute/detail/token_block.hpp"
+#include "fdroute/detail/block/token_block.hpp"
 
 /// What routing is measured against: the softmax that any router pays, and other people's ways to
 /// select, in plain loops. One token a call, logits of `experts` experts.

@@ -11,11 +11,11 @@
 #include <utility>
 
 #include "fdroute/arch.hpp"
-#include "fdroute/detail/check_views.hpp"
-#include "fdroute/detail/requirements.hpp"
-#include "fdroute/detail/route_blocks.hpp"
-#include "fdroute/detail/token_block.hpp"
-#include "fdroute/detail/widen.hpp"
+#include "fdroute/detail/block/in_blocks.hpp"
+#include "fdroute/detail/block/token_block.hpp"
+#include "fdroute/detail/block/widen.hpp"
+#include "fdroute/detail/checks/check_views.hpp"
+#include "fdroute/detail/checks/requirements.hpp"
 #include "fdroute/router.hpp"
 
 namespace fdroute::inline v0 {

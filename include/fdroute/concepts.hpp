@@ -5,8 +5,8 @@
 #include <span>
 #include <string_view>
 
-#include "fdroute/detail/require_ieee.hpp"
-#include "fdroute/ranking/by_logit.hpp"
+#include "fdroute/detail/checks/require_ieee.hpp"
+#include "fdroute/ties.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -129,7 +129,7 @@ concept StepDownRule = CriticalValueRule<R> && R::step_down;
 
 /// A step-up rule, what a rule with critical values is unless it says otherwise: the largest k with
 /// p(k) <= critical_value(k, experts), or 0. Such a rule is evaluated without p-values (see
-/// detail/critical_scores.hpp).
+/// detail/rule/critical_scores.hpp).
 template <class R>
 concept StepUpRule = CriticalValueRule<R> && !StepDownRule<R>;
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "fdroute/config.hpp"
+#include "fdroute/limits.hpp"
 #include "fdroute/views.hpp"
 
 namespace fdroute::inline v0 {

@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <span>
 
-#include "fdroute/config.hpp"
-#include "fdroute/detail/check_views.hpp"
+#include "fdroute/detail/checks/check_views.hpp"
 #include "fdroute/dispatch.hpp"
+#include "fdroute/limits.hpp"
 #include "fdroute/views.hpp"
 
 namespace fdroute::inline v0 {

@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/check_policies.hpp"
-#include "fdroute/detail/requirements.hpp"
-#include "fdroute/detail/text.hpp"
-#include "fdroute/detail/weighted_p.hpp"
+#include "fdroute/detail/checks/check_policies.hpp"
+#include "fdroute/detail/checks/requirements.hpp"
+#include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/detail/rule/weighted_p.hpp"
 
 /// The rules as multiple-testing procedures, without a router: on p-values in any order.
 ///

@@ -12,9 +12,9 @@
 
 #include "fdroute/any_router.hpp"
 #include "fdroute/arch.hpp"
-#include "fdroute/detail/any_policy.hpp"
-#include "fdroute/detail/policy_arguments.hpp"
-#include "fdroute/detail/text.hpp"
+#include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/detail/policy_string/any_policy.hpp"
+#include "fdroute/detail/policy_string/arguments.hpp"
 #include "fdroute/null/logistic.hpp"
 #include "fdroute/null/normal.hpp"
 #include "fdroute/null/tabulated.hpp"

@@ -10,16 +10,16 @@
 #include "fdroute/arch.hpp"
 #include "fdroute/bounds.hpp"
 #include "fdroute/concepts.hpp"
-#include "fdroute/config.hpp"
-#include "fdroute/detail/check_policies.hpp"
-#include "fdroute/detail/check_views.hpp"
-#include "fdroute/detail/critical_scores.hpp"
-#include "fdroute/detail/general_row.hpp"
-#include "fdroute/detail/policies.hpp"
-#include "fdroute/detail/requirements.hpp"
-#include "fdroute/detail/route_blocks.hpp"
-#include "fdroute/detail/vector_block.hpp"
+#include "fdroute/detail/block/in_blocks.hpp"
+#include "fdroute/detail/block/route_block.hpp"
+#include "fdroute/detail/checks/check_policies.hpp"
+#include "fdroute/detail/checks/check_views.hpp"
+#include "fdroute/detail/checks/requirements.hpp"
+#include "fdroute/detail/row/parts.hpp"
+#include "fdroute/detail/row/route_row.hpp"
+#include "fdroute/detail/rule/critical_scores.hpp"
 #include "fdroute/execution.hpp"
+#include "fdroute/limits.hpp"
 #include "fdroute/null/none.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 #include "fdroute/score/logit.hpp"
@@ -51,7 +51,7 @@ struct NullMismatch : std::invalid_argument {
 /// * A row without any finite key gets experts 0..min_k-1 with weight 0 and a status bit, by any
 ///   rule; unless some logit is finite and a key is +inf, which is then selected first.
 /// * A rule by critical values is evaluated on critical scores computed at construction
-///   (detail/critical_scores.hpp), with the same result as its definition on sorted p-values.
+///   (detail/rule/critical_scores.hpp), with the same result as its definition on sorted p-values.
 template <class R, class S = Logit, class N = NoNull, class W = SoftmaxWeights, class K = ByLogit>
 class Router {
   // Not constraints of the template: where a deduction guide fails, clang and g++ say no more than

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/softmax.hpp"
+#include "fdroute/detail/row/softmax_numerator.hpp"
 #include "fdroute/views.hpp"
 
 namespace fdroute::inline v0 {

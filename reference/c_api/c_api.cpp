@@ -1,7 +1,7 @@
 // The C interface but for its nulls file: this translation unit needs fdroute's headers and nothing
 // to link, so that an engine may compile it, as C++20, into itself.
 
-#include "c_api.hpp"
+#include "c_api/c_api.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -13,7 +13,7 @@
 #include <string_view>
 #include <utility>
 
-#include "float16.hpp"
+#include "formats/float16.hpp"
 
 namespace fd = fdroute;
 

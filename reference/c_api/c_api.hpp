@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "error.hpp"
+#include "formats/error.hpp"
 
 struct fdroute_null {
   fdroute::TabulatedNull table;

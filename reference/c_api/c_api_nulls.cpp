@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "c_api.hpp"
-#include "nulls.hpp"
+#include "c_api/c_api.hpp"
+#include "routing/nulls.hpp"
 
 fdroute_status fdroute_null_load(const char* path, int32_t layer, fdroute_null** null) {
   return fdroute_c::guarded([&] {

@@ -15,8 +15,8 @@
 #include <numbers>
 #include <string>
 
-#include "error.hpp"
-#include "float16.hpp"
+#include "formats/error.hpp"
+#include "formats/float16.hpp"
 
 namespace olmoe {
 namespace {

@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
-#include "config.hpp"
-#include "safetensors.hpp"
+#include "formats/safetensors.hpp"
+#include "forward/config.hpp"
 
 namespace olmoe {
 

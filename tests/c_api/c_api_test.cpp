@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "fdroute/fdroute.hpp"
-#include "support.hpp"
+#include "library/support.hpp"
 
 namespace fd = fdroute;
 

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "fdroute/fdroute.hpp"
+#include "library/support.hpp"
 #include "moe_layer.hpp"
-#include "support.hpp"
 
 #ifdef FDROUTE_C_API_AVAILABLE
 #include "cpp17.hpp"

@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "isa.hpp"
-#include "support.hpp"
+#include "kernels/isa.hpp"
+#include "library/support.hpp"
 
 TEST_CASE("every instruction set of this machine routes alike, bit for bit") {
   test::Random random(31);

@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <vector>
 
-#include "../oracle.hpp"
-#include "../support.hpp"
+#include "library/oracle.hpp"
+#include "library/support.hpp"
 #include "routes.hpp"
 
 namespace {

@@ -270,7 +270,7 @@ Routes route_on(const Case& c) {
   return routes;
 }
 
-/// `row` must be ordinary (detail/token_block.hpp).
+/// `row` must be ordinary (detail/block/token_block.hpp).
 template <class Arch>
 RowKernels kernels_on(const std::vector<float>& row) {
   namespace detail = fdroute::detail;

@@ -16,8 +16,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "../support.hpp"
 #include "archs.hpp"
+#include "library/support.hpp"
 #include "routes.hpp"
 
 namespace fd = fdroute;

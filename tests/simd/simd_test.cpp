@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "../oracle.hpp"
-#include "../support.hpp"
 #include "archs.hpp"
+#include "library/oracle.hpp"
+#include "library/support.hpp"
 #include "routes.hpp"
 
 namespace fd = fdroute;

@@ -5,7 +5,7 @@
 #include <numbers>
 #include <stdexcept>
 
-#include "fdroute/detail/text.hpp"
+#include "fdroute/detail/number/to_text.hpp"
 
 namespace fdroute::inline v0 {
 

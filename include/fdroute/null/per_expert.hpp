@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/check_policies.hpp"
-#include "fdroute/detail/requirements.hpp"
-#include "fdroute/detail/text.hpp"
+#include "fdroute/detail/checks/check_policies.hpp"
+#include "fdroute/detail/checks/requirements.hpp"
+#include "fdroute/detail/number/to_text.hpp"
 
 namespace fdroute::inline v0 {
 

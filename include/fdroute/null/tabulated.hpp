@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/survival_table.hpp"
-#include "fdroute/detail/text.hpp"
+#include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/detail/rule/survival_table.hpp"
 #include "fdroute/null/provenance.hpp"
 
 namespace fdroute::inline v0 {
@@ -27,9 +27,9 @@ namespace fdroute::inline v0 {
 ///   outside. Where the table ends at cdf = 1, all larger scores tie at p = 0: prefer the other
 ///   form.
 ///
-/// Interpolation and power are our own (detail/survival_table.hpp), in double and the same bits on
-/// every machine: the relative error of p is at most 2^-51 (1 + |log p|) by the first form, the
-/// absolute one 2^-52 by the second.
+/// Interpolation and power are our own (detail/rule/survival_table.hpp), in double and the same
+/// bits on every machine: the relative error of p is at most 2^-51 (1 + |log p|) by the first form,
+/// the absolute one 2^-52 by the second.
 ///
 /// Both throw std::invalid_argument when the arrays differ in length, have fewer than two points,
 /// hold a non-finite value, when scores do not ascend strictly, log_sf increases, exceeds 0 or has

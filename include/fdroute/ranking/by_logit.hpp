@@ -1,16 +1,11 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdint>
 #include <span>
 
-namespace fdroute::inline v0 {
+#include "fdroute/ties.hpp"
 
-/// Which of two experts with equal keys ranks first.
-enum class TieOrder : std::uint8_t {
-  lowest_index,
-  highest_index,
-};
+namespace fdroute::inline v0 {
 
 /// ByLogit: experts rank by their logits, key_j = logit_j. The default, and what a softmax or
 /// sigmoid router without bias does.

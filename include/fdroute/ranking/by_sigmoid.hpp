@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "fdroute/detail/text.hpp"
+#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 
 namespace fdroute::inline v0 {

@@ -10,8 +10,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "fdroute/config.hpp"
-#include "fdroute/detail/check_policies.hpp"
+#include "fdroute/detail/checks/check_policies.hpp"
+#include "fdroute/limits.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 
 namespace fdroute::inline v0 {

@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/padded_row.hpp"
+#include "fdroute/detail/row/score_maps.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -13,8 +13,8 @@ namespace fdroute::inline v0 {
 ///     score_j = logit_j - log sum_i exp(logit_i)
 ///
 /// over the finite logits. The logarithm is the same bits on every machine, from one order of
-/// float and double operations (detail/exp_sum.hpp), and within 2.5e-7 of the true value before it
-/// is rounded to float.
+/// float and double operations (detail/row/exp_sum.hpp), and within 2.5e-7 of the true value before
+/// it is rounded to float.
 struct LogSoftmax {
   static constexpr std::string_view name = "log_softmax";
 

@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/padded_row.hpp"
+#include "fdroute/detail/row/score_maps.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -13,8 +13,8 @@ namespace fdroute::inline v0 {
 ///     score_j = (logit_j - mean) / sd,   sd^2 = (1/n) sum_i (logit_i - mean)^2
 ///
 /// over the token's n finite logits, in double and in one order of operations on every machine
-/// (detail/padded_row.hpp); mean and 1/sd are rounded to float once, 1/sd at most to the largest
-/// float. A row of equal logits has only scores of 0.
+/// (detail/row/score_maps.hpp); mean and 1/sd are rounded to float once, 1/sd at most to the
+/// largest float. A row of equal logits has only scores of 0.
 struct ZScore {
   static constexpr std::string_view name = "zscore";
 

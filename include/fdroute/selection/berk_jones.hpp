@@ -7,7 +7,7 @@
 #include <span>
 
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/strongest_deviation.hpp"
+#include "fdroute/detail/rule/strongest_deviation.hpp"
 
 namespace fdroute::inline v0 {
 

@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/boundary_crossing.hpp"
-#include "fdroute/detail/requirements.hpp"
-#include "fdroute/detail/strongest_deviation.hpp"
-#include "fdroute/detail/text.hpp"
+#include "fdroute/detail/checks/requirements.hpp"
+#include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/detail/rule/boundary_crossing.hpp"
+#include "fdroute/detail/rule/strongest_deviation.hpp"
 
 namespace fdroute::inline v0 {
 

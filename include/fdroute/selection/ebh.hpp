@@ -4,8 +4,8 @@
 #include <span>
 #include <stdexcept>
 
-#include "fdroute/detail/step_rules.hpp"
-#include "fdroute/detail/text.hpp"
+#include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/detail/rule/step_rules.hpp"
 
 namespace fdroute::inline v0 {
 

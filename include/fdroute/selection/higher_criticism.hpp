@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/strongest_deviation.hpp"
+#include "fdroute/detail/rule/strongest_deviation.hpp"
 
 namespace fdroute::inline v0 {
 

@@ -2,7 +2,7 @@
 
 #include <span>
 
-#include "fdroute/detail/step_rules.hpp"
+#include "fdroute/detail/rule/step_rules.hpp"
 
 namespace fdroute::inline v0 {
 

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "fdroute/detail/step_rules.hpp"
+#include "fdroute/detail/rule/step_rules.hpp"
 
 namespace fdroute::inline v0 {
 

@@ -6,8 +6,8 @@
 #include <stdexcept>
 
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/rounded_sum.hpp"
-#include "fdroute/detail/text.hpp"
+#include "fdroute/detail/number/rounded_sum.hpp"
+#include "fdroute/detail/number/to_text.hpp"
 
 namespace fdroute::inline v0 {
 

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <span>
 
-#include "fdroute/detail/step_rules.hpp"
+#include "fdroute/detail/rule/step_rules.hpp"
 
 namespace fdroute::inline v0 {
 

@@ -3,8 +3,8 @@
 #include <span>
 #include <stdexcept>
 
-#include "fdroute/detail/softmax.hpp"
-#include "fdroute/detail/text.hpp"
+#include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/detail/row/softmax_numerator.hpp"
 
 namespace fdroute::inline v0 {
 

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <span>
 
-#include "fdroute/detail/step_rules.hpp"
+#include "fdroute/detail/rule/step_rules.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
 
 namespace fdroute::inline v0 {

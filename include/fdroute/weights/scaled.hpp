@@ -5,8 +5,8 @@
 #include <span>
 #include <stdexcept>
 
-#include "fdroute/detail/check_policies.hpp"
-#include "fdroute/detail/text.hpp"
+#include "fdroute/detail/checks/check_policies.hpp"
+#include "fdroute/detail/number/to_text.hpp"
 
 namespace fdroute::inline v0 {
 

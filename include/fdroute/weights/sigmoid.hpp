@@ -7,7 +7,7 @@
 #include <span>
 #include <stdexcept>
 
-#include "fdroute/detail/text.hpp"
+#include "fdroute/detail/number/to_text.hpp"
 
 namespace fdroute::inline v0 {
 

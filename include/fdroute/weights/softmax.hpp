@@ -8,10 +8,10 @@
 #include <span>
 #include <stdexcept>
 
-#include "fdroute/config.hpp"
-#include "fdroute/detail/exp_sum.hpp"
-#include "fdroute/detail/softmax.hpp"
-#include "fdroute/detail/text.hpp"
+#include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/detail/row/exp_sum.hpp"
+#include "fdroute/detail/row/softmax_numerator.hpp"
+#include "fdroute/limits.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -25,7 +25,7 @@ namespace fdroute::inline v0 {
 /// others, the limit of the formula. Where the sum is over no number above -inf, all weights are 0.
 ///
 /// Within 4 ulp of the value in double rounded to float. With temperature 1 it is made of float
-/// exps and is the same bits on every machine and by every path (detail/exp_sum.hpp); another
+/// exps and is the same bits on every machine and by every path (detail/row/exp_sum.hpp); another
 /// temperature is computed in double and rounded once. At most max_experts logits and experts.
 /// `temperature` is positive and finite; a Router throws std::invalid_argument otherwise.
 struct SoftmaxWeights {

@@ -1,0 +1,112 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <span>
+
+#include "fdroute/bounds.hpp"
+#include "fdroute/concepts.hpp"
+#include "fdroute/detail/block/count_by_critical_scores.hpp"
+#include "fdroute/detail/block/sort.hpp"
+#include "fdroute/detail/block/token_block.hpp"
+#include "fdroute/detail/number/rounded_sum.hpp"
+#include "fdroute/detail/row/exp_sum.hpp"
+#include "fdroute/selection/top_p.hpp"
+
+// Counts by rules that read the logits. These fill in `passing`, `sets` and `count`.
+
+namespace fdroute::inline v0::detail {
+
+/// By rules of Kernel::margin.
+template <class Arch>
+FDROUTE_KERNEL void count_within(TokenBlock& block, double margin, ExpertBounds bounds) noexcept {
+  for (int t = 0; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    const float least = rounded_up_sum(block.largest[at], margin);
+    const int passing = at_least<Arch>(block.rows[at], block.stride, least, block.set_of(t));
+    block.passing[at] = passing;
+    block.count[at] = std::min(bounds(passing), block.experts);
+  }
+}
+
+/// Sorts the columns, of at most 16 tokens, and finds the counts of TopP, 0 where the sums are too
+/// near to decide.
+///
+/// In place of the definition's exps these are of floats, of differences d rounded to float. Of a
+/// sum of n exps, one of them 1, that rounding changes the mean of d, weighted by the exps, times
+/// 2^-24, and the mean is at most log n; the exps themselves are within 1.2 ulp: less than 6e-7 in
+/// all, and no more in `exp_sum`. So where a sum is off the level by the fraction 2^-19, the
+/// definition decides the same way.
+template <class Arch>
+FDROUTE_KERNEL void count_nucleus(const TokenBlock& block, double p, Columns<16>& columns,
+                                  TokenBlock::PerToken<int>& counts) noexcept {
+  columns.sort<Arch>(block, 0, block.experts);
+  using Lane = Floats<Arch>;
+  using Wide = Doubles<Arch>;
+  const ExpOfDifference<Arch> exp(0.0F);
+  alignas(64) std::array<float, 64> largest;
+  for (std::size_t i = 0; i < largest.size(); ++i) largest[i] = block.largest[i % 16];
+  const auto shift = Floats<Arch, 64>::load(largest.data());
+  const Wide level = Wide::load(block.exp_sum.data()) * Wide(p);
+  const Wide reached = level * Wide(1.0 + 0x1p-19);
+  const Wide missed = level * Wide(1.0 - 0x1p-19);
+  Wide sum(0.0);
+  Wide below(0.0);  // how many sums are below the level, and, in the other, may be
+  Wide near(0.0);
+  for (int i = 0; i < block.padded; i += 4) {
+    const auto exps = exp(Floats<Arch, 64>::load(columns.x.data() + 16 * i) - shift);
+    unrolled<4>([&](std::size_t j) FDROUTE_INLINED {
+      sum = sum + widen(Lane::generate([&](std::size_t part) FDROUTE_INLINED {
+              return exps.part[j * Lane::parts + part];
+            }));
+      below = below + choose(missed >= sum, Wide(1.0), Wide(0.0));
+      near = near + choose(reached >= sum, Wide(1.0), Wide(0.0));
+    });
+  }
+  alignas(64) TokenBlock::PerToken<double> least;
+  alignas(64) TokenBlock::PerToken<double> most;
+  below.store(least.data());
+  near.store(most.data());
+  for (std::size_t t = 0; t < counts.size(); ++t)
+    counts[t] = least[t] == most[t] ? static_cast<int>(least[t]) + 1 : 0;
+}
+
+/// Fills in `passing`, `sets` and `count`.
+template <class Arch, LogitRule R>
+[[gnu::noinline]] void count_by_logits(TokenBlock& block, const R& rule,
+                                       ExpertBounds bounds) noexcept {
+  sort_rows<Arch>(block, block.experts);
+  TokenBlock::PerToken<float> reached;
+  for (int t = 0; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    const std::span<const float> sorted(block.scores_of(t),
+                                        static_cast<std::size_t>(block.experts));
+    block.count[at] = block.ordinary[at] ? std::min(bounds(rule(sorted)), block.experts) : 0;
+    reached[at] = sorted[static_cast<std::size_t>(std::max(block.count[at], 1) - 1)];
+  }
+  find_sets<Arch>(block, reached);
+}
+
+/// The same of TopP, with exp_sum.
+template <class Arch>
+[[gnu::noinline]] void count_by_logits(TokenBlock& block, const TopP& rule,
+                                       ExpertBounds bounds) noexcept {
+  if (block.padded > Columns<16>::longest) return count_by_logits<Arch, TopP>(block, rule, bounds);
+  Columns<16> columns;
+  TokenBlock::PerToken<int> counts;
+  count_nucleus<Arch>(block, rule.p, columns, counts);
+  TokenBlock::PerToken<float> reached;
+  for (int t = 0; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    if (counts[at] == 0 && block.ordinary[at]) {
+      columns.copy(t, block.experts, block.scores_of(t));
+      counts[at] = rule({block.scores_of(t), static_cast<std::size_t>(block.experts)});
+    }
+    block.count[at] = std::min(bounds(counts[at]), block.experts);
+    reached[at] = columns.at(t, std::max(block.count[at], 1) - 1);
+  }
+  find_sets<Arch>(block, reached);
+}
+
+}  // namespace fdroute::inline v0::detail

@@ -1,0 +1,254 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "fdroute/detail/block/count_by_critical_scores.hpp"
+#include "fdroute/detail/block/token_block.hpp"
+
+namespace fdroute::inline v0::detail {
+
+/// The numbers of some of a block's tokens. What is done with all tokens of a kind is done in a
+/// loop of its own: a branch on the kind, token by token, would often be mispredicted.
+class TokenGroup {
+ public:
+  FDROUTE_INLINE void add_if(bool belongs, int token) noexcept {
+    tokens_[static_cast<std::size_t>(size_)] = token;
+    size_ += belongs ? 1 : 0;
+  }
+
+  template <class Body>
+  FDROUTE_INLINE void each(const Body& body) const noexcept {
+    for (int i = 0; i < size_; ++i) body(tokens_[static_cast<std::size_t>(i)]);
+  }
+
+ private:
+  std::array<int, TokenBlock::max_tokens + 1> tokens_;
+  int size_ = 0;
+};
+
+/// The key of what ranks after everything else.
+inline constexpr std::int32_t least_key = std::numeric_limits<std::int32_t>::min() + 1;
+
+/// The places of the first n of some keys among these in descending order, equal ones in the order
+/// of their lanes; n is 8 or 16. A place is not sorted for but counted: it is how many are larger,
+/// or as large and earlier. No key may be the smallest integer.
+template <std::size_t n, class Arch, std::size_t lanes = std::max(n, Ints<Arch>::width)>
+FDROUTE_INLINE Lanes<std::int32_t, Arch, lanes> places(const std::int32_t* keys) noexcept {
+  using Lane = Lanes<std::int32_t, Arch, lanes>;
+  // Row i: 0 for lanes up to i, -1 for the later ones, which lose to an equal.
+  alignas(64) static constexpr auto handicaps = [] {
+    std::array<std::array<std::int32_t, 16>, n> table{};
+    for (std::size_t i = 0; i < n; ++i) std::fill(table[i].begin() + i + 1, table[i].end(), -1);
+    return table;
+  }();
+  const Lane all = Lane::load(keys);
+  Lane places(0);
+  unrolled<n>([&](std::size_t i) FDROUTE_INLINED {
+    places = count_where(Lane(keys[i]) > all + Lane::load(handicaps[i].data()), places);
+  });
+  return places;
+}
+
+/// Makes the sets of these tokens hold their `count` best experts, at least one and at most 16, and
+/// few more, and fills in `candidates`: how many they hold, or 0 if fewer than `count` are finite.
+///
+/// They are the experts that reach the k-th largest of the 16 lanes' largest logits, since k lanes
+/// do.
+template <class Arch>
+FDROUTE_INLINE void find_best(TokenBlock& block, const TokenGroup& tokens) noexcept {
+  alignas(64) TokenBlock::PerToken<std::array<float, 16>> lanes;
+  alignas(64) TokenBlock::PerToken<std::array<std::int32_t, 16>> keys;
+  tokens.each([&](int t) FDROUTE_INLINED {
+    const auto at = static_cast<std::size_t>(t);
+    const float* x = block.rows[at];
+    Floats<Arch> most = Floats<Arch>::load_anywhere(x);
+    for (int i = 16; i < block.padded; i += 16)
+      most = larger(most, Floats<Arch>::load_anywhere(x + i));
+    most.store(lanes[at].data());
+    ordered(most).store(keys[at].data());
+  });
+  tokens.each([&](int t) FDROUTE_INLINED {
+    const auto at = static_cast<std::size_t>(t);
+    const int k = std::max(block.count[at], 1);
+    const auto kth = places<16, Arch>(keys[at].data()) == Ints<Arch>(k - 1);
+    const float reached = lanes[at][static_cast<std::size_t>(std::countr_zero(kth.bits()))];
+    block.candidates[at] = at_least<Arch>(block.rows[at], block.stride, reached, block.set_of(t));
+    if (reached == -std::numeric_limits<float>::infinity()) block.candidates[at] = 0;
+  });
+}
+
+/// Writes the set's experts with the keys of their logits, in order of their ids, and 16 places
+/// with the least key and id 0 after them.
+template <class Arch>
+FDROUTE_INLINE void list(const TokenBlock& block, int t, std::int32_t* ids,
+                         std::int32_t* keys) noexcept {
+  const float* row = block.rows[static_cast<std::size_t>(t)];
+  const std::uint64_t* set = block.set_of(t);
+  int n = 0;
+  for (int i = 0; i < block.padded; i += 16) {
+    const auto bits = static_cast<std::uint32_t>(set[i / 64] >> (i % 64)) & 0xFFFFU;
+    alignas(64) std::array<std::int32_t, 16> key;
+    ordered(Floats<Arch>::load_anywhere(row + i)).store(key.data());
+    compress(bits, i, key.data(), ids + n, keys + n, Arch{});
+    n += std::popcount(bits);
+  }
+  Ints<Arch>(least_key).store_anywhere(keys + n);
+  Ints<Arch>(0).store_anywhere(ids + n);
+}
+
+/// The same for a row of 64 and the set's n first experts, which may be fewer; ids after the last
+/// one may be any. No step depends on the number.
+template <std::size_t n, class Arch>
+FDROUTE_INLINE void list_of_64(TokenBlock& block, int t) noexcept {
+  constexpr std::uint64_t last = std::uint64_t{1} << 63;
+  std::uint64_t set = *block.set_of(t);
+  std::int32_t* ids = block.candidate_ids_of(t);
+  unrolled<n>([&](std::size_t i) FDROUTE_INLINED {
+    ids[i] = std::countr_zero(set | last);
+    set &= set - 1;
+  });
+}
+
+/// The keys of what list_of_64() listed.
+template <std::size_t n, class Arch, std::size_t lanes = std::max(n, Ints<Arch>::width)>
+FDROUTE_INLINE void find_keys(TokenBlock& block, int t) noexcept {
+  using Lane = Lanes<std::int32_t, Arch, lanes>;
+  const auto at = static_cast<std::size_t>(t);
+  const auto is_candidate = Lane(block.candidates[at]) > Lane::load(lane_numbers.data());
+  const auto keys = ordered(pick(block.rows[at], Lane::load(block.candidate_ids_of(t))));
+  choose(is_candidate, keys, Lane(least_key)).store(block.candidate_keys_of(t));
+}
+
+/// Lists a set of at most 16 experts of a row of 64 with their keys.
+template <class Arch>
+FDROUTE_INLINE void list_few(TokenBlock& block, int t) noexcept {
+  using Lane = Lanes<std::int32_t, Arch, 64>;
+  if constexpr (requires(const Lane& x) { compress(std::uint64_t{}, x.part, Arch{}); }) {
+    // In registers: what is stored in pieces and then loaded as a whole is long waited for.
+    const auto at = static_cast<std::size_t>(t);
+    const std::uint64_t set = *block.set_of(t);
+    const auto listed = [&](const Lane& x) FDROUTE_INLINED {
+      return Ints<Arch>::generate([&](std::size_t)
+                                      FDROUTE_INLINED { return compress(set, x.part, Arch{}); });
+    };
+    listed(Lane::load(lane_numbers.data())).store(block.candidate_ids_of(t));
+    const auto keys = listed(ordered(Floats<Arch, 64>::load_anywhere(block.rows[at])));
+    const auto is_candidate =
+        Ints<Arch>(block.candidates[at]) > Ints<Arch>::load(lane_numbers.data());
+    choose(is_candidate, keys, Ints<Arch>(least_key)).store(block.candidate_keys_of(t));
+  } else {
+    list_of_64<TokenBlock::few, Arch>(block, t);
+    find_keys<TokenBlock::few, Arch>(block, t);
+  }
+}
+
+/// Ranks the first n that are listed, by their places, which stand where the keys were.
+template <std::size_t n>
+FDROUTE_INLINE void rank_by_places(TokenBlock& block, int t) noexcept {
+  const std::int32_t* place = block.candidate_keys_of(t);
+  const std::int32_t* ids = block.candidate_ids_of(t);
+  std::int32_t* ranked = block.ranked_of(t);
+  unrolled<n>([&](std::size_t i) FDROUTE_INLINED { ranked[place[i]] = ids[i]; });
+}
+
+/// Ranks what is listed with its keys.
+template <class Arch>
+FDROUTE_INLINE void rank_listed(TokenBlock& block, int t) noexcept {
+  const auto place = places<TokenBlock::few, Arch>(block.candidate_keys_of(t));
+  if constexpr (requires { inverse(place.part[0], Arch{}); }) {
+    const auto ids = Ints<Arch>::load(block.candidate_ids_of(t));
+    permute(ids.part[0], inverse(place.part[0], Arch{}), Arch{}).store_aligned(block.ranked_of(t));
+  } else {
+    place.store(block.candidate_keys_of(t));
+    rank_by_places<TokenBlock::few>(block, t);
+  }
+}
+
+/// Ranks the candidates of these tokens, at most n, 8 or 16, each.
+template <std::size_t n, class Arch>
+FDROUTE_INLINE void rank_few(TokenBlock& block, const TokenGroup& tokens) noexcept {
+  if (block.stride == 64) {
+    tokens.each([&](int t) FDROUTE_INLINED { list_of_64<n, Arch>(block, t); });
+    tokens.each([&](int t) FDROUTE_INLINED { find_keys<n, Arch>(block, t); });
+  } else {
+    tokens.each([&](int t) FDROUTE_INLINED {
+      list<Arch>(block, t, block.candidate_ids_of(t), block.candidate_keys_of(t));
+    });
+  }
+  tokens.each([&](int t) FDROUTE_INLINED {
+    std::int32_t* keys = block.candidate_keys_of(t);
+    places<n, Arch>(keys).store(keys);
+  });
+  tokens.each([&](int t) FDROUTE_INLINED { rank_by_places<n>(block, t); });
+}
+
+/// The best experts of one token, of more than TokenBlock::few candidates.
+class ManyRanked {
+ public:
+  static constexpr int limit = 128;
+
+  template <class Arch>
+  FDROUTE_KERNEL const std::int32_t* rank(const TokenBlock& block, int t) noexcept {
+    const int count = block.candidates[static_cast<std::size_t>(t)];
+    list<Arch>(block, t, ids_.data(), keys_.data());
+    for (int i = 0; i < count; ++i) {
+      const Ints<Arch> key(keys_[static_cast<std::size_t>(i)]);
+      int place = 0;
+      for (int g = 0; g < count; g += 16) {
+        const auto others = Ints<Arch>::load(keys_.data() + g);
+        const std::uint64_t earlier = i - g >= 16 ? 0xFFFFU : i > g ? (1U << (i - g)) - 1U : 0U;
+        place += std::popcount((others > key).bits() | ((others == key).bits() & earlier));
+      }
+      ranked_[static_cast<std::size_t>(place)] = ids_[static_cast<std::size_t>(i)];
+    }
+    return ranked_.data();
+  }
+
+ private:
+  alignas(64) std::array<std::int32_t, limit + 16> keys_;  // list() writes whole vectors
+  alignas(64) std::array<std::int32_t, limit + 16> ids_;
+  std::array<std::int32_t, limit> ranked_;
+};
+
+/// Fills in `candidates` and, where they are few, `ranked`, of tokens that are not written yet: at
+/// least the `count` best experts, and at least one. Where there is no set of them, candidates is
+/// 0.
+template <class Arch>
+FDROUTE_KERNEL void rank_best(TokenBlock& block) noexcept {
+  constexpr int many = ManyRanked::limit;
+  TokenGroup to_find;
+  for (int t = 0; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    const int passing = block.passing[at];
+    const int n = std::max(block.count[at], 1);
+    const bool open = block.ordinary[at] && !block.written[at];
+    // The set may hold the best, and not much more than them.
+    const bool found = n <= passing && passing <= (n <= 16 ? 32 : many);
+    block.candidates[at] = open && found ? passing : 0;
+    to_find.add_if(open && !found && n <= 16, t);
+    if (open && !found && n > 16 && block.experts <= many) {
+      std::uint64_t* set = block.set_of(t);
+      for (int j = 0; j < block.experts; j += 64)
+        set[j / 64] = ~std::uint64_t{0} >> std::max(0, j + 64 - block.experts);
+      block.candidates[at] = block.experts;
+    }
+  }
+  find_best<Arch>(block, to_find);
+  TokenGroup up_to_8;
+  TokenGroup up_to_16;
+  for (int t = 0; t < block.tokens; ++t) {
+    int& candidates = block.candidates[static_cast<std::size_t>(t)];
+    if (candidates > many) candidates = 0;
+    up_to_8.add_if(candidates > 0 && candidates <= 8, t);
+    up_to_16.add_if(candidates > 8 && candidates <= TokenBlock::few, t);
+  }
+  rank_few<8, Arch>(block, up_to_8);
+  rank_few<16, Arch>(block, up_to_16);
+}
+
+}  // namespace fdroute::inline v0::detail

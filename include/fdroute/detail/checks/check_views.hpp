@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+
+#include "fdroute/limits.hpp"
+#include "fdroute/views.hpp"
+
+// What the caller promises of views, checked in every build: a few comparisons per call. Whether a
+// pointer leads to as much memory as the view says cannot be checked.
+
+namespace fdroute::inline v0::detail {
+
+/// `id` as another type, which must hold it.
+template <class To, class From>
+To to_id(From id) noexcept {
+  const To result = static_cast<To>(id);
+  expects(static_cast<std::int64_t>(result) == static_cast<std::int64_t>(id),
+          "every expert's id fits the view's type of ids");
+  return result;
+}
+
+template <class T>
+void expect_valid(const LogitsView<T>& logits, int experts) noexcept {
+  expects(logits.experts == experts, "logits.experts == router.experts()");
+  expects(logits.tokens >= 0, "logits.tokens >= 0");
+  expects(logits.tokens <= 1 || logits.stride == 0 || logits.stride >= experts ||
+              logits.stride <= -experts,
+          "|logits.stride| >= logits.experts, or 0");
+}
+
+/// Of a view to write to, for rows of at most `capacity` of `experts` experts.
+template <class Id>
+void expect_room(const RoutingView<Id>& out, int experts, int capacity) noexcept {
+  expects(out.capacity >= capacity, "out.capacity >= router.capacity()");
+  to_id<Id>(experts - 1);
+}
+
+template <class Id>
+void expect_room(const CsrView<Id>&, int experts, int) noexcept {
+  to_id<Id>(experts - 1);
+}
+
+inline void expect_room(const DenseView& out, int experts, int) noexcept {
+  expects(out.stride >= experts, "out.stride >= experts");
+}
+
+inline void expect_room(const BitmaskView& out, int experts, int) noexcept {
+  expects(out.stride >= BitmaskView::words_per_token(experts),
+          "out.stride >= BitmaskView::words_per_token(experts)");
+}
+
+/// The count of a padded row that is read.
+template <class Id>
+std::int32_t checked_count(const RoutingView<Id>& row) noexcept {
+  const std::int32_t count = row.counts[0];
+  expects(count >= 0 && count <= row.capacity, "0 <= every count <= routing.capacity");
+  return count;
+}
+
+/// An id that is read, as an index below `end`.
+template <class Id>
+std::int64_t checked_id(Id id, std::int64_t end) noexcept {
+  const auto index = static_cast<std::int64_t>(id);
+  expects(index >= 0 && index < end, "every id lies in [0, experts)");
+  return index;
+}
+
+}  // namespace fdroute::inline v0::detail

@@ -1,0 +1,131 @@
+#pragma once
+
+#include <algorithm>
+#include <charconv>
+#include <cstddef>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <vector>
+
+#include "fdroute/detail/number/to_text.hpp"
+
+namespace fdroute::inline v0::detail {
+
+/// The arguments of a policy string, handed out by name. What was never asked for is an error, so a
+/// reader of arguments is also the list of what it accepts.
+class PolicyArguments {
+ public:
+  explicit PolicyArguments(std::string_view text) : text_(text) {
+    const std::size_t colon = text.find(':');
+    name_ = text.substr(0, colon);
+    if (colon == std::string_view::npos) return;
+    std::set<std::string_view> keys;
+    std::size_t position = colon + 1;
+    while (true) {
+      const std::size_t end = std::min(text.find(',', position), text.size());
+      const std::string_view item = text.substr(position, end - position);
+      const std::size_t equals = item.find('=');
+      if (equals == std::string_view::npos || equals == 0 || equals + 1 == item.size())
+        fail(position, "key=value expected, got " + quote(item));
+      const std::string_view key = item.substr(0, equals);
+      if (!keys.insert(key).second) fail(position, quote(key) + " is given twice");
+      arguments_.push_back({key, item.substr(equals + 1), position});
+      if (end == text.size()) return;
+      position = end + 1;
+    }
+  }
+
+  std::string_view text() const { return text_; }
+  std::string_view name() const { return name_; }
+
+  [[noreturn]] void fail(std::size_t position, const std::string& fact) const {
+    throw std::invalid_argument("policy " + quote(text_) + ", position " +
+                                std::to_string(position + 1) + ": " + fact);
+  }
+
+  template <class Number>
+  Number number(std::string_view key, Number otherwise) {
+    const Argument* argument = find(key);
+    if (argument == nullptr) return otherwise;
+    const char* const begin = argument->value.data();
+    const char* const end = begin + argument->value.size();
+    Number value{};
+    const auto [stop, error] = std::from_chars(begin, end, value);
+    if (error != std::errc{} || stop != end) {
+      fail(value_position(*argument), std::string(key) + " takes " +
+                                          (std::is_integral_v<Number> ? "an integer" : "a number") +
+                                          ", got " + quote(argument->value));
+    }
+    return value;
+  }
+
+  std::string_view choice(std::string_view key, const std::vector<std::string_view>& accepted,
+                          std::string_view otherwise) {
+    const Argument* argument = find(key);
+    if (argument == nullptr) return otherwise;
+    for (const std::string_view value : accepted) {
+      if (argument->value == value) return value;
+    }
+    fail(value_position(*argument),
+         std::string(key) + " is one of " + join(accepted) + ", got " + quote(argument->value));
+  }
+
+  /// Throws `reason` if the argument has this value.
+  void refuse(std::string_view key, std::string_view value, const std::string& reason) const {
+    for (const Argument& argument : arguments_) {
+      if (argument.key == key && argument.value == value) {
+        fail(value_position(argument),
+             std::string(key) + "=" + std::string(value) + " is refused: " + reason);
+      }
+    }
+  }
+
+  /// Throws unless every argument given has been asked for.
+  void finish() const {
+    for (const Argument& argument : arguments_) {
+      if (!argument.used) {
+        fail(argument.position, "unknown key " + quote(argument.key) + "; " + std::string(name_) +
+                                    " accepts " + join(asked_));
+      }
+    }
+  }
+
+  static std::string join(const std::vector<std::string_view>& words) {
+    std::string text;
+    for (const std::string_view word : words) text.append(text.empty() ? "" : ", ").append(word);
+    return text;
+  }
+
+ private:
+  struct Argument {
+    std::string_view key;
+    std::string_view value;
+    std::size_t position;
+    bool used = false;
+  };
+
+  const Argument* find(std::string_view key) {
+    asked_.push_back(key);
+    for (Argument& argument : arguments_) {
+      if (argument.key != key) continue;
+      argument.used = true;
+      return &argument;
+    }
+    return nullptr;
+  }
+
+  static std::size_t value_position(const Argument& argument) {
+    return argument.position + argument.key.size() + 1;
+  }
+
+  std::string_view text_;
+  std::string_view name_;
+  std::vector<Argument> arguments_;
+  std::vector<std::string_view> asked_;
+};
+
+}  // namespace fdroute::inline v0::detail

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "fdroute/concepts.hpp"
+#include "fdroute/detail/number/total_order.hpp"
+#include "fdroute/detail/simd/registers.hpp"
+
+namespace fdroute::inline v0::detail {
+
+/// The smallest score, finite or +inf, whose p-value is at most `critical_p`; NaN if there is none.
+///
+/// Found by bisection over the representable floats, so comparing a score with it is the same as
+/// comparing the score's p-value, computed in double, with `critical_p`.
+template <NullDistribution N>
+float critical_score(const N& null, double critical_p) noexcept {
+  const auto passes = [&](std::uint32_t bits) {
+    return null(static_cast<double>(from_ordered_bits(bits))) <= critical_p;
+  };
+  std::uint32_t low = ordered_bits(std::numeric_limits<float>::lowest());
+  std::uint32_t high = ordered_bits(std::numeric_limits<float>::infinity());
+  if (!passes(high)) return std::numeric_limits<float>::quiet_NaN();
+  while (low < high) {
+    const std::uint32_t middle = low + (high - low) / 2;
+    if (passes(middle)) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return from_ordered_bits(high);
+}
+
+/// The critical scores t_1 >= t_2 >= ... >= t_m of a rule: p(k) <= critical_value(k, m)
+/// exactly when the k-th largest score is >= t_k.
+template <CriticalValueRule R, NullDistribution N>
+std::vector<float> critical_scores(const R& rule, const N& null, int experts) {
+  std::vector<float> scores(static_cast<std::size_t>(experts));
+  for (int k = 1; k <= experts; ++k)
+    scores[static_cast<std::size_t>(k - 1)] = critical_score(null, rule.critical_value(k, experts));
+  return scores;
+}
+
+/// Critical scores as kernels read them, t_k at place k: with a t_0 that nothing reaches,
+/// t_(m+1) = t_m, and then, as far as place 16, others that nothing reaches.
+inline std::vector<float> with_ends(const std::vector<float>& critical) {
+  constexpr float unreachable = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> table{unreachable};
+  table.insert(table.end(), critical.begin(), critical.end());
+  table.push_back(critical.back());
+  table.resize(std::max(table.size(), std::size_t{17}), unreachable);
+  return table;
+}
+
+/// The count of a rule by critical values, from the critical scores t_1 >= ... >= t_m alone: no
+/// p-value, no sort. `passing(t)` is the number of the row's m scores >= t; NaN passes nothing, on
+/// either side. The selected scores are those that were counted last.
+///
+/// Step-up: start at k = m and set k <- passing(t_k) until k repeats. Let k* be the answer. As long
+/// as k >= k*, t_k <= t_k*, so at least k* scores pass and k never falls below k*; a k that repeats
+/// has its k largest scores at or above t_k, so k <= k*.
+///
+/// Step-down: start at k = 0 and set k <- passing(t_(k+1)) until k repeats. As long as the k
+/// largest scores reach their t_1 .. t_k, k <= k*, and passing(t_(k+1)) >= k; the scores from
+/// rank k + 1 on that reach t_(k+1) reach the t of their own rank, which is no larger. A k that
+/// repeats has its next score below t_(k+1): k = k*.
+///
+/// This takes one step, and returns whether k has repeated.
+template <bool step_down, class Passing>
+FDROUTE_INLINE bool step_to_count(const float* t, int& k, const Passing& passing) noexcept {
+  const int before = k;
+  k = passing(t[step_down ? before + 1 : before]);
+  return k == before;
+}
+
+/// The k to start with.
+template <bool step_down>
+constexpr int first_count(int m) noexcept {
+  return step_down ? 0 : m;
+}
+
+}  // namespace fdroute::inline v0::detail

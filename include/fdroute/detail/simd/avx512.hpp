@@ -1,0 +1,195 @@
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <xsimd/xsimd.hpp>
+
+#include "fdroute/detail/simd/base.hpp"
+#include "fdroute/detail/simd/x86.hpp"
+
+// The functions of generic.hpp in AVX-512's intrinsics.
+
+namespace fdroute::inline v0::detail {
+
+#if XSIMD_WITH_AVX512F
+// xsimd's own for avx512bw does not compile without optimisation.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> choose(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask, const xsimd::batch<std::int32_t, Arch>& yes,
+    const xsimd::batch<std::int32_t, Arch>& no, const xsimd::avx512f&) noexcept {
+  return _mm512_mask_blend_epi32(mask, no, yes);
+}
+template <class Register>
+FDROUTE_INLINE Fields<Register> pick_records(const Record* table, const std::uint32_t* ids,
+                                             const xsimd::avx512f&) noexcept {
+  const auto records = [&](int i, int j) FDROUTE_INLINED {
+    return _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_load_pd(table[ids[i]].number)),
+                              _mm256_load_pd(table[ids[j]].number), 1);
+  };
+  const __m512d r02 = records(0, 2);
+  const __m512d r13 = records(1, 3);
+  const __m512d r46 = records(4, 6);
+  const __m512d r57 = records(5, 7);
+  const __m512d even0123 = _mm512_unpacklo_pd(r02, r13);
+  const __m512d even4567 = _mm512_unpacklo_pd(r46, r57);
+  const __m512d odd0123 = _mm512_unpackhi_pd(r02, r13);
+  const __m512d odd4567 = _mm512_unpackhi_pd(r46, r57);
+  return {{_mm512_shuffle_f64x2(even0123, even4567, 0x88),
+           _mm512_shuffle_f64x2(odd0123, odd4567, 0x88),
+           _mm512_shuffle_f64x2(even0123, even4567, 0xDD),
+           _mm512_shuffle_f64x2(odd0123, odd4567, 0xDD)}};
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
+                                                        const xsimd::avx512f&) noexcept {
+  const __m256i half = _mm256_loadu_si256(static_cast<const __m256i*>(from));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_float16(const void* from,
+                                                       const xsimd::avx512f&) noexcept {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(from)));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(const Table8& table,
+                                                         const xsimd::batch<std::uint32_t, Arch>& i,
+                                                         const xsimd::avx512f&) noexcept {
+  return _mm512_permutexvar_epi32(i, _mm512_load_si512(table));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask,
+    const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::avx512f&) noexcept {
+  return _mm512_mask_add_epi32(counts, mask, counts, _mm512_set1_epi32(1));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> multiply_by_bits(std::uint32_t bits,
+                                                          const xsimd::batch<float, Arch>& x,
+                                                          const xsimd::batch<float, Arch>& factor,
+                                                          const xsimd::avx512f&) noexcept {
+  return _mm512_maskz_mul_ps(static_cast<__mmask16>(bits), x, factor);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> pick(const float* row,
+                                              const xsimd::batch<std::int32_t, Arch>& ids,
+                                              const xsimd::avx512f&) noexcept {
+  const auto of_32 = [&](const float* half) FDROUTE_INLINED {
+    return _mm512_permutex2var_ps(_mm512_loadu_ps(half), ids, _mm512_loadu_ps(half + 16));
+  };
+  const __mmask16 high = _mm512_cmpge_epi32_mask(ids, _mm512_set1_epi32(32));
+  return _mm512_mask_blend_ps(high, of_32(row), of_32(row + 32));
+}
+template <class T, class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<T, Arch>& mask,
+                                       const xsimd::avx512f&) noexcept {
+  return std::uint32_t{static_cast<__mmask16>(mask)};
+}
+template <class Arch>
+FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x,
+                                const xsimd::avx512f&) noexcept {
+  const __m256d high = _mm512_extractf64x4_pd(_mm512_castps_pd(x), 1);
+  return largest_lane(_mm256_max_ps(_mm512_castps512_ps256(x), _mm256_castpd_ps(high)));
+}
+template <class Arch>
+FDROUTE_INLINE double largest_of(const xsimd::batch<double, Arch>& x,
+                                 const xsimd::avx512f&) noexcept {
+  return largest_lane(_mm256_max_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
+}
+template <class Arch>
+FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::avx512f&) noexcept {
+  return sum_lanes(_mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
+}
+template <class Arch>
+FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
+                                    const xsimd::avx512f&) noexcept {
+  const __m256d high = _mm512_extractf64x4_pd(_mm512_castps_pd(x), 1);
+  return {_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(_mm256_castpd_ps(high))};
+}
+/// Writes the first `count` lanes.
+template <class T, class Arch>
+FDROUTE_INLINE void store_lanes(const xsimd::batch<T, Arch>& x, int count, T* to,
+                                const xsimd::avx512f&) noexcept requires(sizeof(T) == 4) {
+  const auto mask = static_cast<__mmask16>((1U << count) - 1U);
+  if constexpr (std::is_same_v<T, float>) {
+    _mm512_mask_storeu_ps(to, mask, x);
+  } else {
+    _mm512_mask_storeu_epi32(to, mask, x);
+  }
+}
+/// A permutation of 0 ... 15 the other way: lane p[i] holds i. (Lanes keep to their low four bits.)
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> inverse(const xsimd::batch<std::int32_t, Arch>& p,
+                                                        const xsimd::avx512f&) noexcept {
+  // The result as 16 groups of four bits: i goes to group p[i].
+  const auto in_place = [](__m512i numbers, __m256i p_of_8) FDROUTE_INLINED {
+    return _mm512_sllv_epi64(numbers, _mm512_slli_epi64(_mm512_cvtepu32_epi64(p_of_8), 2));
+  };
+  const __m512i low = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i high = _mm512_set_epi64(15, 14, 13, 12, 11, 10, 9, 8);
+  const __m512i eight = _mm512_or_si512(in_place(low, _mm512_castsi512_si256(p)),
+                                        in_place(high, _mm512_extracti64x4_epi64(p, 1)));
+  const __m256i four =
+      _mm256_or_si256(_mm512_castsi512_si256(eight), _mm512_extracti64x4_epi64(eight, 1));
+  const __m128i two = _mm_or_si128(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
+  const __m128i one = _mm_or_si128(two, _mm_unpackhi_epi64(two, two));
+  // Groups 0 to 7 are the lower half.
+  const __m512i half = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+  const __m512i shift = _mm512_set_epi32(28, 24, 20, 16, 12, 8, 4, 0, 28, 24, 20, 16, 12, 8, 4, 0);
+  return _mm512_srlv_epi32(_mm512_permutexvar_epi32(half, _mm512_castsi128_si512(one)), shift);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> permute(const xsimd::batch<std::int32_t, Arch>& x,
+                                                        const xsimd::batch<std::int32_t, Arch>& i,
+                                                        const xsimd::avx512f&) noexcept {
+  return _mm512_permutexvar_epi32(i, x);
+}
+
+/// The lanes of four registers whose bits are set, at most 16 of them, in order; 0 after them.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> compress(
+    std::uint64_t bits, const std::array<xsimd::batch<std::int32_t, Arch>, 4>& x,
+    const xsimd::avx512f&) noexcept {
+  const auto of_16 = [&](std::size_t i) FDROUTE_INLINED {
+    return _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits >> (16 * i)), x[i]);
+  };
+  const auto joined = [](__m512i low, __m512i high, std::uint64_t low_bits) FDROUTE_INLINED {
+    const auto after = static_cast<__mmask16>(0xFFFFU << std::popcount(low_bits));
+    return _mm512_mask_expand_epi32(low, after, high);
+  };
+  const __m512i low = joined(of_16(0), of_16(1), bits & 0xFFFFU);
+  const __m512i high = joined(of_16(2), of_16(3), bits >> 32 & 0xFFFFU);
+  return joined(low, high, bits & 0xFFFF'FFFFU);
+}
+FDROUTE_INLINE void compress(std::uint32_t bits, std::int32_t base, const std::int32_t* values,
+                             std::int32_t* to_ids, std::int32_t* to_values,
+                             const xsimd::avx512f&) noexcept {
+  const auto mask = static_cast<__mmask16>(bits);
+  const __m512i step = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i id = _mm512_add_epi32(_mm512_set1_epi32(base), step);
+  _mm512_storeu_si512(to_ids, _mm512_maskz_compress_epi32(mask, id));
+  _mm512_storeu_si512(to_values, _mm512_maskz_compress_epi32(mask, _mm512_load_si512(values)));
+}
+#endif
+
+#if XSIMD_WITH_AVX512BW
+/// The bits of four masks of 16 lanes, where there is a way that beats one after the other.
+template <class T, class Arch>
+FDROUTE_INLINE std::uint64_t joined_bits(const xsimd::batch_bool<T, Arch>& a,
+                                         const xsimd::batch_bool<T, Arch>& b,
+                                         const xsimd::batch_bool<T, Arch>& c,
+                                         const xsimd::batch_bool<T, Arch>& d,
+                                         const xsimd::avx512bw&) noexcept {
+  const auto bits = [](const auto& mask) FDROUTE_INLINED {
+    return static_cast<__mmask32>(static_cast<__mmask16>(mask));
+  };
+  std::uint64_t joined =
+      _mm512_kunpackd(_mm512_kunpackw(bits(d), bits(c)), _mm512_kunpackw(bits(b), bits(a)));
+  asm("" : "+r"(joined));  // moved out of the mask register once, whatever is done with it
+  return joined;
+}
+#endif
+
+}  // namespace fdroute::inline v0::detail

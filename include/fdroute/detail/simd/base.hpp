@@ -1,0 +1,318 @@
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+#include <xsimd/xsimd.hpp>
+
+#include "fdroute/arch.hpp"
+
+// Plain numbers, the registers of ScalarArch, and what xsimd has under another name. registers.hpp
+// is the header to include.
+
+// Kernels are short and their arguments are registers: a call would cost more than most of them.
+#define FDROUTE_INLINE __attribute__((always_inline)) inline
+#define FDROUTE_INLINED __attribute__((always_inline))  // of a lambda, before its body
+
+namespace fdroute::inline v0::detail {
+
+template <class T, class Arch>
+struct Registers {
+  using type = xsimd::batch<T, Arch>;
+  using mask = xsimd::batch_bool<T, Arch>;
+};
+template <class T>
+struct Registers<T, ScalarArch> {
+  using type = T;
+  using mask = bool;
+};
+
+template <class T, class Arch>
+using RegisterOf = typename Registers<T, Arch>::type;
+template <class T, class Arch>
+using MaskOf = typename Registers<T, Arch>::mask;
+
+/// A register for `lanes` floats at a time: an Arch's own, of `width`, unless that is wider and
+/// there is a narrower one (x86.hpp).
+template <std::size_t width, int lanes, class Arch>
+struct NarrowRegister {
+  using type = RegisterOf<float, Arch>;
+};
+template <int lanes, class Arch>
+using RegisterOfAtMost =
+    typename NarrowRegister<sizeof(RegisterOf<float, Arch>) / sizeof(float), lanes, Arch>::type;
+
+// ---- Memory
+// --------------------------------------------------------------------------------------
+
+template <class Register, class T>
+FDROUTE_INLINE Register load_aligned(const T* from) noexcept {
+  if constexpr (std::is_same_v<Register, T>) {
+    return *from;
+  } else {
+    return Register::load_aligned(from);
+  }
+}
+
+template <class Register, class T>
+FDROUTE_INLINE Register load_unaligned(const T* from) noexcept {
+  if constexpr (std::is_same_v<Register, T>) {
+    return *from;
+  } else {
+    return Register::load_unaligned(from);
+  }
+}
+
+template <class T>
+FDROUTE_INLINE void store_aligned(T x, T* to) noexcept {
+  *to = x;
+}
+template <class T, class Arch>
+FDROUTE_INLINE void store_aligned(const xsimd::batch<T, Arch>& x, T* to) noexcept {
+  x.store_aligned(to);
+}
+
+template <class T>
+FDROUTE_INLINE void store_unaligned(T x, T* to) noexcept {
+  *to = x;
+}
+template <class T, class Arch>
+FDROUTE_INLINE void store_unaligned(const xsimd::batch<T, Arch>& x, T* to) noexcept {
+  x.store_unaligned(to);
+}
+
+// ---- Arithmetic
+// ----------------------------------------------------------------------------------
+
+/// x as it stands. What the compiler cannot see through it cannot fuse: a product that has passed
+/// here is rounded before it is added.
+template <class T>
+FDROUTE_INLINE T rounded(T x) noexcept {
+#if defined(__x86_64__)
+  asm("" : "+v"(x));
+#elif defined(__aarch64__)
+  asm("" : "+w"(x));
+#endif
+  return x;
+}
+template <class T, class Arch>
+FDROUTE_INLINE xsimd::batch<T, Arch> rounded(const xsimd::batch<T, Arch>& x) noexcept {
+  return rounded(static_cast<typename xsimd::batch<T, Arch>::register_type>(x));
+}
+
+/// A rounded product.
+FDROUTE_INLINE double product(double x, double y) noexcept {
+  return rounded(x * y);
+}
+
+FDROUTE_INLINE double square_root(double x) noexcept {
+  return std::sqrt(x);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<double, Arch> square_root(
+    const xsimd::batch<double, Arch>& x) noexcept {
+  return xsimd::sqrt(x);
+}
+
+/// The instructions for a maximum and a minimum give the second of two numbers that do not compare;
+/// Arm's give NaN.
+template <class Arch>
+inline constexpr bool second_of_nan =
+    std::is_base_of_v<xsimd::sse2, Arch> || std::is_base_of_v<xsimd::avx, Arch> ||
+    std::is_base_of_v<xsimd::avx512f, Arch>;
+
+/// The larger number; the second, if one is NaN.
+template <std::floating_point T>
+FDROUTE_INLINE T larger(T a, T b) noexcept {
+  return a > b ? a : b;
+}
+template <class T, class Arch>
+FDROUTE_INLINE xsimd::batch<T, Arch> larger(const xsimd::batch<T, Arch>& a,
+                                            const xsimd::batch<T, Arch>& b) noexcept {
+  if constexpr (second_of_nan<Arch>) {
+    return xsimd::max(a, b);
+  } else {
+    return xsimd::select(a > b, a, b);
+  }
+}
+
+template <std::floating_point T>
+FDROUTE_INLINE T smaller(T a, T b) noexcept {
+  return a < b ? a : b;
+}
+template <class T, class Arch>
+FDROUTE_INLINE xsimd::batch<T, Arch> smaller(const xsimd::batch<T, Arch>& a,
+                                             const xsimd::batch<T, Arch>& b) noexcept {
+  if constexpr (second_of_nan<Arch>) {
+    return xsimd::min(a, b);
+  } else {
+    return xsimd::select(a < b, a, b);
+  }
+}
+
+/// x * y + z for an exact product: fused or not, the result is the same.
+template <std::floating_point T>
+FDROUTE_INLINE T add_exact_product(T x, T y, T z) noexcept {
+  return x * y + z;
+}
+template <class T, class Arch>
+FDROUTE_INLINE xsimd::batch<T, Arch> add_exact_product(const xsimd::batch<T, Arch>& x,
+                                                       const xsimd::batch<T, Arch>& y,
+                                                       const xsimd::batch<T, Arch>& z) noexcept {
+  return xsimd::fma(x, y, z);
+}
+
+template <class T>
+FDROUTE_INLINE T choose(bool mask, T yes, T no) noexcept {
+  return mask ? yes : no;
+}
+template <std::floating_point T, class Arch>
+FDROUTE_INLINE xsimd::batch<T, Arch> choose(const xsimd::batch_bool<T, Arch>& mask,
+                                            const xsimd::batch<T, Arch>& yes,
+                                            const xsimd::batch<T, Arch>& no) noexcept {
+  return xsimd::select(mask, yes, no);
+}
+
+/// table[i mod 8], of 8 entries that stand there twice, aligned to 64 bytes.
+using Table8 = std::uint32_t[16];
+FDROUTE_INLINE std::uint32_t look_up(const Table8& table, std::uint32_t i) noexcept {
+  return table[i & 7U];
+}
+
+/// x * factor where `mask` holds, else 0.
+FDROUTE_INLINE float multiply_where(bool mask, float x, float factor) noexcept {
+  return mask ? x * factor : 0.0F;
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> multiply_where(
+    const xsimd::batch_bool<float, Arch>& mask, const xsimd::batch<float, Arch>& x,
+    const xsimd::batch<float, Arch>& factor) noexcept {
+  return choose(mask, x * factor, xsimd::batch<float, Arch>(0.0F));
+}
+
+/// counts + 1 where `mask` holds.
+FDROUTE_INLINE std::int32_t count_where(bool mask, std::int32_t counts) noexcept {
+  return counts + (mask ? 1 : 0);
+}
+
+/// x * factor in the lanes whose bit is set in `bits`, else 0.
+FDROUTE_INLINE float multiply_by_bits(std::uint32_t bits, float x, float factor) noexcept {
+  return (bits & 1U) != 0 ? x * factor : 0.0F;
+}
+
+FDROUTE_INLINE std::uint32_t bits_of(float x) noexcept {
+  return std::bit_cast<std::uint32_t>(x);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> bits_of(
+    const xsimd::batch<float, Arch>& x) noexcept {
+  return xsimd::bitwise_cast<xsimd::batch<std::uint32_t, Arch>>(x);
+}
+FDROUTE_INLINE std::uint64_t bits_of(double x) noexcept {
+  return std::bit_cast<std::uint64_t>(x);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::uint64_t, Arch> bits_of(
+    const xsimd::batch<double, Arch>& x) noexcept {
+  return xsimd::bitwise_cast<xsimd::batch<std::uint64_t, Arch>>(x);
+}
+FDROUTE_INLINE double double_of(std::uint64_t bits) noexcept {
+  return std::bit_cast<double>(bits);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<double, Arch> double_of(
+    const xsimd::batch<std::uint64_t, Arch>& bits) noexcept {
+  return xsimd::bitwise_cast<xsimd::batch<double, Arch>>(bits);
+}
+FDROUTE_INLINE float float_of(std::uint32_t bits) noexcept {
+  return std::bit_cast<float>(bits);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> float_of(
+    const xsimd::batch<std::uint32_t, Arch>& bits) noexcept {
+  return xsimd::bitwise_cast<xsimd::batch<float, Arch>>(bits);
+}
+
+/// The binary16 whose bits are the upper halves of these lanes', as floats; NaN stays NaN.
+///
+/// In the places of a float's, a half's bits are its value times 2^-112, subnormal or not, and the
+/// product with 2^112 is exact. The exponent of infinities and NaN is then that of 2^16, beyond
+/// all finite halves, and becomes the largest one.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> float16_in_upper_half(
+    const xsimd::batch<float, Arch>& x) noexcept {
+  using Int = xsimd::batch<std::int32_t, Arch>;
+  using Float = xsimd::batch<float, Arch>;
+  const Int bits = xsimd::bitwise_cast<Int>(x);
+  const Int magnitude = bits & Int(0x7FFF'0000);
+  const Float scaled = xsimd::bitwise_cast<Float>(magnitude >> 3) * Float(0x1p112F);
+  const Int beyond = xsimd::bitwise_cast(magnitude > Int(0x7BFF'0000)) & Int(0x7F80'0000);
+  return xsimd::bitwise_cast<Float>(xsimd::bitwise_cast<Int>(scaled) | beyond | (bits ^ magnitude));
+}
+
+/// An integer that compares as the number does, -0 = +0: the magnitude's bits, negated below 0. By
+/// integers alone, which no mode flushes to zero.
+FDROUTE_INLINE std::int32_t ordered(float x) noexcept {
+  const auto bits = std::bit_cast<std::int32_t>(x);
+  const std::int32_t sign = bits >> 31;
+  return (bits ^ (sign & 0x7FFF'FFFF)) - sign;
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> ordered(
+    const xsimd::batch<float, Arch>& x) noexcept {
+  using Int = xsimd::batch<std::int32_t, Arch>;
+  const auto bits = xsimd::bitwise_cast<Int>(x);
+  const Int sign = bits >> 31;
+  return (bits ^ (sign & Int(0x7FFF'FFFF))) - sign;
+}
+
+/// The largest lane, and the sum of the lanes, folded in halves as Lanes are.
+FDROUTE_INLINE float largest_of(float x) noexcept {
+  return x;
+}
+FDROUTE_INLINE double largest_of(double x) noexcept {
+  return x;
+}
+FDROUTE_INLINE double sum_of(double x) noexcept {
+  return x;
+}
+
+/// Bit j tells of lane j.
+FDROUTE_INLINE std::uint32_t mask_bits(bool mask) noexcept {
+  return mask ? 1U : 0U;
+}
+
+/// row[ids[i]] for ids in [0, 64).
+FDROUTE_INLINE float pick(const float* row, std::int32_t id) noexcept {
+  return row[id];
+}
+
+template <class Arch>
+struct WidePair {
+  xsimd::batch<double, Arch> low;
+  xsimd::batch<double, Arch> high;
+};
+
+/// Four numbers that are looked up together.
+struct alignas(32) Record {
+  double number[4];
+};
+template <class Register>
+struct Fields {
+  Register field[4];
+};
+
+/// The records of some ids, a field of all of them in one register.
+template <class Register>
+FDROUTE_INLINE Fields<double> pick_records(
+    const Record* table, const std::uint32_t* ids,
+    const xsimd::generic&) noexcept requires std::is_same_v<Register, double> {
+  const double* x = table[*ids].number;
+  return {{x[0], x[1], x[2], x[3]}};
+}
+
+}  // namespace fdroute::inline v0::detail

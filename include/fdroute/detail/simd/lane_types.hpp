@@ -1,0 +1,138 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+#include <type_traits>
+#include <utility>
+#include <xsimd/xsimd.hpp>
+
+#include "fdroute/detail/simd/registers.hpp"
+
+namespace fdroute::inline v0::detail {
+
+/// body(0), ..., body(n - 1), with no loop left at any level of optimisation.
+template <std::size_t n, class Body>
+FDROUTE_INLINE void unrolled(const Body& body) noexcept {
+  [&]<std::size_t... I>(std::index_sequence<I...>) FDROUTE_INLINED {
+    (body(I), ...);
+  }
+  (std::make_index_sequence<n>{});
+}
+
+/// 0, 1, 2 ...
+alignas(64) inline constexpr std::array<std::int32_t, 64> lane_numbers = [] {
+  std::array<std::int32_t, 64> numbers{};
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}();
+
+/// n numbers, 8 or a multiple of 16, in as many registers as Arch needs for them.
+///
+/// Kernels work on 16 lanes or more whatever the width of a register: a reduction over a row runs
+/// lane by lane and then folds the lanes in halves, so that every Arch does the same operations in
+/// the same order and gets the same bits. An operation is done on all registers before the next
+/// one begins: 64 lanes keep a processor busy where 16 would wait for each result.
+template <class T, class Arch, std::size_t n = 16>
+struct Lanes {
+  using Register = RegisterOf<T, Arch>;
+  static constexpr std::size_t width = sizeof(Register) / sizeof(T);
+  static constexpr std::size_t size = n;
+  static constexpr std::size_t parts = size / width;
+
+  std::array<Register, parts> part;
+
+  Lanes() = default;
+  FDROUTE_INLINE explicit Lanes(T value) noexcept { part.fill(Register(value)); }
+
+  /// `from` is aligned to 64 bytes, as is `to` below.
+  static FDROUTE_INLINE Lanes load(const T* from) noexcept {
+    return generate([&](std::size_t i)
+                        FDROUTE_INLINED { return load_aligned<Register>(from + i * width); });
+  }
+  static FDROUTE_INLINE Lanes load_anywhere(const T* from) noexcept {
+    return generate([&](std::size_t i)
+                        FDROUTE_INLINED { return load_unaligned<Register>(from + i * width); });
+  }
+  FDROUTE_INLINE void store(T* to) const noexcept {
+    unrolled<parts>([&](std::size_t i) FDROUTE_INLINED { store_aligned(part[i], to + i * width); });
+  }
+  FDROUTE_INLINE void store_anywhere(T* to) const noexcept {
+    unrolled<parts>([&](std::size_t i)
+                        FDROUTE_INLINED { store_unaligned(part[i], to + i * width); });
+  }
+
+  /// The first `count` lanes.
+  FDROUTE_INLINE void store_first(int count, T* to) const noexcept {
+    if constexpr (requires { store_lanes(part[0], count, to, Arch{}); }) {
+      unrolled<parts>([&](std::size_t i) FDROUTE_INLINED {
+        const auto from = static_cast<int>(i * width);
+        store_lanes(part[i], std::clamp(count - from, 0, int{width}), to + from, Arch{});
+      });
+    } else {
+      int i = 0;
+      unrolled<parts>([&](std::size_t p) FDROUTE_INLINED {
+        if (i + int{width} > count) return;
+        store_unaligned(part[p], to + i);
+        i += int{width};
+      });
+      if (i == count) return;
+      alignas(64) std::array<T, size> all;
+      store(all.data());
+      for (; i < count; ++i) to[i] = all[static_cast<std::size_t>(i)];
+    }
+  }
+
+  template <class Make>
+  static FDROUTE_INLINE Lanes generate(const Make& make) noexcept {
+    Lanes result;
+    unrolled<parts>([&](std::size_t i) FDROUTE_INLINED { result.part[i] = make(i); });
+    return result;
+  }
+};
+
+/// Which of the n lanes a comparison holds for; n <= 64.
+template <class T, class Arch, std::size_t n = 16>
+struct LaneMask {
+  using Register = MaskOf<T, Arch>;
+  static constexpr std::size_t parts = Lanes<T, Arch, n>::parts;
+
+  std::array<Register, parts> part;
+
+  /// Bit j tells of lane j.
+  FDROUTE_INLINE std::uint64_t bits() const noexcept {
+    if constexpr (requires { joined_bits(part[0], part[1], part[2], part[3], Arch{}); }) {
+      if constexpr (parts == 4 && n == 64)
+        return joined_bits(part[0], part[1], part[2], part[3], Arch{});
+    }
+    std::uint64_t all = 0;
+    unrolled<parts>([&](std::size_t i) FDROUTE_INLINED {
+      all |= std::uint64_t{mask_bits(part[i])} << (i * Lanes<T, Arch, n>::width);
+    });
+    return all;
+  }
+
+  FDROUTE_INLINE bool all() const noexcept {
+    Register both = part[0];
+    unrolled<parts - 1>([&](std::size_t i) FDROUTE_INLINED { both = both & part[i + 1]; });
+    return mask_bits(both) == (std::uint64_t{1} << Lanes<T, Arch, n>::width) - 1;
+  }
+
+  template <class Make>
+  static FDROUTE_INLINE LaneMask generate(const Make& make) noexcept {
+    LaneMask result;
+    unrolled<parts>([&](std::size_t i) FDROUTE_INLINED { result.part[i] = make(i); });
+    return result;
+  }
+};
+
+template <class Arch, std::size_t n = 16>
+using Floats = Lanes<float, Arch, n>;
+template <class Arch>
+using Doubles = Lanes<double, Arch>;
+template <class Arch>
+using Ints = Lanes<std::int32_t, Arch>;
+
+}  // namespace fdroute::inline v0::detail

@@ -1,0 +1,203 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <xsimd/xsimd.hpp>
+
+#include "fdroute/detail/simd/base.hpp"
+
+// The functions of generic.hpp in intrinsics, where these are better: up to AVX2.
+
+namespace fdroute::inline v0::detail {
+
+#if XSIMD_WITH_SSE2
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
+                                                        const xsimd::sse2&) noexcept {
+  const __m128i half = _mm_loadl_epi64(static_cast<const __m128i*>(from));
+  return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), half));
+}
+FDROUTE_INLINE float largest_lane(__m128 x) noexcept {
+  x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
+}
+FDROUTE_INLINE double largest_lane(__m128d x) noexcept {
+  return _mm_cvtsd_f64(_mm_max_sd(x, _mm_unpackhi_pd(x, x)));
+}
+FDROUTE_INLINE double sum_lanes(__m128d x) noexcept {
+  return _mm_cvtsd_f64(_mm_add_sd(x, _mm_unpackhi_pd(x, x)));
+}
+template <class T, class Arch>
+FDROUTE_INLINE T largest_of(const xsimd::batch<T, Arch>& x, const xsimd::sse2&) noexcept {
+  return largest_lane(x);
+}
+template <class Arch>
+FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::sse2&) noexcept {
+  return sum_lanes(x);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask,
+    const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::sse2&) noexcept {
+  return _mm_sub_epi32(counts, mask);
+}
+template <class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<float, Arch>& mask,
+                                       const xsimd::sse2&) noexcept {
+  return static_cast<std::uint32_t>(_mm_movemask_ps(mask));
+}
+template <class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<std::int32_t, Arch>& mask,
+                                       const xsimd::sse2&) noexcept {
+  return static_cast<std::uint32_t>(_mm_movemask_ps(_mm_castsi128_ps(mask)));
+}
+template <class Arch>
+FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
+                                    const xsimd::sse2&) noexcept {
+  return {_mm_cvtps_pd(x), _mm_cvtps_pd(_mm_movehl_ps(x, x))};
+}
+#endif
+
+#if XSIMD_WITH_AVX
+FDROUTE_INLINE float largest_lane(__m256 x) noexcept {
+  return largest_lane(_mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
+}
+FDROUTE_INLINE double largest_lane(__m256d x) noexcept {
+  return largest_lane(_mm_max_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
+}
+FDROUTE_INLINE double sum_lanes(__m256d x) noexcept {
+  return sum_lanes(_mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
+}
+template <class T, class Arch>
+FDROUTE_INLINE T largest_of(const xsimd::batch<T, Arch>& x, const xsimd::avx&) noexcept {
+  return largest_lane(x);
+}
+template <class Arch>
+FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::avx&) noexcept {
+  return sum_lanes(x);
+}
+template <class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<float, Arch>& mask,
+                                       const xsimd::avx&) noexcept {
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(mask));
+}
+template <class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<std::int32_t, Arch>& mask,
+                                       const xsimd::avx&) noexcept {
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(mask)));
+}
+template <class Arch>
+FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
+                                    const xsimd::avx&) noexcept {
+  return {_mm256_cvtps_pd(_mm256_castps256_ps128(x)), _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1))};
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask,
+    const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::avx&) noexcept {
+  using Int = xsimd::batch<std::int32_t, Arch>;
+  return counts + xsimd::select(mask, Int(1), Int(0));
+}
+#endif
+
+#if XSIMD_WITH_AVX2
+template <class Register>
+FDROUTE_INLINE Fields<Register> pick_records(const Record* table, const std::uint32_t* ids,
+                                             const xsimd::avx2&) noexcept {
+  const auto record = [&](int i) FDROUTE_INLINED { return _mm256_load_pd(table[ids[i]].number); };
+  const __m256d even01 = _mm256_unpacklo_pd(record(0), record(1));
+  const __m256d even23 = _mm256_unpacklo_pd(record(2), record(3));
+  const __m256d odd01 = _mm256_unpackhi_pd(record(0), record(1));
+  const __m256d odd23 = _mm256_unpackhi_pd(record(2), record(3));
+  return {{_mm256_permute2f128_pd(even01, even23, 0x20), _mm256_permute2f128_pd(odd01, odd23, 0x20),
+           _mm256_permute2f128_pd(even01, even23, 0x31),
+           _mm256_permute2f128_pd(odd01, odd23, 0x31)}};
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
+                                                        const xsimd::avx2&) noexcept {
+  const __m128i half = _mm_loadu_si128(static_cast<const __m128i*>(from));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(const Table8& table,
+                                                         const xsimd::batch<std::uint32_t, Arch>& i,
+                                                         const xsimd::avx2&) noexcept {
+  return _mm256_permutevar8x32_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(table)), i);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask,
+    const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::avx2&) noexcept {
+  return _mm256_sub_epi32(counts, mask);
+}
+#endif
+
+#if XSIMD_WITH_AVX
+// AVX alone has no integers to widen with: elements are converted one by one.
+template <class Arch>
+void widen_float16(const void* from, const xsimd::avx&) = delete;
+
+// Registers narrower than an Arch's own, for what is too small for these. Not xsimd's batches:
+// their functions, compiled here with all of this translation unit's instructions, might by the
+// linker become those of another one.
+struct FourFloats {
+  __m128 x;
+  static FDROUTE_INLINE FourFloats load_aligned(const float* from) noexcept {
+    return {_mm_load_ps(from)};
+  }
+};
+struct EightFloats {
+  __m256 x;
+  static FDROUTE_INLINE EightFloats load_aligned(const float* from) noexcept {
+    return {_mm256_load_ps(from)};
+  }
+};
+FDROUTE_INLINE void store_aligned(const FourFloats& a, float* to) noexcept {
+  _mm_store_ps(to, a.x);
+}
+FDROUTE_INLINE void store_aligned(const EightFloats& a, float* to) noexcept {
+  _mm256_store_ps(to, a.x);
+}
+FDROUTE_INLINE FourFloats larger(const FourFloats& a, const FourFloats& b) noexcept {
+  return {_mm_max_ps(a.x, b.x)};
+}
+FDROUTE_INLINE EightFloats larger(const EightFloats& a, const EightFloats& b) noexcept {
+  return {_mm256_max_ps(a.x, b.x)};
+}
+FDROUTE_INLINE FourFloats smaller(const FourFloats& a, const FourFloats& b) noexcept {
+  return {_mm_min_ps(a.x, b.x)};
+}
+FDROUTE_INLINE EightFloats smaller(const EightFloats& a, const EightFloats& b) noexcept {
+  return {_mm256_min_ps(a.x, b.x)};
+}
+template <class Arch>
+struct NarrowRegister<16, 8, Arch> {
+  using type = EightFloats;
+};
+template <class Arch>
+struct NarrowRegister<16, 4, Arch> {
+  using type = FourFloats;
+};
+template <class Arch>
+struct NarrowRegister<8, 4, Arch> {
+  using type = FourFloats;
+};
+#endif
+
+#if XSIMD_WITH_AVX2
+// An Arch does not tell of F16C. Of two translation units with the same Arch, one with F16C and one
+// without, the linker may keep either's form: values are the same, and every processor with AVX2
+// has F16C.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_float16(const void* from,
+                                                       const xsimd::avx2&) noexcept {
+#if defined(__F16C__)
+  return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(from)));
+#else
+  return float16_in_upper_half(widen_bfloat16<Arch>(from, xsimd::avx2{}));
+#endif
+}
+#endif
+
+}  // namespace fdroute::inline v0::detail

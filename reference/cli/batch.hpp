@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <fdroute/any_router.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "forward/model.hpp"
+
+namespace olmoe {
+
+/// Token ids of sequences of one length, shape (sequences, length).
+struct TokenBatch {
+  std::string origin;  ///< the file or option they come from, for messages
+  std::vector<std::int32_t> ids;
+  std::int64_t sequences = 0;
+  std::int64_t length = 0;
+
+  std::span<const std::int32_t> sequence(std::int64_t index) const {
+    return std::span(ids).subspan(static_cast<std::size_t>(index * length),
+                                  static_cast<std::size_t>(length));
+  }
+};
+
+/// Input ids from a tensor (sequences, length) of integers. Throws Error for another shape or ids
+/// beyond int32.
+TokenBatch token_batch(const Tensor& tensor);
+
+/// What a model computed on a TokenBatch; tokens = sequences x length, in order.
+struct BatchResult {
+  std::vector<float> logits;  ///< (tokens, vocabulary)
+  ForwardTrace trace;         ///< each array over all tokens
+};
+
+/// Runs every sequence on its own, from an empty cache. Throws Error, naming the batch's origin, as
+/// Model::forward does.
+BatchResult run_batch(const Model& model, const TokenBatch& batch,
+                      std::span<const fdroute::AnyRouter> routers);
+
+}  // namespace olmoe

@@ -1,0 +1,80 @@
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <string>
+
+#include "cli/batch.hpp"
+#include "cli/commands.hpp"
+#include "formats/error.hpp"
+#include "formats/json.hpp"
+#include "formats/safetensors.hpp"
+#include "tokenizer/tokenizer.hpp"
+
+namespace olmoe {
+namespace {
+
+/// An array of ids, or an array of such arrays, all of one length.
+TokenBatch batch_from_json(const std::string& path) {
+  nlohmann::json json = read_json(path);
+  if (!json.is_array()) throw Error(path + ": an array of token ids is expected");
+  if (json.empty() || !json.front().is_array()) json = nlohmann::json::array({json});
+
+  TokenBatch batch;
+  batch.origin = path;
+  batch.sequences = static_cast<std::int64_t>(json.size());
+  batch.length = static_cast<std::int64_t>(json.front().size());
+  for (const nlohmann::json& sequence : json) {
+    if (!sequence.is_array() || static_cast<std::int64_t>(sequence.size()) != batch.length)
+      throw Error(path + ": the sequences differ in length");
+    for (const nlohmann::json& id : sequence) {
+      if (!id.is_number_integer() || id < 0 || id > std::numeric_limits<std::int32_t>::max())
+        throw Error(path + ": " + show(id) + " is no token id");
+      batch.ids.push_back(id.get<std::int32_t>());
+    }
+  }
+  return batch;
+}
+
+TokenBatch read_batch(const LogitsOptions& options) {
+  if (!options.ids.empty()) {
+    if (std::filesystem::path(options.ids).extension() == ".safetensors")
+      return token_batch(SafetensorsFile(options.ids).at("input_ids"));
+    return batch_from_json(options.ids);
+  }
+  const Tokenizer tokenizer =
+      Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
+  TokenBatch batch{
+      .origin = "--text", .ids = tokenizer.encode(options.text, "--text"), .sequences = 1};
+  batch.length = static_cast<std::int64_t>(batch.ids.size());
+  return batch;
+}
+
+}  // namespace
+
+void run_logits(const LogitsOptions& options) {
+  const Model model(options.model, options.compute);
+  const auto routers = options.route.routers(options.model, model);
+  const TokenBatch batch = read_batch(options);
+  if (batch.ids.empty()) throw Error(batch.origin + ": no tokens");
+  const BatchResult result = run_batch(model, batch, routers);
+  model.checkpoint().check_unchanged();
+
+  const std::int64_t tokens = batch.sequences * batch.length;
+  std::vector<NamedTensor> tensors;
+  tensors.push_back(NamedTensor::of(
+      "logits", {batch.sequences, batch.length, model.config().vocab_size}, result.logits));
+  for (std::size_t l = 0; l < result.trace.routing.size(); ++l) {
+    const ExecutedRouting& routing = result.trace.routing[l];
+    const std::string suffix = "." + std::to_string(l);
+    tensors.push_back(NamedTensor::of("router_logits" + suffix,
+                                      {tokens, model.config().num_experts}, routing.logits));
+    tensors.push_back(NamedTensor::of("expert_counts" + suffix, {tokens}, routing.counts));
+    tensors.push_back(
+        NamedTensor::of("selected_experts" + suffix, {tokens, routing.capacity}, routing.experts));
+    tensors.push_back(
+        NamedTensor::of("routing_weights" + suffix, {tokens, routing.capacity}, routing.weights));
+  }
+  write_safetensors(options.out, tensors, {{"route", policy_of(routers)}});
+}
+
+}  // namespace olmoe

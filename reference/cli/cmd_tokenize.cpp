@@ -1,0 +1,120 @@
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include "cli/commands.hpp"
+#include "formats/error.hpp"
+#include "formats/json.hpp"
+#include "tokenizer/tokenizer.hpp"
+
+namespace olmoe {
+namespace {
+
+// An input file; "-" is standard input.
+class Input {
+ public:
+  explicit Input(const std::string& path) : name_(path == "-" ? "standard input" : path) {
+    if (path == "-") return;
+    // To open a named pipe would wait for whoever writes to it, and a device may never end.
+    if (std::filesystem::exists(path) && !std::filesystem::is_regular_file(path))
+      throw Error(path + ": not a regular file; - is standard input");
+    file_.open(path, std::ios::binary);
+    if (!file_) fail();
+  }
+
+  const std::string& name() const { return name_; }
+
+  std::string read_all() {
+    std::string content;
+    std::array<char, 1 << 16> block;
+    while (stream().read(block.data(), block.size()) || stream().gcount() > 0)
+      content.append(block.data(), static_cast<std::size_t>(stream().gcount()));
+    if (stream().bad()) fail();
+    return content;
+  }
+
+  bool read_line(std::string& line) {
+    if (std::getline(stream(), line)) return true;
+    if (stream().bad()) fail();
+    return false;
+  }
+
+ private:
+  std::istream& stream() { return file_.is_open() ? file_ : std::cin; }
+
+  [[noreturn]] void fail() const {
+    throw Error(name_ + ": " + std::generic_category().message(errno));
+  }
+
+  std::string name_;
+  std::ifstream file_;
+};
+
+void print(std::span<const std::int32_t> ids) {
+  std::string line = "[";
+  for (const std::int32_t id : ids) {
+    if (line.size() > 1) line += ',';
+    line += std::to_string(id);
+  }
+  std::cout << line << "]\n";
+}
+
+// Ids as a JSON array, or separated by commas or white space.
+std::vector<std::int32_t> parse_ids(std::string_view list) {
+  constexpr std::string_view space = " \t\r\n";
+  constexpr std::string_view separators = ", \t\r\n";
+  list.remove_prefix(std::min(list.find_first_not_of(space), list.size()));
+  list.remove_suffix(list.size() - (list.find_last_not_of(space) + 1));
+  if (list.starts_with('[') && list.ends_with(']')) list = list.substr(1, list.size() - 2);
+  std::vector<std::int32_t> ids;
+  while (true) {
+    list.remove_prefix(std::min(list.find_first_not_of(separators), list.size()));
+    if (list.empty()) return ids;
+    const std::string_view word = list.substr(0, list.find_first_of(separators));
+    list.remove_prefix(word.size());
+    std::int32_t id = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
+    if (error != std::errc{} || end != word.data() + word.size() || id < 0)
+      throw std::invalid_argument("--decode: " + quote(word) + " is not a token id");
+    ids.push_back(id);
+  }
+}
+
+void tokenize_lines(const Tokenizer& tokenizer, Input input) {
+  std::string line;
+  for (std::size_t number = 1; input.read_line(line); ++number) {
+    const std::string origin = input.name() + ": line " + std::to_string(number);
+    const nlohmann::json text = parse_json(line, origin);
+    if (!text.is_string()) throw Error(origin + ": expected a JSON string, got " + show(text));
+    print(tokenizer.encode(text.get_ref<const std::string&>(), origin));
+  }
+}
+
+}  // namespace
+
+void run_tokenize(const TokenizeOptions& options) {
+  const auto tokenizer = Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
+  if (options.text) {
+    print(tokenizer.encode(*options.text, "--text"));
+  } else if (options.file) {
+    Input input(*options.file);
+    print(tokenizer.encode(input.read_all(), input.name()));
+  } else if (options.jsonl) {
+    tokenize_lines(tokenizer, Input(*options.jsonl));
+  } else {
+    std::cout << tokenizer.decode(parse_ids(options.ids.value())) << '\n';
+  }
+}
+
+}  // namespace olmoe

@@ -1,0 +1,311 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cli/batch.hpp"
+#include "cli/commands.hpp"
+#include "cli/integration_test.hpp"
+#include "formats/error.hpp"
+#include "formats/json.hpp"
+#include "formats/sha256.hpp"
+#include "forward/generation.hpp"
+#include "routing/routing.hpp"
+
+namespace olmoe {
+namespace {
+
+/// Compares arrays with a capture's, prints a line for each, and remembers whether all agreed.
+class Comparison {
+ public:
+  Comparison(const SafetensorsFile& capture, double atol) : capture_(capture), atol_(atol) {}
+
+  /// The head of the table whose lines follow.
+  static void head(const std::string& policy) {
+    std::printf("\nroute %s\n%-26s %-14s %25s\n", policy.c_str(), "tensor", "shape",
+                "max |diff|   rel. error");
+  }
+
+  bool passed() const { return passed_; }
+
+  /// Floats, within atol, or within atol times the largest reference value where `scaled`.
+  void close(const std::string& name, std::span<const float> actual, bool scaled) {
+    const Tensor& tensor = capture_.at(name);
+    const std::vector<float> expected = tensor.to_float();
+    check_size(tensor, actual.size());
+    double largest = 0.0;
+    double difference = 0.0;
+    double squares = 0.0;
+    double square_differences = 0.0;
+    bool comparable = true;
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const auto e = static_cast<double>(expected[i]);
+      const double d = std::abs(static_cast<double>(actual[i]) - e);
+      comparable = comparable && std::isfinite(d);
+      largest = std::max(largest, std::abs(e));
+      difference = std::max(difference, d);
+      squares += e * e;
+      square_differences += d * d;
+    }
+    const double tolerance = scaled ? atol_ * std::max(1.0, largest) : atol_;
+    const double relative = squares > 0.0 ? std::sqrt(square_differences / squares) : 0.0;
+    line(name, to_string(tensor.shape), format("%12.2e %12.2e", difference, relative));
+    verdict(comparable && difference <= tolerance);
+  }
+
+  /// Integers, all equal.
+  void equal(const std::string& name, std::span<const std::int32_t> actual) {
+    const Tensor& tensor = capture_.at(name);
+    const std::vector<std::int64_t> expected = tensor.to_int64();
+    check_size(tensor, actual.size());
+    std::size_t differing = 0;
+    for (std::size_t i = 0; i < expected.size(); ++i) differing += expected[i] != actual[i];
+    line(name, to_string(tensor.shape), format("%zu of %zu differ", differing, expected.size()));
+    verdict(differing == 0);
+  }
+
+  /// The most likely next token at every position.
+  void argmax(const std::string& name, std::span<const float> actual, std::size_t vocabulary) {
+    const std::vector<float> expected = capture_.at(name).to_float();
+    std::size_t agreeing = 0;
+    const std::size_t tokens = expected.size() / vocabulary;
+    const auto most_likely = [&](std::span<const float> logits, std::size_t token) {
+      const auto row = logits.subspan(token * vocabulary, vocabulary);
+      return std::max_element(row.begin(), row.end()) - row.begin();
+    };
+    for (std::size_t t = 0; t < tokens; ++t)
+      agreeing += most_likely(expected, t) == most_likely(actual, t) ? 1 : 0;
+    line(name + " argmax", "", format("%zu of %zu agree", agreeing, tokens));
+    verdict(agreeing == tokens);
+  }
+
+  /// A file of the checkpoint against its recorded checksum.
+  void file(const std::string& name, const std::string& recorded, const std::string& actual) {
+    line(name, "sha256",
+         actual.substr(0, 12) + (recorded == actual ? "... as captured" : "... differs"));
+    verdict(recorded == actual);
+  }
+
+ private:
+  template <class... Values>
+  static std::string format(const char* pattern, Values... values) {
+    std::array<char, 64> text;
+    std::snprintf(text.data(), text.size(), pattern, values...);
+    return text.data();
+  }
+
+  static void line(const std::string& name, const std::string& shape, const std::string& result) {
+    std::printf("%-26s %-14s %25s  ", name.c_str(), shape.c_str(), result.c_str());
+  }
+
+  void verdict(bool good) {
+    std::puts(good ? "ok" : "FAILED");
+    passed_ = passed_ && good;
+  }
+
+  static void check_size(const Tensor& tensor, std::size_t actual) {
+    if (tensor.count() != actual) {
+      throw Error(tensor.origin + " has shape " + to_string(tensor.shape) + ", " +
+                  std::to_string(tensor.count()) + " elements; the model computes " +
+                  std::to_string(actual));
+    }
+  }
+
+  const SafetensorsFile& capture_;
+  double atol_;
+  bool passed_ = true;
+};
+
+std::string metadata(const SafetensorsFile& capture, const std::string& key) {
+  const auto found = capture.metadata().find(key);
+  if (found == capture.metadata().end())
+    throw Error(capture.path().string() + ": metadata lacks '" + key + "'");
+  return found->second;
+}
+
+/// The files the capture was made from must be the files at hand: a changed weight may belong to an
+/// expert that no captured token reached.
+void verify_files(const std::string& model, const SafetensorsFile& capture,
+                  Comparison& comparison) {
+  const auto json =
+      parse_json(metadata(capture, "sha256"), capture.path().string() + ": metadata 'sha256'");
+  if (!json.is_object() || json.empty())
+    throw Error(capture.path().string() + ": metadata 'sha256' is not an object of checksums");
+  for (const auto& [file, expected] : json.items()) {
+    const std::string actual = sha256_file(std::filesystem::path(model) / file);
+    comparison.file(file, expected.is_string() ? expected.get<std::string>() : "", actual);
+  }
+}
+
+/// Runs one policy on the capture's input and compares all that the capture holds of it, its names
+/// prefixed with `prefix`.
+void verify_policy(const Model& model, const SafetensorsFile& capture, const std::string& prefix,
+                   std::span<const fdroute::AnyRouter> routers, Comparison& comparison) {
+  const TokenBatch batch = token_batch(capture.at("input_ids"));
+  const BatchResult result = run_batch(model, batch, routers);
+  const auto vocabulary = static_cast<std::size_t>(model.config().vocab_size);
+
+  comparison.close(prefix + "logits", result.logits, false);
+  comparison.argmax(prefix + "logits", result.logits, vocabulary);
+  for (std::size_t i = 0; i < result.trace.hidden_states.size(); ++i) {
+    const std::string name = prefix + "hidden_states." + std::to_string(i);
+    if (capture.contains(name)) comparison.close(name, result.trace.hidden_states[i], true);
+  }
+  for (std::size_t l = 0; l < result.trace.routing.size(); ++l) {
+    const ExecutedRouting& routing = result.trace.routing[l];
+    const std::string suffix = "." + std::to_string(l);
+    comparison.close(prefix + "router_logits" + suffix, routing.logits, true);
+    if (capture.contains(prefix + "expert_counts" + suffix)) {
+      comparison.equal(prefix + "expert_counts" + suffix, routing.counts);
+      comparison.equal(prefix + "selected_experts" + suffix, routing.experts);
+      comparison.close(prefix + "routing_weights" + suffix, routing.weights, false);
+    }
+  }
+
+  const Tensor& greedy = capture.at(prefix + "greedy_ids");
+  const TokenBatch expected = token_batch(greedy);
+  std::vector<std::int32_t> generated;
+  const GenerationOptions options{.max_new_tokens = static_cast<int>(expected.length),
+                                  .stop_at_eos = false};
+  ExpertCounter counter;
+  for (const ExecutedRouting& routing : result.trace.routing) counter.add(routing.counts);
+  for (std::int64_t s = 0; s < batch.sequences; ++s) {
+    generate(model, routers, batch.sequence(s), options,
+             [&](std::int32_t id) { generated.push_back(id); });
+  }
+  comparison.equal(prefix + "greedy_ids", generated);
+  std::printf("%-26s %40.3f\n", "mean experts per token", counter.mean());
+}
+
+/// How far two arrays of logits are apart.
+struct Distance {
+  double max = 0.0;
+  double rms = 0.0;
+  std::size_t agreeing = 0;  ///< tokens with the same most likely next one
+  std::size_t tokens = 0;
+};
+
+Distance distance(std::span<const float> a, std::span<const float> b, std::size_t vocabulary) {
+  Distance result;
+  double squares = 0.0;
+  for (std::size_t begin = 0; begin < a.size(); begin += vocabulary) {
+    const auto one = a.subspan(begin, vocabulary);
+    const auto other = b.subspan(begin, vocabulary);
+    for (std::size_t i = 0; i < vocabulary; ++i) {
+      const double d = static_cast<double>(one[i]) - static_cast<double>(other[i]);
+      squares += d * d;
+      result.max = std::max(result.max, std::abs(d));
+    }
+    const auto most_likely = [](std::span<const float> row) {
+      return std::max_element(row.begin(), row.end()) - row.begin();
+    };
+    result.agreeing += most_likely(one) == most_likely(other) ? 1 : 0;
+    ++result.tokens;
+  }
+  result.rms = std::sqrt(squares / static_cast<double>(a.size()));
+  return result;
+}
+
+/// Logits of a capture. Throws Error if one is not finite.
+std::vector<float> captured_logits(const SafetensorsFile& capture, const std::string& name,
+                                   const Shape& shape) {
+  const Tensor& tensor = capture.at(name, shape);
+  std::vector<float> values = tensor.to_float();
+  if (first_not_finite(values) < values.size())
+    throw Error(tensor.origin + " holds numbers that are not finite");
+  return values;
+}
+
+/// A capture of capture_bf16.py: passed if we are as near to transformers' float32 as its bfloat16.
+bool verify_rounding(const Model& model, Compute compute, const SafetensorsFile& capture) {
+  const TokenBatch batch = token_batch(capture.at("input_ids"));
+  const auto routers = make_routers(model.config(), native_policy, std::filesystem::path());
+  const std::vector<float> ours = run_batch(model, batch, routers).logits;
+  const auto vocabulary = model.config().vocab_size;
+  const Shape shape{batch.sequences, batch.length, vocabulary};
+  const std::vector<float> rounded = captured_logits(capture, "logits", shape);
+  const std::vector<float> exact = captured_logits(capture, "f32.logits", shape);
+
+  std::printf("\n%-34s %12s %12s  %s\n", "logits", "max |diff|", "rms", "argmax");
+  const auto line = [&](const std::string& what, const std::vector<float>& a,
+                        const std::vector<float>& b) {
+    const Distance d = distance(a, b, static_cast<std::size_t>(vocabulary));
+    std::printf("%-34s %12.2e %12.2e  %zu of %zu agree\n", what.c_str(), d.max, d.rms, d.agreeing,
+                d.tokens);
+    return d.rms;
+  };
+  const std::string computed = std::string(name(compute)) + " here";
+  const double here = line(computed + " - float32 there", ours, exact);
+  const double there = line("bfloat16 there - float32 there", rounded, exact);
+  line(computed + " - bfloat16 there", ours, rounded);
+  return here <= there;
+}
+
+/// `--preset hf-integration-test`, for whoever has the published weights.
+void verify_integration_test(const std::string& directory, const Model& model) {
+  KvCache cache;
+  const auto routers = make_routers(model.config(), native_policy, std::filesystem::path());
+  const auto logits =
+      model.forward(IntegrationTest::ids, cache, routers, Model::LogitsOf::every_token);
+  const auto means =
+      IntegrationTest::row_means(logits, static_cast<std::size_t>(model.config().vocab_size));
+  std::printf("%8s %14s %14s\n", "token", "mean logit", "transformers");
+  bool passed = true;
+  for (std::size_t t = 0; t < means.size(); ++t) {
+    const bool good = IntegrationTest::agrees(means[t], IntegrationTest::means[t]);
+    std::printf("%8d %14.4f %14.4f  %s\n", IntegrationTest::ids[t], means[t],
+                IntegrationTest::means[t], good ? "ok" : "FAILED");
+    passed = passed && good;
+  }
+  if (!passed) throw Error(directory + ": these are not the logits of allenai/OLMoE-1B-7B-0924");
+  std::printf("\nthe logits of transformers' test of allenai/OLMoE-1B-7B-0924\n");
+}
+
+}  // namespace
+
+void run_verify(const VerifyOptions& options) {
+  const Model model(options.model, options.compute);
+  if (!options.preset.empty()) {
+    verify_integration_test(options.model, model);
+    return model.checkpoint().check_unchanged();
+  }
+  const SafetensorsFile capture(options.capture);
+  std::printf("%s against %s\n(transformers %s, torch %s)\n\n", options.model.c_str(),
+              options.capture.c_str(), metadata(capture, "transformers").c_str(),
+              metadata(capture, "torch").c_str());
+  Comparison comparison(capture, options.atol);
+  verify_files(options.model, capture, comparison);
+
+  if (capture.contains("f32.logits")) {
+    if (!verify_rounding(model, options.compute, capture))
+      throw Error(options.capture + ": transformers' bfloat16 is nearer to its float32 than this");
+    if (!comparison.passed()) throw Error(options.capture + ": is of another checkpoint");
+    model.checkpoint().check_unchanged();
+    std::printf("\nas near to transformers' float32 as transformers' bfloat16 is, or nearer\n");
+    return;
+  }
+
+  Comparison::head(native_policy);
+  verify_policy(model, capture, "",
+                make_routers(model.config(), native_policy, std::filesystem::path()), comparison);
+
+  if (capture.contains("bh.logits")) {
+    const std::string policy = metadata(capture, "bh.policy");
+    std::filesystem::path nulls = options.nulls;
+    const std::string recorded = metadata(capture, "bh.nulls");
+    if (nulls.empty() && !recorded.empty()) nulls = std::filesystem::path(options.model) / recorded;
+    Comparison::head(policy);
+    verify_policy(model, capture, "bh.", make_routers(model.config(), policy, nulls), comparison);
+  }
+  if (!comparison.passed())
+    throw Error(options.capture + ": the model does not reproduce this capture");
+  model.checkpoint().check_unchanged();
+  std::printf("\nall within %g of transformers\n", options.atol);
+}
+
+}  // namespace olmoe

@@ -1,0 +1,137 @@
+#include "forward/experts.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+
+namespace olmoe {
+namespace {
+
+/// The assignments of one expert: rows begin .. begin + inputs.size() of the plan.
+struct Batch {
+  const ExpertWeights* expert;
+  std::size_t begin;
+  Inputs inputs;
+};
+
+/// Rows of act(gate x) * up x, for all x; rows of y are gate.rows apart.
+void run_gate_and_up(const ExpertWeights& expert, Activation activation, const RowBlock& block,
+                     Inputs x, float* y) {
+  // A panel of gate, then the same of up: what follows on the one is the other.
+  const std::int64_t step =
+      x.size() == 1 ? block.end - block.begin : products(expert.gate).panel_rows;
+  const std::int64_t stride = expert.gate.rows;
+  float* up = scratch(1, step * std::ssize(x));
+  for (std::int64_t r = block.begin; r < block.end; r += step) {
+    const std::int64_t after = std::min(r + step, block.end);
+    const std::int64_t next = std::min(after + step, stride);
+    multiply_rows(expert.gate, r, after, x, y + r, stride, rows(expert.up, r, after));
+    multiply_rows(expert.up, r, after, x, up, after - r, rows(expert.gate, after, next));
+    const auto n = static_cast<std::size_t>(after - r);
+    for (std::size_t t = 0; t < x.size(); ++t) {
+      float* gate = y + static_cast<std::int64_t>(t) * stride + r;
+      activate(activation, {gate, n}, {up + t * n, n});
+    }
+  }
+}
+
+}  // namespace
+
+void ExecutedRouting::append(const ExecutedRouting& other) {
+  const auto add = [](auto& to, const auto& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
+  add(logits, other.logits);
+  add(experts, other.experts);
+  add(weights, other.weights);
+  add(counts, other.counts);
+  capacity = other.capacity;
+}
+
+void ExpertCounter::add(const std::vector<std::int32_t>& counts) {
+  experts_ = std::accumulate(counts.begin(), counts.end(), experts_);
+  rows_ += static_cast<std::int64_t>(counts.size());
+}
+
+void mix_experts(const Config& config, const MoeWeights& weights, const RoutingSource& source,
+                 int layer, std::int64_t start, std::span<const float> x, ExecutedRouting& routing,
+                 std::span<float> out, ExpertWorkspace& workspace) {
+  const auto hidden = static_cast<std::size_t>(config.hidden_size);
+  const auto intermediate = static_cast<std::size_t>(config.intermediate_size);
+  const std::size_t tokens = x.size() / hidden;
+  const auto n_tokens = static_cast<std::ptrdiff_t>(tokens);
+
+  routing.capacity = source.capacity(layer);
+  routing.logits.resize(tokens * static_cast<std::size_t>(config.num_experts));
+  routing.experts.resize(tokens * static_cast<std::size_t>(routing.capacity));
+  routing.weights.resize(routing.experts.size());
+  routing.counts.resize(tokens);
+  linear({{weights.router, {}, routing.logits}}, x);
+  const fdroute::RoutingView<std::int32_t> chosen{routing.experts.data(), routing.weights.data(),
+                                                  routing.counts.data(), routing.capacity};
+  source.route(layer, start,
+               fdroute::LogitsView<float>(routing.logits.data(), n_tokens, config.num_experts),
+               chosen);
+
+  fdroute::DispatchPlan& plan = workspace.plan;
+  std::vector<float>& activations = workspace.activations;
+  std::vector<float>& results = workspace.results;
+  plan.build(chosen, n_tokens, config.num_experts);
+  const std::size_t assignments = plan.tokens().size();
+  activations.resize(assignments * intermediate);
+  results.resize(assignments * hidden);
+  const Compute compute = weights.experts.front().gate.compute;
+  workspace.input_x.assign(x.data(), tokens, config.hidden_size, hidden, tokens, compute);
+
+  std::vector<Batch> batches;
+  std::vector<const float*> inputs(assignments);
+  for (std::size_t e = 0; e < weights.experts.size(); ++e) {
+    const std::size_t begin = plan.offsets()[e];
+    const std::size_t count = plan.offsets()[e + 1] - begin;
+    if (count == 0) continue;
+    batches.push_back({&weights.experts[e], begin, std::span(inputs).subspan(begin, count)});
+    for (std::size_t i = begin; i < begin + count; ++i) {
+      const auto token = static_cast<std::size_t>(plan.tokens()[i]);
+      inputs[i] = workspace.input_x.row(token, count);
+    }
+  }
+
+  // The matrices of an expert are of one size. Gate and up are one step, down is another.
+  const Matrix& gate = weights.experts.front().gate;
+  const auto time_of = [&](std::size_t matrices) {
+    return product_time(batches.size() * matrices * gate.bytes(),
+                        static_cast<std::int64_t>(assignments * matrices) * gate.rows * gate.cols);
+  };
+  const auto blocks_of = [&](int rows) {
+    return row_blocks(std::vector<std::int64_t>(batches.size(), rows));
+  };
+  const std::vector<RowBlock> inner = blocks_of(config.intermediate_size);
+#pragma omp parallel for schedule(dynamic) if (worth_sharing(time_of(2)))
+  for (const RowBlock& block : inner) {
+    const Batch& batch = batches[block.matrix];
+    run_gate_and_up(*batch.expert, config.hidden_act, block, batch.inputs,
+                    activations.data() + batch.begin * intermediate);
+  }
+
+  workspace.input_activations.assign(activations.data(), assignments, config.intermediate_size,
+                                     intermediate, tokens, compute);
+  for (const Batch& batch : batches) {
+    for (std::size_t i = batch.begin; i < batch.begin + batch.inputs.size(); ++i)
+      inputs[i] = workspace.input_activations.row(i, batch.inputs.size());
+  }
+  const std::vector<RowBlock> outer = blocks_of(config.hidden_size);
+#pragma omp parallel for schedule(dynamic) if (worth_sharing(time_of(1)))
+  for (const RowBlock& block : outer) {
+    const Batch& batch = batches[block.matrix];
+    multiply_rows(batch.expert->down, block.begin, block.end, batch.inputs,
+                  results.data() + batch.begin * hidden + block.begin, config.hidden_size);
+  }
+#pragma omp parallel for schedule(static) if (tokens > 1 && worth_sharing(std::ssize(results)))
+  for (std::size_t t = 0; t < tokens; ++t) {
+    fdroute::combine(plan, static_cast<std::ptrdiff_t>(t), results.data(),
+                     out.subspan(t * hidden, hidden));
+  }
+}
+
+}  // namespace olmoe

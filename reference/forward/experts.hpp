@@ -1,0 +1,64 @@
+#pragma once
+
+#include <fdroute/dispatch.hpp>
+#include <span>
+#include <vector>
+
+#include "forward/config.hpp"
+#include "forward/ops.hpp"
+#include "forward/routing_source.hpp"
+
+namespace olmoe {
+
+/// One expert: down(act(gate x) * up x).
+struct ExpertWeights {
+  Matrix gate, up, down;
+};
+
+/// The weights of one layer's mixture of experts.
+struct MoeWeights {
+  Matrix router;  ///< (experts, hidden)
+  std::vector<ExpertWeights> experts;
+};
+
+/// A mixture of experts as it was executed on some tokens.
+struct ExecutedRouting {
+  std::vector<float> logits;          ///< (tokens, experts)
+  std::vector<std::int32_t> experts;  ///< (tokens, capacity), -1 in the padding
+  std::vector<float> weights;         ///< (tokens, capacity), 0 in the padding
+  std::vector<std::int32_t> counts;   ///< (tokens)
+  int capacity = 0;
+
+  /// Adds the tokens of another routing, of the same capacity or the first.
+  void append(const ExecutedRouting& other);
+};
+
+/// The number of experts selected per token and layer, by the counts of the routings executed.
+class ExpertCounter {
+ public:
+  void add(const std::vector<std::int32_t>& counts);
+  double mean() const { return static_cast<double>(experts_) / static_cast<double>(rows_); }
+
+ private:
+  std::int64_t experts_ = 0;
+  std::int64_t rows_ = 0;
+};
+
+/// Memory that mix_experts needs, kept from one layer to the next.
+struct ExpertWorkspace {
+  fdroute::DispatchPlan plan;
+  std::vector<float> activations;  ///< act(gate x) * up x (assignments, intermediate)
+  std::vector<float> results;      ///< (assignments, hidden)
+  InputRows input_x;
+  InputRows input_activations;
+};
+
+/// out = sum over each token's selected experts of weight * expert(x). x and out (tokens, hidden).
+/// `source` chooses, for layer `layer` and tokens that stand at `start` and on in their sequence;
+/// what it chose is left in `routing`. An expert runs over all its tokens at once; all threads
+/// share the rows of all experts chosen.
+void mix_experts(const Config& config, const MoeWeights& weights, const RoutingSource& source,
+                 int layer, std::int64_t start, std::span<const float> x, ExecutedRouting& routing,
+                 std::span<float> out, ExpertWorkspace& workspace);
+
+}  // namespace olmoe

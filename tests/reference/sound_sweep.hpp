@@ -1,0 +1,100 @@
+#pragma once
+
+#include <cstddef>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "forward/config.hpp"
+#include "sweep/grid.hpp"
+#include "sweep/sweep_plan.hpp"
+#include "sweep/sweep_results.hpp"
+
+/// A small sweep as a machine without a fault would write it: one text, two windows, one prompt.
+
+/// The inputs and the baseline; other configurations may be added.
+inline olmoe::SweepPlan sound_plan(const olmoe::Config& config) {
+  using Json = nlohmann::ordered_json;
+  olmoe::SweepPlan plan;
+  plan.stem = "grid";
+  plan.inputs["fdroute"] = "0.1.0";
+  plan.inputs["model"] = {{"sha256", "0123456789abcdef0123"},
+                          {"layers", config.num_hidden_layers},
+                          {"experts", config.num_experts},
+                          {"native_k", config.num_experts_per_tok}};
+  plan.inputs["compute"] = "f32";
+  plan.inputs["texts"] =
+      Json::array({{{"name", "prose.txt"}, {"tokens", 129}, {"ids_sha256", "abc"}}});
+  plan.inputs["window"] = 64;
+  plan.inputs["stride"] = 64;
+  plan.inputs["calibration_texts"] = plan.inputs["texts"];
+  plan.inputs["calibration_is_first_quarter"] = true;
+  plan.inputs["nulls"] = {{"sha256", "abc"}, {"score", "logit"}, {"trim", 2}, {"tokens", 100}};
+  plan.inputs["new_tokens"] = 3;
+  plan.inputs["prompts"] = Json::array({{{"class", "simple"}, {"text", "The sun"}}});
+  plan.configurations = {olmoe::baseline(config)};
+  return plan;
+}
+
+/// What was measured of a configuration: every row had one expert, or, if `varied`, one or two.
+inline nlohmann::ordered_json sound_result(const olmoe::Config& config,
+                                           const olmoe::Configuration& configuration,
+                                           bool varied = false) {
+  const auto experts = static_cast<std::size_t>(config.num_experts);
+  const bool row = configuration.role == olmoe::Configuration::Role::Row;
+  olmoe::CountStatistics counts;
+  counts.rows = 128;
+  counts.mean = varied ? 1.5 : 1.0;
+  counts.std = varied ? 0.5 : 0.0;
+  counts.min = 1;
+  counts.max = varied ? 2 : 1;
+  counts.histogram.assign(experts + 1, 0);
+  counts.histogram[1] = varied ? 64 : 128;
+  counts.histogram[2] = varied ? 64 : 0;
+  olmoe::LayerStatistics layer;
+  layer.counts = counts;
+  layer.load.share.assign(experts, 1.0 / static_cast<double>(experts));
+  layer.weight_mass = 0.5;
+  olmoe::TextEvaluation text;
+  text.name = "prose.txt";
+  text.predicted_tokens = 128;
+  text.nll = {1.5, 0.1};
+  text.perplexity = {4.5, 0.4};
+  if (row) text.baseline = olmoe::BaselineComparison{0.9, 0.01, {0.1, 0.02}};
+  text.routing.counts = counts;
+  text.routing.layers.assign(static_cast<std::size_t>(config.num_hidden_layers), layer);
+  text.windows = {{64, 90.0}, {64, 102.0}};
+  olmoe::Evaluation evaluation{{text}, text, 1.5, 4.5};
+
+  nlohmann::ordered_json result;
+  result["policy"] = varied ? "top_p:p=0.5" : "topk:k=1,min_k=1";
+  result["evaluation"] = olmoe::to_json(evaluation);
+  result["dealt"] = nullptr;
+  result["null_control"] = nullptr;
+  result["generation"] = nullptr;
+  if (varied) {
+    evaluation.domains.front().baseline = {};
+    evaluation.total.baseline = {};
+    result["dealt"] = olmoe::to_json(evaluation);
+    result["null_control"] = {{"mean", 1.0}, {"std", 0.1}, {"rejecting", 0.05}};
+  }
+  if (row) {
+    result["generation"] = {{"mean_experts", 1.0},
+                            {"mean_experts_by_class", {{"simple", 1.0}}},
+                            {"prompts", nlohmann::ordered_json::array({{{"class", "simple"},
+                                                                        {"prompt", "The sun"},
+                                                                        {"text", " rises"},
+                                                                        {"prompt_tokens", 2},
+                                                                        {"new_tokens", 3},
+                                                                        {"mean_experts", 1.0}}})}};
+  }
+  return result;
+}
+
+/// The timings of a configuration.
+inline nlohmann::ordered_json sound_timing() {
+  const nlohmann::ordered_json seconds = {{"prefill_tokens", 2},
+                                          {"prefill_seconds", 0.5},
+                                          {"decode_steps", 2},
+                                          {"decode_seconds", 0.25}};
+  return nlohmann::ordered_json::array({{{"policy", seconds}, {"baseline", seconds}}});
+}
