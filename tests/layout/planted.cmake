@@ -5,7 +5,8 @@
 file(REMOVE_RECURSE ${SCRATCH})
 file(COPY ${FDROUTE_SOURCE_DIR}/reference ${FDROUTE_SOURCE_DIR}/include DESTINATION ${SCRATCH}
   FILES_MATCHING PATTERN "*.hpp" PATTERN "*.h" PATTERN "*.cpp" PATTERN "*.inc")
-file(COPY ${FDROUTE_SOURCE_DIR}/docs/floors.svg DESTINATION ${SCRATCH}/docs)
+file(COPY ${FDROUTE_SOURCE_DIR}/docs/floors.svg ${FDROUTE_SOURCE_DIR}/docs/architecture.md
+  DESTINATION ${SCRATCH}/docs)
 
 # plant(<file> <text> <what the check must say, a regular expression>): appends a line of text.
 set(all_expected "")
@@ -31,6 +32,7 @@ plant(reference/attic/old.cpp "" "attic/old.cpp has no floor")
 string(REPEAT "\n" 500 lines)
 plant(reference/cli/batch.cpp "${lines}" "cli/batch.cpp has [0-9]+ lines: at most 500")
 plant(include/fdroute/arch.hpp "${lines}" "arch.hpp has [0-9]+ lines: at most 350")
+plant(docs/architecture.md "[a page](../nowhere.md)" "docs/architecture.md: there is no ../nowhere.md")
 plant(reference/forward/new.hpp "// one more" "docs/floors.svg is not what the includes say")
 
 execute_process(
