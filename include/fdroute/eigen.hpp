@@ -14,9 +14,10 @@
 #include "fdroute/views.hpp"
 
 /// Routing of Eigen objects: `fdroute::route(router, logits)` for a matrix (tokens, experts) or a
-/// tensor (batch, sequence, experts), with results of the same rank. `router` is a Router or an
-/// AnyRouter; an execution tag may come first. Scalars are float, double, Eigen::half or
-/// Eigen::bfloat16. All throw std::invalid_argument if the last extent is not router.experts().
+/// tensor (batch, sequence, experts), with results of that rank. `router` is a Router or an
+/// AnyRouter; an execution may come first. Scalars are float, double, Eigen::half or
+/// Eigen::bfloat16. All functions throw std::invalid_argument if the last extent is not
+/// router.experts(), and std::bad_alloc: the results are allocated.
 namespace fdroute::inline v0 {
 
 template <>

@@ -12,8 +12,9 @@
 
 namespace fdroute::inline v0 {
 
-/// Execution tag: OpenMP threads share the tokens. It is an argument's type, not a macro, so
-/// translation units with and without OpenMP instantiate different functions and can be linked.
+/// OpenMP: an execution by which OpenMP's threads share the tokens. It is an argument's type, not a
+/// macro, so translation units with and without OpenMP instantiate different functions and can be
+/// linked.
 struct OpenMP {
   int threads = 0;  ///< 0: OpenMP's own choice
 

@@ -10,10 +10,10 @@ namespace fdroute::inline v0 {
 /// Router logits in the caller's memory, shape (tokens, experts), row-major.
 ///
 /// `stride` is the distance between the starts of two rows, in elements: at least `experts`,
-/// negative to walk backwards, or 0 for tokens that share one row; rows themselves are contiguous. T is float, double, or any type
-/// with an explicit conversion to float (Eigen::half, Eigen::bfloat16, an engine's own). Logits are
-/// converted to float on load: a double is rounded to nearest, and one beyond float's range becomes
-/// an infinity.
+/// negative to walk backwards, or 0 for tokens that share one row. A row itself is contiguous. T is
+/// float, double, or any type with an explicit conversion to float (Eigen::half, Eigen::bfloat16,
+/// an engine's own). Logits are converted to float on load: a double is rounded to nearest, and one
+/// beyond float's range becomes an infinity.
 template <class T>
 struct LogitsView {
   static_assert(LogitValue<T>, "fdroute::LogitsView: T does not convert to float");
@@ -30,6 +30,7 @@ struct LogitsView {
                        std::ptrdiff_t row_stride) noexcept
       : data(logits), tokens(n_tokens), experts(n_experts), stride(row_stride) {}
 
+  /// The first logit of a token's row.
   constexpr const T* row(std::ptrdiff_t token) const noexcept { return data + token * stride; }
 
   /// The `count` tokens from `first` on.
@@ -38,7 +39,7 @@ struct LogitsView {
   }
 };
 
-/// What was unusual about a token's row of logits; values combine as bits.
+/// What was unusual about a token's row of logits. Values combine as bits, by |.
 enum class TokenStatus : std::uint8_t {
   ok = 0,
   has_nan = 1,          ///< some logit is NaN: it ranks below every number, its p-value is 1
@@ -49,6 +50,7 @@ constexpr TokenStatus operator|(TokenStatus a, TokenStatus b) noexcept {
   return static_cast<TokenStatus>(static_cast<std::uint8_t>(a) | static_cast<std::uint8_t>(b));
 }
 
+/// Whether `status` has the bit.
 constexpr bool has(TokenStatus status, TokenStatus bit) noexcept {
   return (static_cast<std::uint8_t>(status) & static_cast<std::uint8_t>(bit)) != 0;
 }
@@ -118,6 +120,7 @@ struct BitmaskView {
   std::int32_t* counts = nullptr;
   TokenStatus* status = nullptr;
 
+  /// ceil(experts / 64)
   static constexpr int words_per_token(int experts) noexcept {
     return experts / 64 + (experts % 64 != 0 ? 1 : 0);
   }
