@@ -61,7 +61,7 @@ class Model {
                              const RoutingSource& source, LogitsOf logits_of,
                              ForwardTrace* trace = nullptr) const;
 
-  /// The same, routed by a policy: one router per layer.
+  /// forward() by a policy: one router per layer.
   std::vector<float> forward(std::span<const std::int32_t> ids, KvCache& cache,
                              std::span<const fdroute::AnyRouter> routers, LogitsOf logits_of,
                              ForwardTrace* trace = nullptr) const {

@@ -42,9 +42,10 @@ Matrix as_matrix(const Tensor& tensor);
 /// The kernels of products with w.
 const Products& products(const Matrix& w);
 
-/// The tokens of a product x w^T, a pointer each: of a product in bf16 to the rounded row
-/// (kernels.hpp); in f32 to the row of x if there is one token, to the spread row if there are
-/// more.
+/// The tokens of a product x w^T, a pointer each (kernels.hpp has the words):
+///   f32, one token      to the row of x
+///   f32, more tokens    to the spread row
+///   bf16                to the rounded row
 using Inputs = std::span<const float* const>;
 
 /// The rows of an x in the forms that products ask for.

@@ -20,7 +20,8 @@ const Kernels& kernels();
 /// if `isa` is not usable.
 void use_isa(Isa isa);
 
-/// The same by name; throws also for a name that is none.
+/// use_isa() by the name of an instruction set. Throws std::invalid_argument for an unknown name,
+/// too.
 void use_isa(std::string_view name);
 
 /// Whether weights that are read once are better asked for a page ahead. Measured on random weights

@@ -20,10 +20,10 @@ namespace fdroute::inline v0 {
 ///
 /// It is made from one of two tables, each of two arrays of shape (n):
 ///
-/// * `from_log_survival(score, log_sf, provenance)`: log_sf[i] = ln P(S >= score[i]). ln p is
-/// linear
-///   between grid points and log_sf[0] below the grid. Above the grid it goes on along the last
-///   segment, an exponential tail: the strongest scores keep distinct p-values until p underflows.
+/// * `from_log_survival(score, log_sf, provenance)`: log_sf[i] = ln P(S >= score[i]). Between grid
+///   points ln p is linear, below the grid it is log_sf[0]. Above the grid it goes on along the
+///   last segment, an exponential tail: the strongest scores keep distinct p-values until p
+///   underflows.
 /// * `from_cdf(score, cdf, provenance)`: p = 1 - cdf, cdf linear between grid points and constant
 ///   outside. Where the table ends at cdf = 1, all larger scores have p = 0: prefer the other form.
 ///

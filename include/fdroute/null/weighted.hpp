@@ -20,10 +20,9 @@ namespace fdroute::inline v0 {
 /// in double, in [0, 1]. `weights` has shape (experts); `score` may be infinite, not NaN.
 /// Benjamini-Hochberg on these p-values is the weighted procedure: experts thought to matter more
 /// need less evidence, at the same false discovery rate, if the weights do not depend on the token.
-/// Experts then rank by p-value, not by logit: equal p-values by the ranking's key, then by
-/// index. A Router
-/// throws std::invalid_argument unless there is one weight for each of its experts, all finite, at
-/// least 0 and of mean 1 (to 1e-6).
+/// Experts then rank by p-value, not by logit: equal p-values by the ranking's key, then by index.
+/// A Router throws std::invalid_argument unless there is one weight for each of its experts, all
+/// finite, at least 0 and of mean 1 (to 1e-6).
 ///
 /// C. R. Genovese, K. Roeder and L. Wasserman, False discovery control with p-value weighting,
 /// Biometrika 93 (2006), doi:10.1093/biomet/93.3.509

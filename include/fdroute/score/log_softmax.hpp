@@ -15,8 +15,8 @@ namespace fdroute::inline v0 {
 /// with the sum over the token's finite logits, shape (experts), of which there is at least one.
 /// The natural logarithm is the same bits on every machine, from one order of float and double
 /// operations (detail/row/exp_sum.hpp), and within 2.5e-7 of the true value before it is rounded to
-/// float. Scores of finite logits are at most 0, but for that rounding. Scores do not change when
-/// all logits are shifted alike, as softmax does not.
+/// float. Scores of finite logits are at most 0, but for that rounding. Up to rounding,
+/// scores do not change when all logits are shifted alike: as with softmax.
 struct LogSoftmax {
   static constexpr std::string_view name = "log_softmax";
 

@@ -15,7 +15,7 @@ namespace fdroute::inline v0 {
 /// over the token's n finite logits, of which there is at least one. Mean and sd are in double, in
 /// one order of operations on every machine (detail/row/score_maps.hpp). Mean and 1/sd are rounded
 /// to float once, 1/sd at most to the largest float. A row of equal logits has only scores of 0.
-/// Scores change neither when all logits are shifted alike nor when they are scaled alike.
+/// Up to rounding, scores do not change when all logits are shifted or scaled alike.
 struct ZScore {
   static constexpr std::string_view name = "zscore";
 
