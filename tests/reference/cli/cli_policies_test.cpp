@@ -145,10 +145,12 @@ TEST_CASE("calibrate solves every policy that a string can name, or says why it 
       continue;
     }
     const std::string key = open.contains(name) ? open.at(name) : "alpha";
-    // Not every rule reaches every mean; then the range that there is is said.
+    // Not every rule reaches every mean: then the range that there is is said, or that the mean
+    // jumps over it.
     const Outcome outcome = calibrate(name + ":" + key + "=?,min_k=1,max_k=16", "4");
     CAPTURE(outcome.err);
-    CHECK((outcome.code == 0 || outcome.err.find(" gives means from ") != std::string::npos));
+    CHECK((outcome.code == 0 || outcome.err.find(" gives means from ") != std::string::npos ||
+           outcome.err.find(" did not settle at a mean of ") != std::string::npos));
   }
 }
 
