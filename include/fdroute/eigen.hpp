@@ -25,6 +25,7 @@ inline constexpr LogitFormat logit_format<Eigen::bfloat16> = LogitFormat::bfloat
 template <>
 inline constexpr LogitFormat logit_format<Eigen::half> = LogitFormat::float16;
 
+/// A matrix of logits, weights or ids, a token's row after the other.
 template <class T>
 using RowMajorMatrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
@@ -92,6 +93,7 @@ Routing route(E execution, const AnyPolicy& router, const Eigen::MatrixBase<Deri
   return out;
 }
 
+/// Routes a matrix expression on the calling thread.
 template <class Arch = DefaultArch, class AnyPolicy, class Derived>
 Routing route(const AnyPolicy& router, const Eigen::MatrixBase<Derived>& logits) {
   return route<Arch>(serial, router, logits);
@@ -121,6 +123,7 @@ TensorRouting route(E execution, const AnyPolicy& router,
   return out;
 }
 
+/// Routes a tensor on the calling thread.
 template <class Arch = DefaultArch, class AnyPolicy, class Derived>
 TensorRouting route(const AnyPolicy& router,
                     const Eigen::TensorBase<Derived, Eigen::ReadOnlyAccessors>& logits) {

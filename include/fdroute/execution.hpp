@@ -21,6 +21,7 @@ concept Execution = requires(const E& execution, std::ptrdiff_t n) {
 
 /// Serial: the calling thread does everything. The default execution.
 struct Serial {
+  /// Calls body(i) for i = 0 .. n - 1, in that order.
   template <class Body>
   TokenStatus for_each(std::ptrdiff_t n, const Body& body) const noexcept {
     TokenStatus status = TokenStatus::ok;
@@ -29,6 +30,7 @@ struct Serial {
   }
 };
 
+/// The Serial execution, to pass to route().
 inline constexpr Serial serial{};
 
 }  // namespace fdroute::inline v0

@@ -18,6 +18,7 @@ namespace fdroute::inline v0 {
 struct OpenMP {
   int threads = 0;  ///< 0: OpenMP's own choice
 
+  /// Calls body(i) once for each i in [0, n), on the team's threads, equal shares each.
   template <class Body>
   TokenStatus for_each(std::ptrdiff_t n, const Body& body) const noexcept {
     unsigned status = 0;

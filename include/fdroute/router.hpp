@@ -110,6 +110,8 @@ class Router {
     return route<Arch>(serial, logits, out);
   }
 
+  /// Routes all tokens by an `execution`, which may share blocks of them among threads. The result
+  /// has the bits of route() without one.
   template <class Arch = DefaultArch, class E, class T, class View>
   TokenStatus route(E execution, LogitsView<T> logits, View out) const noexcept {
     static_assert(sizeof(detail::ExecutionRequirements<E>) > 0);

@@ -69,12 +69,12 @@ enum class Padding : std::uint8_t {
 /// an unsigned Id, its largest value. `status`, shape (tokens), may be null.
 template <class Id = std::int32_t>
 struct RoutingView {
-  Id* experts;
-  float* weights;
-  std::int32_t* counts;
-  int capacity;
+  Id* experts;           ///< (tokens, capacity)
+  float* weights;        ///< (tokens, capacity)
+  std::int32_t* counts;  ///< (tokens)
+  int capacity;          ///< places of a row
   Padding padding = Padding::minus_one;
-  TokenStatus* status = nullptr;
+  TokenStatus* status = nullptr;  ///< (tokens), or null
 
   /// The routing of the tokens from `first` on.
   constexpr RoutingView from(std::ptrdiff_t first) const noexcept {
@@ -99,10 +99,10 @@ RoutingView(Id*, float*, std::int32_t*, int, Padding, TokenStatus*) -> RoutingVi
 /// expert, 0 for those not selected. A selected expert's weight may itself round to 0, so `counts`,
 /// shape (tokens), is part of the result. `counts` and `status` may be null.
 struct DenseView {
-  float* weights;
-  std::ptrdiff_t stride;
-  std::int32_t* counts = nullptr;
-  TokenStatus* status = nullptr;
+  float* weights;                  ///< (tokens, experts), rows `stride` apart
+  std::ptrdiff_t stride;           ///< experts, or more
+  std::int32_t* counts = nullptr;  ///< (tokens), or null
+  TokenStatus* status = nullptr;   ///< (tokens), or null
 
   /// The routing of the tokens from `first` on.
   constexpr DenseView from(std::ptrdiff_t first) const noexcept {
@@ -115,10 +115,10 @@ struct DenseView {
 /// (tokens, stride), has bit j % 64 of word j / 64 set if expert j is selected; all other bits of
 /// the row are 0. No weight is computed. `counts` and `status` may be null.
 struct BitmaskView {
-  std::uint64_t* words;
-  std::ptrdiff_t stride;  ///< words_per_token(experts), or more
-  std::int32_t* counts = nullptr;
-  TokenStatus* status = nullptr;
+  std::uint64_t* words;            ///< (tokens, stride)
+  std::ptrdiff_t stride;           ///< words_per_token(experts), or more
+  std::int32_t* counts = nullptr;  ///< (tokens), or null
+  TokenStatus* status = nullptr;   ///< (tokens), or null
 
   /// ceil(experts / 64)
   static constexpr int words_per_token(int experts) noexcept {
@@ -142,10 +142,10 @@ struct BitmaskView {
 /// is unspecified. `status`, shape (tokens), may be null.
 template <class Id = std::int32_t>
 struct CsrView {
-  std::int64_t* offsets;
-  Id* experts;
-  float* weights;
-  TokenStatus* status = nullptr;
+  std::int64_t* offsets;          ///< (tokens + 1)
+  Id* experts;                    ///< (assignments)
+  float* weights;                 ///< (assignments)
+  TokenStatus* status = nullptr;  ///< (tokens), or null
 
   /// The routing of the tokens from `first` on; their places are numbered as before.
   constexpr CsrView from(std::ptrdiff_t first) const noexcept {

@@ -27,7 +27,7 @@ struct PerExpertNull {
   static_assert(NullDistribution<N> || !ExpertNull<N>,
                 "fdroute::PerExpertNull: N is a null distribution for every expert already");
 
-  std::vector<N> nulls;
+  std::vector<N> nulls;  ///< (experts)
 
   double operator()(double score, int expert) const noexcept {
     return nulls[static_cast<std::size_t>(expert)](score);

@@ -33,7 +33,7 @@ struct WeightedNull {
                 "fdroute::WeightedNull: N is a null distribution for every expert already");
 
   N null;
-  std::vector<double> weights;
+  std::vector<double> weights;  ///< (experts)
 
   double operator()(double score, int expert) const noexcept {
     return detail::weighted_p(null(score), weights[static_cast<std::size_t>(expert)]);

@@ -29,7 +29,7 @@ namespace fdroute::inline v0 {
 /// L. Wang et al., Auxiliary-loss-free load balancing strategy for mixture-of-experts (2024),
 /// arXiv:2408.15664
 struct BySigmoid {
-  std::vector<float> bias{};
+  std::vector<float> bias{};  ///< (experts), or empty
   TieOrder ties = TieOrder::lowest_index;
 
   void operator()(std::span<const float> logits, std::span<float> keys) const noexcept {

@@ -44,8 +44,8 @@ enum class GroupScore : std::uint8_t { max, sum_of_top2 };
 template <class Inner = ByLogit>
 struct GroupLimited {
   Inner ranking{};
-  int groups = 1;
-  int kept = 1;
+  int groups = 1;  ///< number of groups
+  int kept = 1;    ///< number of groups whose experts may be selected
   GroupScore score = GroupScore::max;
   float masked = -std::numeric_limits<float>::infinity();
   TieOrder ties = ranking.ties;

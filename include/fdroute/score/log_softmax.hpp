@@ -18,6 +18,7 @@ namespace fdroute::inline v0 {
 /// float. Scores of finite logits are at most 0, but for that rounding. Up to rounding,
 /// scores do not change when all logits are shifted alike: as with softmax.
 struct LogSoftmax {
+  /// What a null distribution records, and what policy strings say.
   static constexpr std::string_view name = "log_softmax";
 
   ScoreMap operator()(std::span<const float> logits) const noexcept {

@@ -14,6 +14,7 @@ namespace fdroute::inline v0 {
 /// Softmax ignores a shift common to all of a token's logits; a p-value of the raw logit does not.
 /// Prefer LogSoftmax or ZScore unless the null was fitted on raw logits.
 struct Logit {
+  /// What a null distribution records, and what policy strings say.
   static constexpr std::string_view name = "logit";
 
   constexpr ScoreMap operator()(std::span<const float>) const noexcept { return {}; }

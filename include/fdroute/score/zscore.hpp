@@ -17,6 +17,7 @@ namespace fdroute::inline v0 {
 /// to float once, 1/sd at most to the largest float. A row of equal logits has only scores of 0.
 /// Up to rounding, scores do not change when all logits are shifted or scaled alike.
 struct ZScore {
+  /// What a null distribution records, and what policy strings say.
   static constexpr std::string_view name = "zscore";
 
   ScoreMap operator()(std::span<const float> logits) const noexcept {

@@ -31,6 +31,7 @@ namespace fdroute::inline v0 {
 /// of_rank, and the cut at the argmax, are those of D. Donoho and J. Jin, Higher criticism
 /// thresholding, PNAS 105 (2008), doi:10.1073/pnas.0807471105
 struct HigherCriticism {
+  /// Which v(i) the deviation is divided by: that of p(i) or that of the rank i.
   enum class Deviation : std::uint8_t { of_p, of_rank };
 
   double search = 0.5;

@@ -18,6 +18,7 @@ namespace fdroute::inline v0 {
 /// S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6 (1979),
 /// https://www.jstor.org/stable/4615733
 struct Holm {
+  /// See StepDownRule.
   static constexpr bool step_down = true;
   double alpha = 0.05;
 
