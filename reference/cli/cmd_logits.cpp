@@ -8,6 +8,7 @@
 #include "formats/error.hpp"
 #include "formats/json.hpp"
 #include "formats/safetensors.hpp"
+#include "formats/safetensors_writer.hpp"
 #include "tokenizer/tokenizer.hpp"
 
 namespace olmoe {

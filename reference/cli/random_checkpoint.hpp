@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 
-#include "formats/safetensors.hpp"
+#include "formats/safetensors_writer.hpp"
 #include "forward/config.hpp"
 
 namespace olmoe {

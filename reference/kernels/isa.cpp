@@ -97,8 +97,8 @@ const Products* bf16_dot() {
 void require_bf16_dot() {
   if (bf16_dot() == nullptr) {
     throw std::invalid_argument(
-        "compute 'bf16' needs the dot product of AVX512_BF16, which this processor or this build "
-        "lacks");
+        "compute 'bf16' needs the dot product of AVX512_BF16, which is not available: this "
+        "processor or this build lacks it");
   }
   if (kernels().isa != Isa::avx512) {
     throw std::invalid_argument("compute 'bf16' needs instruction set 'avx512', in use is '" +

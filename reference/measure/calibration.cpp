@@ -16,6 +16,7 @@
 
 #include "formats/error.hpp"
 #include "formats/safetensors.hpp"
+#include "formats/safetensors_writer.hpp"
 #include "formats/sha256.hpp"
 #include "measure/parallel.hpp"
 #include "routing/routing.hpp"

@@ -133,7 +133,7 @@ Json read_sweep_file(const std::filesystem::path& path) {
   constexpr std::uint64_t most_bytes = std::uint64_t{64} << 20;
   constexpr std::size_t most_members = 256;
   const std::string text = read_file(path, most_bytes);
-  check_json_shape(text, most_members, path.string());
+  check_json_shape(text, {.outer_members = most_members, .members = most_members}, path.string());
   try {
     return Json::parse(text);
   } catch (const Json::exception& error) {

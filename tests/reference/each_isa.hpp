@@ -23,9 +23,10 @@ void each_isa(const Check& check) {
 inline bool bf16_here() {
   if (olmoe::bf16_dot() != nullptr) return true;
   MESSAGE("skipped: this processor has no AVX512_BF16");
-  CHECK_THROWS_WITH_AS(olmoe::require_bf16_dot(),
-                       "compute 'bf16' needs the dot product of AVX512_BF16, which this processor "
-                       "or this build lacks",
-                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(
+      olmoe::require_bf16_dot(),
+      "compute 'bf16' needs the dot product of AVX512_BF16, which is not available: this processor "
+      "or this build lacks it",
+      std::invalid_argument);
   return false;
 }

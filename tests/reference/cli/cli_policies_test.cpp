@@ -10,6 +10,7 @@
 
 #include "cli/batch.hpp"
 #include "formats/safetensors.hpp"
+#include "formats/safetensors_writer.hpp"
 #include "forward/generation.hpp"
 #include "forward/model.hpp"
 #include "reference/run_olmoe.hpp"
