@@ -5,7 +5,7 @@
 #include <span>
 #include <string_view>
 
-#include "fdroute/detail/checks/require_ieee.hpp"
+#include "fdroute/detail/number/require_ieee.hpp"
 #include "fdroute/ties.hpp"
 
 namespace fdroute::inline v0 {

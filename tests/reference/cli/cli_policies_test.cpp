@@ -124,10 +124,12 @@ TEST_CASE("calibrate solves every policy that a string can name, or says why it 
     const std::initializer_list<const char*> of_weights{"routed_scaling_factor", "temperature"};
     const std::initializer_list<const char*> integers{"k", "num_experts_per_tok"};
     if (const auto key = open(of_counts); key != of_counts.end()) {
-      // Not every rule reaches every mean; then the range that there is is said.
+      // Not every rule reaches every mean: then the range that there is is said, or that the mean
+      // jumps over it.
       const Outcome outcome = calibrate(full.name + ":" + *key + "=?,min_k=1,max_k=16", "4");
       CAPTURE(outcome.err);
-      CHECK((outcome.code == 0 || outcome.err.find(" gives means from ") != std::string::npos));
+      CHECK((outcome.code == 0 || outcome.err.find(" gives means from ") != std::string::npos ||
+             outcome.err.find(" did not settle at a mean of ") != std::string::npos));
       continue;
     }
     const auto count = open(integers);

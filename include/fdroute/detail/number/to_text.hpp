@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "fdroute/detail/checks/require_ieee.hpp"
+#include "fdroute/detail/number/require_ieee.hpp"
 
 namespace fdroute::inline v0::detail {
 
