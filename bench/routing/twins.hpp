@@ -8,6 +8,8 @@
 #include <numeric>
 #include <vector>
 
+#include "fdroute/detail/block/load.hpp"
+#include "fdroute/detail/block/scores.hpp"
 #include "fdroute/detail/block/token_block.hpp"
 
 /// What routing is measured against: the softmax that any router pays, and other people's ways to

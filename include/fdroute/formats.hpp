@@ -7,6 +7,7 @@
 #include <span>
 
 #include "fdroute/detail/checks/check_views.hpp"
+#include "fdroute/detail/row/write_row.hpp"
 #include "fdroute/dispatch.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/views.hpp"
@@ -45,10 +46,7 @@ namespace detail {
 template <class Id>
 void pad_row(RoutingView<Id> row, std::int32_t count) noexcept {
   const Id valid = count > 0 ? row.experts[0] : Id(0);
-  std::fill(row.experts + count, row.experts + row.capacity,
-            row.padding == Padding::minus_one ? Id(-1) : valid);
-  std::fill(row.weights + count, row.weights + row.capacity, 0.0F);
-  row.counts[0] = count;
+  write_rest(row, count, places_of(row, row.capacity, valid).padding, count);
 }
 
 // Puts one more expert into the first `count` places of a padded row, which are in order of

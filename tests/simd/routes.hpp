@@ -288,7 +288,7 @@ RowKernels kernels_on(const std::vector<float>& row) {
   const auto null = log_table<fdroute::Logit>(0.0);
   alignas(64) std::array<double, fdroute::max_experts> p{};
   std::copy(row.begin(), row.end(), p.begin());
-  null.table()->to_p_values<Arch>(p.data(), block.padded);
+  null.table()->to_p_values<Arch>(p.data(), block.padded_16);
   result.p.assign(p.begin(), p.begin() + experts);
   return result;
 }
