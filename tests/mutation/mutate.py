@@ -88,7 +88,7 @@ class Build:
 
     def compile(self, source, to, overlay=None):
         """Compiles a source, with the headers in `overlay` instead of their namesakes."""
-        command = shlex.split(self.compiler) + ["-std=c++20", "-O1", "-w", *source.flags]
+        command = shlex.split(self.compiler) + ["-std=c++20", "-O1", "-w", "-DNDEBUG", *source.flags]
         command += [f"-I{overlay}"] if overlay else ["-MMD"]
         command += [f"-I{INCLUDE}", f"-I{TESTS}", "-isystem", "/usr/include/eigen3"]
         command += [f'-DFDROUTE_SOURCE_DIR="{ROOT}"', "-DDOCTEST_CONFIG_SUPER_FAST_ASSERTS"]
@@ -178,6 +178,9 @@ def judge(build, mutant, text, folder, checked, names):
             for source in concerned:
                 target = scratch / build.object_of(source).name
                 if not target.exists() and not build.compile(source, target, overlay):
+                    errors = target.with_suffix(".log").read_text(errors="replace")
+                    if re.search(rf"^{TESTS}/.*error: static assertion failed", errors, re.M):
+                        return KILLED, f"{name}: a static_assert"
                     return BROKEN, name
                 objects.append(target)
             # The mutant's first: of a function in several objects, the linker takes the first.
