@@ -140,8 +140,9 @@ def drop_conditions(code):
 
 def negate_conditions(code):
     for found in re.finditer(r"\b(?:if|while) (?=\()", code):
-        end = matching(code, found.end())
-        yield "negate condition", found.end(), end + 1, "(!" + code[found.end() : end + 1] + ")"
+        end = matching(code, found.end()) + 1
+        if ";" not in code[found.end() : end]:
+            yield "negate condition", found.end(), end, "(!" + code[found.end() : end] + ")"
     for found in re.finditer(r"\s\?\s", code):
         start = left_operand(code, found.start(), r"return\b|[;?,]| [|+*-]?= |[^:]:(?!:)| << | \+ ")
         start += len(code[start:]) - len(code[start:].lstrip())
@@ -213,6 +214,15 @@ def return_early(code):
         elif not in_lambda(code, found.start()):
             yield "return a constant", found.start(1), found.end(1), "{}"
 
+
+# How often each is drawn: the gross ones, which any test finds, less.
+WEIGHTS = {
+    "drop condition": 3.0,
+    "flip comparison": 1.5,
+    "swap min and max": 1.5,
+    "swap + and -": 0.5,
+    "return a constant": 0.5,
+}
 
 KINDS = (
     drop_conditions,

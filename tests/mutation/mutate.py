@@ -264,7 +264,8 @@ def arguments():
     parser.add_argument("--again", action="store_true", help="judge survivors once more")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
     parser.add_argument("--survivors", action="store_true", help="rewrite survivors.md and stop")
-    parser.add_argument("--compiler", default="g++")
+    # An index past an array's end is found, which a sanitizer would find, too.
+    parser.add_argument("--compiler", default="g++ -D_GLIBCXX_ASSERTIONS", help="with flags")
     return parser.parse_args()
 
 
@@ -279,7 +280,8 @@ def main():
 
     def weight(mutant):  # long headers more, but not as much as they are longer; detail/ thrice
         folder = 3.0 if "/detail/" in mutant.header else 1.0
-        return folder / len(of_header[mutant.header]) ** 0.5
+        kind = mutants.WEIGHTS.get(mutant.kind, 1.0)
+        return folder * kind / len(of_header[mutant.header]) ** 0.5
 
     chosen = named + mutants.sample(every, given.seed, given.sample, weight)
     if given.only:
