@@ -8,7 +8,7 @@ by policy and by instruction set: whole, they take minutes to compile.
 import dataclasses
 
 AVX2 = ("-mavx2", "-mfma", "-mf16c")
-AVX512 = ("-mavx512f", "-mavx512cd", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c")
+AVX512 = ("-mavx512f", "-mavx512cd", "-mavx512bw", "-mavx512dq", "-mavx512vl")
 
 
 @dataclasses.dataclass(frozen=True)
