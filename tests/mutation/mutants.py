@@ -28,7 +28,7 @@ class Mutant:
 
 
 def mask(text):
-    """The text, as long as before, with blanks for whatever must not be changed: comments, literals,
+    """The text, as long as before, with blanks for what must not be changed: comments, literals,
     the preprocessor, static_asserts, concepts, and what is decided while compiling."""
     masked = list(text)
 
@@ -56,11 +56,11 @@ def mask(text):
         blank(found.start(), matching(code, found.end()) + 1)
     for found in re.finditer(r"\btemplate\s*(?=<)", code):
         blank(found.start(), matching(code, found.end(), "<>") + 1)
-    for found in re.finditer(r"\bconcept\b[^;]*;|\brequires\b[^;{]*|\b(?:using|friend)\b[^;]*;", code):
+    declared = r"\bconcept\b[^;]*;|\brequires\b[^;{]*|\b(?:using|friend)\b[^;]*;"
+    for found in re.finditer(declared, code):
         blank(found.start(), found.end())
-    for found in re.finditer(
-        r"(?:^|\n)[^\n;{}]*\bconstexpr (?:bool|auto|std::size_t|int) \w+(?:<[^;{}]*>)? =[^;{}]*;", code
-    ):
+    constant = r"\bconstexpr (?:bool|auto|std::size_t|int) \w+(?:<[^;{}]*>)? =[^;{}]*;"
+    for found in re.finditer(r"(?:^|\n)[^\n;{}]*" + constant, code):
         if "for (" not in found[0]:
             blank(found.start(), found.end())
     return "".join(masked)
@@ -144,7 +144,8 @@ def negate_conditions(code):
         if ";" not in code[found.end() : end]:
             yield "negate condition", found.end(), end, "(!" + code[found.end() : end] + ")"
     for found in re.finditer(r"\s\?\s", code):
-        start = left_operand(code, found.start(), r"return\b|[;?,]| [|+*-]?= |[^:]:(?!:)| << | \+ ")
+        stops = r"return\b|[;?,]| [|+*-]?= |[^:]:(?!:)| << | \+ "
+        start = left_operand(code, found.start(), stops)
         start += len(code[start:]) - len(code[start:].lstrip())
         condition = code[start : found.start()]
         if condition:
@@ -160,9 +161,11 @@ def off_by_one(code):
     for found in re.finditer(r" ([+-]) 1\b(?!['.x])", code):
         for number in "02":
             yield "off by one", found.end() - 1, found.end(), number
-    for found in re.finditer(r"\bfor \((?:int|std::size_t|std::ptrdiff_t|auto) \w+ = ([01]);", code):
-        yield "off by one", found.start(1), found.end(1), "1" if found[1] == "0" else "0"
-    for found in re.finditer(r"\bfor \([^;]*; \w+ (?:<|<=) [^;]*?(?=;)", code):
+    # Of loops one by one: others' bounds are multiples of the step.
+    loop = r"\bfor \((?:[\w:]+ (\w+ = ([01])))?; \w+ (?:<|<=) ([^;()]|\([^()]*\))*(?=; \+\+)"
+    for found in re.finditer(loop, code):
+        if found[2]:
+            yield "off by one", found.start(2), found.end(2), "1" if found[2] == "0" else "0"
         yield "off by one", found.end(), found.end(), " - 1"
     for found in re.finditer(r"\bint \w+ = ([01]);", code):
         yield "off by one", found.start(1), found.end(1), "1" if found[1] == "0" else "0"
@@ -181,10 +184,12 @@ def swap_min_max(code):
 
 def drop_statements(code):
     place = r"[A-Za-z_][\w.]*(?:->\w+|\[[^\n;=]*?\]|\([^\n;=]*?\)|\.\w+)*"
-    for found in re.finditer(r"(?:^|(?<=\)))[ ]+(\*?" + place + r") [+*|&-]?= [^;{}]*;", code, re.M):
+    assignment = r"(?:^|(?<=\)))[ ]+(\*?" + place + r") [+*|&-]?= [^;{}]*;"
+    for found in re.finditer(assignment, code, re.M):
         if not re.match(r"(?:return|const|auto|else)\b", found[1]):
             yield "drop statement", found.start(1), found.end(), ";"
-    calls = r"(?:std::(?:fill|copy|sort|partial_sort|transform)\w*|finish|\w+\.fill|[\w.()]+\.store\w*)"
+    calls = r"(?:std::(?:fill|copy|sort|partial_sort|transform)\w*|finish|\w+\.fill"
+    calls += r"|[\w.()]+\.store\w*)"
     for found in re.finditer(r"^[ ]+(" + calls + r"\([^;{}]*\);)", code, re.M):
         yield "drop statement", found.start(1), found.end(1), ";"
 
@@ -298,9 +303,8 @@ def named_mutants(texts):
         places = [(h, m) for h, text in texts.items() for m in re.finditer(pattern, text)]
         if len(places) == 1:
             header, found = places[0]
-            mutants.append(
-                make(header, texts[header], "by hand", found.start(), found.end(), replacement, name)
-            )
+            place = (found.start(), found.end(), replacement)
+            mutants.append(make(header, texts[header], "by hand", *place, name=name))
         else:
             lost.append(f"{name}: {len(places)} places match {pattern!r}, one should")
     return mutants, lost

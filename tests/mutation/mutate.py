@@ -74,7 +74,7 @@ class Build:
         self.compiler = compiler
         self.folder = folder / "objects"
         digest = hashlib.sha256(compiler.encode())
-        for path in sorted([*INCLUDE.rglob("*.h*"), *TESTS.rglob("*.[ch]*"), *TESTS.rglob("*.inc")]):
+        for path in sorted([*INCLUDE.rglob("*.h*"), *TESTS.rglob("*.[ch]pp")]):
             digest.update(path.read_bytes())
         stamp = self.folder / "stamp"
         if not stamp.exists() or stamp.read_text() != digest.hexdigest():
@@ -88,8 +88,8 @@ class Build:
 
     def compile(self, source, to, overlay=None):
         """Compiles a source, with the headers in `overlay` instead of their namesakes."""
-        command = shlex.split(self.compiler) + ["-std=c++20", "-O1", "-w", "-DNDEBUG", *source.flags]
-        command += [f"-I{overlay}"] if overlay else ["-MMD"]
+        command = shlex.split(self.compiler) + ["-std=c++20", "-O1", "-w", "-DNDEBUG"]
+        command += [*source.flags, *([f"-I{overlay}"] if overlay else ["-MMD"])]
         command += [f"-I{INCLUDE}", f"-I{TESTS}", "-isystem", "/usr/include/eigen3"]
         command += [f'-DFDROUTE_SOURCE_DIR="{ROOT}"', "-DDOCTEST_CONFIG_SUPER_FAST_ASSERTS"]
         partial = to.with_suffix(".partial.o")
@@ -107,9 +107,7 @@ class Build:
 
     def reads(self, source, header):
         """Whether a source includes a header."""
-        return f"{INCLUDE / header} " in self.object_of(source).with_suffix(".d").read_text().replace(
-            "\n", " "
-        )
+        return str(INCLUDE / header) in self.object_of(source).with_suffix(".d").read_text().split()
 
     def link(self, suite, objects, to):
         fopenmp = [f for s in suite.sources for f in s.flags if f == "-fopenmp"][:1]
@@ -247,7 +245,8 @@ def write_survivors(rows, path):
         if row["verdict"] != SURVIVED:
             continue
         file = row["place"].rsplit(":", 1)[0]
-        lines += ["", f"### {row['id']} {file}", "", f"- `{row['before']}`", f"- `{row['after']}`", ""]
+        lines += ["", f"### {row['id']} {file}", ""]
+        lines += [f"- `{row['before']}`", f"- `{row['after']}`", ""]
         lines += known.get(row["id"]) or ["TODO"]
     path.write_text("\n".join(lines) + "\n")
 
@@ -271,9 +270,7 @@ def arguments():
 
 def main():
     given = arguments()
-    texts = {
-        str(p.relative_to(INCLUDE)): p.read_text() for p in sorted(INCLUDE.rglob("*.hpp"))
-    }
+    texts = {str(p.relative_to(INCLUDE)): p.read_text() for p in sorted(INCLUDE.rglob("*.hpp"))}
     of_header = {header: mutants.mutants_of(header, text) for header, text in texts.items()}
     every = [m for found in of_header.values() for m in found]
     named, lost = mutants.named_mutants(texts)
