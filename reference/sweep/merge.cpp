@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "formats/atomic_file.hpp"
+#include "formats/checkpoint.hpp"
 #include "formats/error.hpp"
-#include "forward/model.hpp"
 #include "sweep/model_digest.hpp"
 #include "sweep/sweep_plan.hpp"
 #include "sweep/sweep_results.hpp"

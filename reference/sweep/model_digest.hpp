@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <string>
 
-#include "forward/model.hpp"
+#include "formats/checkpoint.hpp"
 
 namespace olmoe {
 

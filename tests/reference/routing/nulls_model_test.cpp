@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "formats/safetensors.hpp"
 #include "formats/safetensors_writer.hpp"
 #include "forward/model.hpp"
 #include "reference/error_of.hpp"
