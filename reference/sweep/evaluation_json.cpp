@@ -1,14 +1,16 @@
 #include "sweep/evaluation_json.hpp"
 
+#include <optional>
+
 namespace olmoe {
 
 using Json = nlohmann::ordered_json;
 
+namespace {
+
 Json optional_json(const std::optional<double>& value) {
   return value ? Json(*value) : Json(nullptr);
 }
-
-namespace {
 
 Json counts_json(const CountStatistics& counts) {
   return {{"rows", counts.rows},

@@ -1,15 +1,11 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "measure/estimates.hpp"
 #include "measure/evaluation.hpp"
 
 namespace olmoe {
-
-/// The value, or null.
-nlohmann::ordered_json optional_json(const std::optional<double>& value);
 
 /// {"value", "error"}; the error is null where it could not be estimated.
 nlohmann::ordered_json to_json(const Estimate& estimate);
