@@ -47,7 +47,7 @@ constexpr void adjust_step_up(std::span<double> sorted_p, const Level& level) no
   }
 }
 
-/// The same for the step-down rule.
+/// adjust_step_up() for a step-down rule: the smallest alpha at which it rejects each, at most 1.
 template <class Level>
 constexpr void adjust_step_down(std::span<double> sorted_p, const Level& level) noexcept {
   double largest = 0.0;
