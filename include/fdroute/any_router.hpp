@@ -24,9 +24,10 @@ namespace fdroute::inline v0 {
 
 /// AnyRouter: a Router of any policy behind one type, for policies chosen at run time.
 ///
-/// Same route(), same contracts, same results, at the price of one indirect call per block of
-/// tokens. Logits of a logit_format are widened by vectors, of other types but float one by one.
-/// Expert ids are std::int32_t or std::int64_t. Copies share the immutable router.
+/// route() takes what Router::route takes and gives its results, at the price of one indirect call
+/// per block of tokens. Logits whose type has a logit_format are widened by vectors, those of other
+/// types but float one by one. Expert ids are std::int32_t or std::int64_t. Copies share the
+/// immutable router.
 class AnyRouter {
  public:
   /// `policy` is the string that parse_router() would make this router from. Arch is the vector

@@ -81,15 +81,17 @@ class Router {
     }
   }
 
-  /// The same for a rule that looks at no p-value.
+  /// A router by a rule that reads no p-value: it takes neither score nor null distribution.
   explicit Router(int experts, R rule, W weights = {}, ExpertBounds bounds = {},
                   K ranking = {}) requires NullFreeRule<R>
       : Router(experts, std::move(rule), S{}, N{}, std::move(weights), bounds, std::move(ranking)) {
   }
 
+  /// The number of experts that a row of logits has.
   int experts() const noexcept { return parts_.experts; }
 
-  /// The largest number of experts a token can get: the width of a padded row.
+  /// The largest number of experts that a token can get, the least width of a padded row:
+  /// min(max_k, experts), or the rule's count within the bounds if that is fixed.
   int capacity() const noexcept { return parts_.capacity(); }
 
   const R& rule() const noexcept { return parts_.rule; }
@@ -110,6 +112,8 @@ class Router {
     return route<Arch>(serial, logits, out);
   }
 
+  /// Routes all tokens by an `execution`, which may share blocks of them among threads. The result
+  /// has the bits of route() without one.
   template <class Arch = DefaultArch, class E, class T, class View>
   TokenStatus route(E execution, LogitsView<T> logits, View out) const noexcept {
     static_assert(sizeof(detail::ExecutionRequirements<E>) > 0);

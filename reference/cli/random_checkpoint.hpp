@@ -3,13 +3,9 @@
 #include <cstdint>
 #include <filesystem>
 
-#include "formats/safetensors.hpp"
-#include "forward/config.hpp"
+#include "formats/safetensors_writer.hpp"
 
 namespace olmoe {
-
-/// The tensors of a checkpoint of this config, all of type `dtype`, in order of their names.
-std::vector<TensorInfo> tensors_of(const Config& config, DType dtype);
 
 struct RandomCheckpointOptions {
   std::filesystem::path config;  ///< a config.json

@@ -1,5 +1,6 @@
 #include "formats/json.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -30,7 +31,7 @@ class Builder : public nlohmann::json_sax<json> {
   bool number_integer(std::int64_t x) override { return value(x); }
   bool number_unsigned(std::uint64_t x) override { return value(x); }
   bool number_float(double x, const std::string&) override { return value(x); }
-  bool string(std::string& x) override { return value(std::move(x)); }
+  bool string(std::string& x) override { return value(x); }  // the parser's buffer is larger
   bool binary(json::binary_t&) override { fail("binary data"); }
 
   bool start_object(std::size_t) override { return open(json::object()); }
@@ -105,14 +106,30 @@ class Builder : public nlohmann::json_sax<json> {
   std::vector<json*> open_;  // objects and arrays, the innermost last
 };
 
-json parse(std::string_view text, const std::string& origin, const Builder::Visitor* visit) {
+void check_encoding(std::string_view text, const std::string& origin) {
   if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff"))
     throw Error(origin + ": is UTF-16, and JSON must be UTF-8");
   if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos)
     throw Error(origin + ": bad JSON: byte " + std::to_string(nul) + " is NUL");
+}
+
+json parse(std::string_view text, const std::string& origin, const Builder::Visitor* visit) {
+  check_encoding(text, origin);
   Builder builder(origin, visit);
   json::sax_parse(text, &builder);
   return builder.take();
+}
+
+/// Where the string, number or word that begins at `begin` ends.
+std::size_t end_of_token(std::string_view text, std::size_t begin) {
+  std::size_t end = begin + 1;
+  if (text[begin] == '"') {
+    while (end < text.size() && text[end] != '"') end += text[end] == '\\' ? 2 : 1;
+    return std::min(end + 1, text.size());
+  }
+  constexpr std::string_view ends = " \t\r\n\",:[]{}";
+  while (end < text.size() && ends.find(text[end]) == std::string_view::npos) ++end;
+  return end;
 }
 
 }  // namespace
@@ -130,30 +147,50 @@ void for_each_member(std::string_view text, const std::string& origin,
   parse(text, origin, &visit);
 }
 
-void check_json_shape(std::string_view text, std::size_t most_members, const std::string& origin) {
-  constexpr std::size_t deepest = 64;
+void check_json_shape(std::string_view text, const JsonLimits& limits, const std::string& origin) {
+  const auto refuse = [&](const std::string& what, std::size_t limit, const std::string& unit) {
+    throw Error(origin + ": " + what + std::to_string(limit) + " " + unit);
+  };
   struct Open {
     bool object;
     std::size_t commas;
   };
   std::vector<Open> open;
-  bool in_string = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      in_string = c != '"';
-      continue;
+  check_encoding(text, origin);
+  for (std::size_t i = 0; i < text.size();) {
+    const std::size_t begin = i++;
+    switch (text[begin]) {
+      case '{':
+      case '[':
+        open.push_back({text[begin] == '{', 0});
+        if (open.size() > max_depth) refuse("JSON nested deeper than ", max_depth, "levels");
+        break;
+      case '}':
+      case ']':
+        if (!open.empty()) open.pop_back();
+        break;
+      case ',': {
+        if (open.empty()) break;
+        const bool object = open.back().object;
+        const std::size_t limit = !object            ? limits.elements
+                                  : open.size() == 1 ? limits.outer_members
+                                                     : limits.members;
+        if (++open.back().commas < limit) break;
+        if (object) refuse("an object of more than ", limit, "members");
+        refuse("an array of more than ", limit, "elements");
+        break;
+      }
+      case ':':
+      case ' ':
+      case '\t':
+      case '\r':
+      case '\n':
+        break;
+      default:
+        i = end_of_token(text, begin);
+        if (i - begin > limits.token_bytes)
+          refuse("a string or number of more than ", limits.token_bytes, "bytes");
     }
-    if (c == '"') in_string = true;
-    if (c == '\0') throw Error(origin + ": bad JSON: a NUL byte");
-    if (c == '{' || c == '[') open.push_back({c == '{', 0});
-    if ((c == '}' || c == ']') && !open.empty()) open.pop_back();
-    if (open.size() > deepest)
-      throw Error(origin + ": JSON nested deeper than " + std::to_string(deepest) + " levels");
-    if (c != ',' || open.empty() || !open.back().object) continue;
-    if (++open.back().commas >= most_members)
-      throw Error(origin + ": an object of more than " + std::to_string(most_members) + " members");
   }
 }
 

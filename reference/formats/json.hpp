@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -20,10 +21,20 @@ void for_each_member(
     std::string_view text, const std::string& origin,
     const std::function<void(const std::string& key, nlohmann::json value)>& visit);
 
-/// Throws Error if a JSON text nests deeper than 64 levels, has an object of more than
-/// `most_members` members, or holds a NUL byte: what nlohmann's own parsers do not refuse and their
-/// documents do not bear. Takes the text's length in time; whether it is JSON is not asked.
-void check_json_shape(std::string_view text, std::size_t most_members, const std::string& origin);
+/// Bounds of what a JSON text has, beyond those of parse_json.
+struct JsonLimits {
+  static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+
+  std::size_t outer_members = none;  ///< of an outermost object
+  std::size_t members = none;        ///< of each object within
+  std::size_t elements = none;       ///< of an array
+  std::size_t token_bytes = none;    ///< of a string or number, as it is written
+};
+
+/// Throws Error if a JSON text exceeds `limits`, nests deeper than 64 levels or holds a NUL byte,
+/// which would cost a parser much memory or all of its stack. Takes the text's length in time and
+/// no memory; whether it is JSON is not asked.
+void check_json_shape(std::string_view text, const JsonLimits& limits, const std::string& origin);
 
 /// parse_json of a file. Throws Error also if it cannot be read.
 nlohmann::json read_json(const std::filesystem::path& path);

@@ -22,7 +22,7 @@ class RegularFile {
   int descriptor() const { return descriptor_; }
   std::uint64_t size() const { return static_cast<std::uint64_t>(status_.st_size); }
 
-  /// Of the file when it was opened.
+  /// The file's status when it was opened.
   const struct stat& status() const { return status_; }
 
  private:

@@ -9,19 +9,27 @@
 
 namespace olmoe {
 
-/// The weights of one layer's attention. Vectors are copies in float; biases may be empty.
+/// The weights of one layer's attention. Vectors are copies in float; biases may be empty. With
+/// kv = kv heads * head dim, and hidden = heads * head dim:
 struct AttentionWeights {
-  Matrix q, k, v, o;
-  std::vector<float> q_bias, k_bias, v_bias, o_bias;
-  std::vector<float> q_norm, k_norm;
+  Matrix q;                   ///< (hidden, hidden)
+  Matrix k;                   ///< (kv, hidden)
+  Matrix v;                   ///< (kv, hidden)
+  Matrix o;                   ///< (hidden, hidden)
+  std::vector<float> q_bias;  ///< (hidden)
+  std::vector<float> k_bias;  ///< (kv)
+  std::vector<float> v_bias;  ///< (kv)
+  std::vector<float> o_bias;  ///< (hidden)
+  std::vector<float> q_norm;  ///< (hidden)
+  std::vector<float> k_norm;  ///< (kv)
 };
 
-/// Keys (rotated) and values of the positions seen so far in one layer, a head after the other:
-/// each (kv heads, capacity, head dim), with positions beyond those seen not set.
+/// Keys and values of the positions seen so far in one layer, a head after the other. Positions
+/// beyond those seen are not set.
 struct LayerCache {
-  std::vector<float> keys;
-  std::vector<float> values;
-  std::int64_t capacity = 0;
+  std::vector<float> keys;    ///< (kv heads, capacity, head dim), rotated
+  std::vector<float> values;  ///< (kv heads, capacity, head dim)
+  std::int64_t capacity = 0;  ///< positions for which there is room
 };
 
 /// Rotary embedding: cos and sin of position x frequency, frequency_i = theta^(-2i / head_dim) /
@@ -30,11 +38,12 @@ class RotaryEmbedding {
  public:
   explicit RotaryEmbedding(const Config& config);
 
-  /// Rotates every head of a row, in place: (x_i, x_{i + d/2}) turns by position x frequency_i.
+  /// Rotates every head of a row (heads * head dim), in place: (x_i, x_{i + d/2}) turns by position
+  /// x frequency_i.
   void rotate(std::span<float> heads, std::int64_t position) const;
 
  private:
-  std::vector<float> frequencies_;
+  std::vector<float> frequencies_;  // (head dim / 2)
 };
 
 /// Causal self-attention over `x` (tokens, hidden), whose first token stands at position `start`.

@@ -12,13 +12,15 @@ namespace olmoe {
 
 /// One expert: down(act(gate x) * up x).
 struct ExpertWeights {
-  Matrix gate, up, down;
+  Matrix gate;  ///< (intermediate, hidden)
+  Matrix up;    ///< (intermediate, hidden)
+  Matrix down;  ///< (hidden, intermediate)
 };
 
 /// The weights of one layer's mixture of experts.
 struct MoeWeights {
-  Matrix router;  ///< (experts, hidden)
-  std::vector<ExpertWeights> experts;
+  Matrix router;                       ///< (experts, hidden)
+  std::vector<ExpertWeights> experts;  ///< one per expert
 };
 
 /// A mixture of experts as it was executed on some tokens.
@@ -27,7 +29,7 @@ struct ExecutedRouting {
   std::vector<std::int32_t> experts;  ///< (tokens, capacity), -1 in the padding
   std::vector<float> weights;         ///< (tokens, capacity), 0 in the padding
   std::vector<std::int32_t> counts;   ///< (tokens)
-  int capacity = 0;
+  int capacity = 0;                   ///< the largest number of experts that a token can get
 
   /// Adds the tokens of another routing, of the same capacity or the first.
   void append(const ExecutedRouting& other);
@@ -36,21 +38,21 @@ struct ExecutedRouting {
 /// The number of experts selected per token and layer, by the counts of the routings executed.
 class ExpertCounter {
  public:
-  void add(const std::vector<std::int32_t>& counts);
+  void add(const std::vector<std::int32_t>& counts);  ///< (tokens), of one layer
   double mean() const { return static_cast<double>(experts_) / static_cast<double>(rows_); }
 
  private:
-  std::int64_t experts_ = 0;
-  std::int64_t rows_ = 0;
+  std::int64_t experts_ = 0;  // selected
+  std::int64_t rows_ = 0;     // tokens, once per layer
 };
 
 /// Memory that mix_experts needs, kept from one layer to the next.
 struct ExpertWorkspace {
-  fdroute::DispatchPlan plan;
-  std::vector<float> activations;  ///< act(gate x) * up x (assignments, intermediate)
+  fdroute::DispatchPlan plan;      ///< the assignments, pairs of a token and its expert, by expert
+  std::vector<float> activations;  ///< (assignments, intermediate): act(gate x) * up x
   std::vector<float> results;      ///< (assignments, hidden)
-  InputRows input_x;
-  InputRows input_activations;
+  InputRows input_x;               ///< x (tokens, hidden), prepared
+  InputRows input_activations;     ///< activations, prepared
 };
 
 /// out = sum over each token's selected experts of weight * expert(x). x and out (tokens, hidden).

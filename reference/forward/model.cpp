@@ -146,8 +146,8 @@ DecoderLayer load_layer(Loader& load, const Config& config, int index) {
 
 /// Memory of a forward pass, kept from one layer and chunk to the next.
 struct Model::Workspace {
-  std::vector<float> normed;
-  std::vector<float> branch;
+  std::vector<float> normed;  // (tokens, hidden)
+  std::vector<float> branch;  // (tokens, hidden)
   ExecutedRouting routing;
   ExpertWorkspace experts;
 };

@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "formats/safetensors.hpp"
+#include "formats/checkpoint.hpp"
 #include "forward/attention.hpp"
 #include "forward/config.hpp"
 #include "forward/experts.hpp"
@@ -16,8 +16,8 @@ namespace olmoe {
 
 /// Keys and values of one sequence. Starts empty; Model::forward appends to it.
 struct KvCache {
-  std::vector<LayerCache> layers;
-  std::int64_t positions = 0;
+  std::vector<LayerCache> layers;  ///< one per layer
+  std::int64_t positions = 0;      ///< tokens seen
 };
 
 /// What one call of Model::forward computed on the way, for whoever asks.
@@ -28,10 +28,11 @@ struct ForwardTrace {
   std::vector<ExecutedRouting> routing;  ///< one per layer
 };
 
+/// The weights of one layer. Norms are copies in float.
 struct DecoderLayer {
-  std::vector<float> input_norm;
+  std::vector<float> input_norm;  ///< (hidden)
   AttentionWeights attention;
-  std::vector<float> post_attention_norm;
+  std::vector<float> post_attention_norm;  ///< (hidden)
   MoeWeights moe;
 };
 
@@ -61,7 +62,7 @@ class Model {
                              const RoutingSource& source, LogitsOf logits_of,
                              ForwardTrace* trace = nullptr) const;
 
-  /// The same, routed by a policy: one router per layer.
+  /// forward() routed by a policy: one router per layer.
   std::vector<float> forward(std::span<const std::int32_t> ids, KvCache& cache,
                              std::span<const fdroute::AnyRouter> routers, LogitsOf logits_of,
                              ForwardTrace* trace = nullptr) const {
@@ -74,10 +75,10 @@ class Model {
   std::vector<float> logits(std::span<const float> hidden_states,
                             std::int64_t first_token = 0) const;
 
-  const Matrix& embeddings() const { return embeddings_; }
-  std::span<const DecoderLayer> layers() const { return layers_; }
-  std::span<const float> norm() const { return norm_; }
-  const Matrix& lm_head() const { return lm_head_; }
+  const Matrix& embeddings() const { return embeddings_; }          ///< (vocabulary, hidden)
+  std::span<const DecoderLayer> layers() const { return layers_; }  ///< one per layer
+  std::span<const float> norm() const { return norm_; }             ///< (hidden)
+  const Matrix& lm_head() const { return lm_head_; }                ///< (vocabulary, hidden)
 
  private:
   struct Workspace;
@@ -96,10 +97,10 @@ class Model {
   Config config_;
   Checkpoint checkpoint_;
   RotaryEmbedding rotary_;
-  Matrix embeddings_;
-  Matrix lm_head_;
-  std::vector<float> norm_;
-  std::vector<DecoderLayer> layers_;
+  Matrix embeddings_;                 // (vocabulary, hidden)
+  Matrix lm_head_;                    // (vocabulary, hidden)
+  std::vector<float> norm_;           // (hidden)
+  std::vector<DecoderLayer> layers_;  // one per layer
 };
 
 }  // namespace olmoe

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "formats/safetensors.hpp"
+#include "formats/tensor.hpp"
 #include "forward/config.hpp"
 #include "kernels/kernels.hpp"
 
@@ -25,7 +25,7 @@ std::string_view name(Compute compute);
 /// A weight matrix (rows, cols), row-major, used in place in the checkpoint's mapping.
 struct Matrix {
   DType dtype = DType::F32;
-  const std::byte* data = nullptr;
+  const std::byte* data = nullptr;  ///< (rows, cols) elements of dtype
   std::int64_t rows = 0;
   std::int64_t cols = 0;
   Compute compute = Compute::f32;
@@ -42,9 +42,10 @@ Matrix as_matrix(const Tensor& tensor);
 /// The kernels of products with w.
 const Products& products(const Matrix& w);
 
-/// The tokens of a product x w^T, a pointer each: of a product in bf16 to the rounded row
-/// (kernels.hpp); in f32 to the row of x if there is one token, to the spread row if there are
-/// more.
+/// The tokens of a product x w^T, a pointer each:
+/// - Compute::bf16: to the token's rounded row (kernels.hpp),
+/// - Compute::f32, one token: to its row of x,
+/// - Compute::f32, several tokens: to the token's spread row (kernels.hpp).
 using Inputs = std::span<const float* const>;
 
 /// The rows of an x in the forms that products ask for.
@@ -69,11 +70,11 @@ class InputRows {
   void spread(std::size_t row, std::int64_t cols);
   void round(std::size_t row, std::int64_t cols);
 
-  const float* x_ = nullptr;
+  const float* x_ = nullptr;  // (rows, cols), rows x_stride_ apart
   std::size_t x_stride_ = 0;
   std::size_t together_ = 1;
   Compute compute_ = Compute::f32;
-  std::vector<float> values_;  // prepared row r begins at begin_ + r * stride_
+  std::vector<float> values_;  // (rows, stride_) from begin_ on: the prepared rows
   std::size_t begin_ = 0;
   std::size_t stride_ = 0;
 };
@@ -110,11 +111,11 @@ constexpr std::int64_t product_time(std::size_t weight_bytes, std::int64_t multi
   return static_cast<std::int64_t>(weight_bytes) / 25 + multiply_adds / 50;
 }
 
-/// y = x w^T + bias. y (tokens, w.rows); bias (w.rows) may be empty.
+/// y = x w^T + bias.
 struct Linear {
-  const Matrix& w;
-  std::span<const float> bias;
-  std::span<float> y;
+  const Matrix& w;              ///< (rows, cols)
+  std::span<const float> bias;  ///< (rows), or empty
+  std::span<float> y;           ///< (tokens, rows)
 };
 
 /// Computes several products of one x (tokens, cols) together, all in the same arithmetic, OpenMP

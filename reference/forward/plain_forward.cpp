@@ -16,17 +16,18 @@
 #include <string>
 
 #include "formats/error.hpp"
-#include "formats/float16.hpp"
 
 namespace olmoe {
 namespace {
 
 using Size = std::int64_t;
 
-/// An array (rows, cols), zero at first; array[r] is row r.
+/// An array (rows, cols), or (cols) with one row; array[r] is row r.
 struct Array {
-  Array(Size n_rows, Size n_cols)
+  Array(Size n_rows, Size n_cols)  // of zeros
       : rows(n_rows), cols(n_cols), values(static_cast<std::size_t>(n_rows * n_cols)) {}
+  explicit Array(const Tensor& t)
+      : rows(t.shape.size() > 1 ? t.shape[0] : 1), cols(t.shape.back()), values(t.to_float()) {}
 
   float* operator[](Size r) { return values.data() + r * cols; }
   const float* operator[](Size r) const { return values.data() + r * cols; }
@@ -36,24 +37,13 @@ struct Array {
 
 /// The tensors of a model, or those of a layer, whose names begin with `prefix`.
 struct Weights {
-  Tensor operator()(const std::string& name, const Shape& shape) const {
-    return checkpoint.at(prefix + name, shape);  // an Error if it has another shape
+  Array operator()(const std::string& name, const Shape& shape) const {
+    return Array(checkpoint.at(prefix + name, shape));  // an Error if it has another shape
   }
   const Config& config;
   const Checkpoint& checkpoint;
   std::string prefix;
 };
-
-/// Row r of w (rows, cols) as floats, into row (cols).
-void read_row(const Tensor& w, Size r, float* row) {
-  const Size cols = w.shape[1];
-  const auto read = [&](const auto* elements) {
-    for (Size i = 0; i < cols; ++i) row[i] = to_float(elements[r * cols + i]);
-  };
-  if (w.dtype == DType::BF16) return read(w.as<BFloat16>().data());
-  if (w.dtype == DType::F16) return read(w.as<Half>().data());
-  read(w.as<float>().data());  // an Error for any other type
-}
 
 /// <a, b>. a and b (n).
 float dot(const float* a, const float* b, Size n) {
@@ -63,13 +53,10 @@ float dot(const float* a, const float* b, Size n) {
 }
 
 /// y[t] = W x[t] for every token. W (rows, cols), x (tokens, cols), y (tokens, rows).
-Array multiply(const Weights& w, const std::string& name, Size rows, const Array& x) {
-  const Tensor& matrix = w(name + ".weight", {rows, x.cols});
-  Array y(x.rows, rows);
-  Array row(1, x.cols);
-  for (Size r = 0; r < rows; ++r) {
-    read_row(matrix, r, row[0]);
-    for (Size t = 0; t < x.rows; ++t) y[t][r] = dot(row[0], x[t], x.cols);
+Array multiply(const Array& w, const Array& x) {
+  Array y(x.rows, w.rows);
+  for (Size t = 0; t < x.rows; ++t) {
+    for (Size r = 0; r < w.rows; ++r) y[t][r] = dot(w[r], x[t], x.cols);
   }
   return y;
 }
@@ -81,12 +68,12 @@ void add(Array& x, const Array& y) {
 
 /// RMSNorm of every token: y = weight * x / sqrt(mean(x^2) + eps). weight (cols), x (tokens, cols).
 Array norm(const Weights& w, const std::string& name, const Array& x) {
-  const std::vector<float> weight = w(name + ".weight", {x.cols}).to_float();  // (cols)
+  const Array weight = w(name + ".weight", {x.cols});  // (cols)
   Array y(x.rows, x.cols);
   for (Size t = 0; t < x.rows; ++t) {
     const float mean = dot(x[t], x[t], x.cols) / static_cast<float>(x.cols);
     const float scale = 1.0F / std::sqrt(mean + w.config.rms_norm_eps);
-    for (Size i = 0; i < x.cols; ++i) y[t][i] = weight.data()[i] * (x[t][i] * scale);
+    for (Size i = 0; i < x.cols; ++i) y[t][i] = weight[0][i] * (x[t][i] * scale);
   }
   return y;
 }
@@ -142,11 +129,11 @@ Array attend(const Weights& w, const Array& x) {
   const Size kv_heads = config.num_key_value_heads;  // heads / kv_heads queries share a key
   const Size dim = config.head_dim();                // hidden / heads
   const auto project = [&](const std::string& name, Size rows, const Array& from) {
-    Array y = multiply(w, name, rows, from);  // (tokens, rows)
+    Array y = multiply(w(name + ".weight", {rows, from.cols}), from);  // (tokens, rows)
     if (!config.attention_bias) return y;
-    const auto bias = w(name + ".bias", {rows}).to_float();  // (rows)
+    const Array bias = w(name + ".bias", {rows});  // (rows)
     for (Size t = 0; t < tokens; ++t) {
-      for (Size r = 0; r < rows; ++r) y[t][r] += bias.data()[r];
+      for (Size r = 0; r < rows; ++r) y[t][r] += bias[0][r];
     }
     return y;
   };
@@ -179,6 +166,17 @@ Array attend(const Weights& w, const Array& x) {
   return project("self_attn.o_proj", x.cols, mixed);
 }
 
+/// Matrix `name` (rows, cols) of expert e: a tensor of its own, or a part of one of all experts.
+Array matrix_of(const Weights& w, Size e, const std::string& name, const Shape& shape) {
+  const std::string experts = w.prefix + "mlp.experts.";
+  if (!w.checkpoint.contains(experts + "gate_up_proj"))
+    return Array(w.checkpoint.at(experts + std::to_string(e) + "." + name + ".weight", shape));
+  const bool down = name == "down_proj";  // apart; gate's rows, then up's, are in one tensor
+  const Shape all{w.config.num_experts, down ? shape[0] : 2 * shape[0], shape[1]};
+  const Tensor stacked = w.checkpoint.at(experts + (down ? "down_proj" : "gate_up_proj"), all);
+  return Array(stacked.rows_of(e, name == "up_proj" ? shape[0] : 0, shape));
+}
+
 /// Mixture of experts: sum over a token's experts of weight * down(act(gate x) * up x).
 /// x (tokens, hidden); returns (tokens, hidden).
 Array mix(const Weights& w, const fdroute::AnyRouter& router, const Array& x,
@@ -186,14 +184,16 @@ Array mix(const Weights& w, const fdroute::AnyRouter& router, const Array& x,
   const Size tokens = x.rows;
   const Size hidden = x.cols;
   const Size inner = w.config.intermediate_size;
+  const int experts = w.config.num_experts;
   const int capacity = router.capacity();
 
   // Each token's experts and their weights, from the router's logits.
-  routing.logits = multiply(w, "mlp.gate", w.config.num_experts, x).values;  // (tokens, experts)
-  routing.experts.resize(static_cast<std::size_t>(tokens * capacity));       // (tokens, capacity)
-  routing.weights.resize(routing.experts.size());                            // (tokens, capacity)
-  routing.counts.resize(static_cast<std::size_t>(tokens));                   // (tokens)
-  router.route(fdroute::LogitsView<float>(routing.logits.data(), tokens, w.config.num_experts),
+  const Array logits = multiply(w("mlp.gate.weight", {experts, hidden}), x);  // (tokens, experts)
+  routing.logits = logits.values;
+  routing.experts.resize(static_cast<std::size_t>(tokens * capacity));  // (tokens, capacity)
+  routing.weights.resize(routing.experts.size());                       // (tokens, capacity)
+  routing.counts.resize(static_cast<std::size_t>(tokens));              // (tokens)
+  router.route(fdroute::LogitsView<float>(logits[0], tokens, experts),
                fdroute::RoutingView<std::int32_t>{routing.experts.data(), routing.weights.data(),
                                                   routing.counts.data(), capacity});
 
@@ -202,11 +202,11 @@ Array mix(const Weights& w, const fdroute::AnyRouter& router, const Array& x,
     Array token(1, hidden);  // (1, hidden)
     std::copy_n(x[t], hidden, token[0]);
     for (Size j = t * capacity; j < t * capacity + routing.counts.data()[t]; ++j) {
-      const std::string expert = "mlp.experts." + std::to_string(routing.experts.data()[j]) + ".";
-      Array h = multiply(w, expert + "gate_proj", inner, token);       // (1, inner)
-      const Array up = multiply(w, expert + "up_proj", inner, token);  // (1, inner)
+      const Size e = routing.experts.data()[j];
+      Array h = multiply(matrix_of(w, e, "gate_proj", {inner, hidden}), token);       // (1, inner)
+      const Array up = multiply(matrix_of(w, e, "up_proj", {inner, hidden}), token);  // (1, inner)
       for (Size i = 0; i < inner; ++i) h[0][i] = activate(w.config.hidden_act, h[0][i]) * up[0][i];
-      const Array y = multiply(w, expert + "down_proj", hidden, h);  // (1, hidden)
+      const Array y = multiply(matrix_of(w, e, "down_proj", {hidden, inner}), h);  // (1, hidden)
       for (Size i = 0; i < hidden; ++i) sum[t][i] += routing.weights.data()[j] * y[0][i];
     }
   }
@@ -220,18 +220,18 @@ PlainResult plain_forward(const Config& config, const Checkpoint& checkpoint,
                           std::span<const fdroute::AnyRouter> routers) {
   const Size tokens = std::ssize(ids);
   const Size vocabulary = config.vocab_size;
-  const auto known = [&](std::int32_t id) { return 0 <= id && id < vocabulary; };
   if (ids.empty() || tokens > config.max_position_embeddings)
     throw Error("plain_forward: the prompt has no tokens or too many");
-  if (!std::all_of(ids.begin(), ids.end(), known))
+  if (std::any_of(ids.begin(), ids.end(), [&](auto id) { return id < 0 || id >= vocabulary; }))
     throw Error("plain_forward: a token id is outside the vocabulary");
   if (std::ssize(routers) != config.num_hidden_layers)
     throw Error("plain_forward: there must be one router per layer");
 
   const Weights model{config, checkpoint, ""};
   Array x(tokens, config.hidden_size);  // (tokens, hidden)
-  const Tensor& embeddings = model("model.embed_tokens.weight", {vocabulary, x.cols});
-  for (Size t = 0; t < tokens; ++t) read_row(embeddings, ids.data()[t], x[t]);
+  const Shape table{vocabulary, x.cols};
+  const Array embeddings = model("model.embed_tokens.weight", table);  // (vocabulary, hidden)
+  for (Size t = 0; t < tokens; ++t) std::copy_n(embeddings[ids.data()[t]], x.cols, x[t]);
 
   PlainResult result;
   for (const fdroute::AnyRouter& router : routers) {
@@ -241,8 +241,8 @@ PlainResult plain_forward(const Config& config, const Checkpoint& checkpoint,
     PlainRouting& routing = result.routing.emplace_back();
     add(x, mix(w, router, norm(w, "post_attention_layernorm", x), routing));
   }
-  const std::string lm_head = config.tie_word_embeddings ? "model.embed_tokens" : "lm_head";
-  result.logits = multiply(model, lm_head, vocabulary, norm(model, "model.norm", x)).values;
+  const Array lm_head = config.tie_word_embeddings ? embeddings : model("lm_head.weight", table);
+  result.logits = multiply(lm_head, norm(model, "model.norm", x)).values;  // (tokens, vocabulary)
   return result;
 }
 

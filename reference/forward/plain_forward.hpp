@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "formats/safetensors.hpp"
+#include "formats/checkpoint.hpp"
 #include "forward/config.hpp"
 
 namespace olmoe {
@@ -28,7 +28,8 @@ struct PlainResult {
 /// values. Model::forward computes this from an empty cache, faster and with sums in another order.
 ///
 /// `ids` (tokens) is one sequence from its start; `routers` holds one router per layer. Throws
-/// Error where Model and Model::forward do, but for tensors that this config has no place for.
+/// Error where Model and Model::forward do, but takes weights of any element type and tensors that
+/// this config has no place for.
 PlainResult plain_forward(const Config& config, const Checkpoint& checkpoint,
                           std::span<const std::int32_t> ids,
                           std::span<const fdroute::AnyRouter> routers);

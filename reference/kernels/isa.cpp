@@ -70,7 +70,7 @@ void use_isa(Isa isa) {
   const Kernels* kernels = kernels_of(isa);
   if (kernels == nullptr) {
     throw std::invalid_argument("instruction set '" + std::string(name(isa)) +
-                                "' is not to be had here");
+                                "' is not available: this processor or this build lacks it");
   }
   chosen() = kernels;
 }
@@ -97,7 +97,8 @@ const Products* bf16_dot() {
 void require_bf16_dot() {
   if (bf16_dot() == nullptr) {
     throw std::invalid_argument(
-        "compute 'bf16' needs the dot product of AVX512_BF16, which is not to be had here");
+        "compute 'bf16' needs the dot product of AVX512_BF16, which is not available: this "
+        "processor or this build lacks it");
   }
   if (kernels().isa != Isa::avx512) {
     throw std::invalid_argument("compute 'bf16' needs instruction set 'avx512', in use is '" +

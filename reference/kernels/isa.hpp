@@ -20,7 +20,7 @@ const Kernels& kernels();
 /// if `isa` is not usable.
 void use_isa(Isa isa);
 
-/// The same by name; throws also for a name that is none.
+/// use_isa() by name. Throws std::invalid_argument also for a name that is none.
 void use_isa(std::string_view name);
 
 /// Whether weights that are read once are better asked for a page ahead. Measured on random weights

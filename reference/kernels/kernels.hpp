@@ -31,7 +31,7 @@ struct Products {
                            std::ptrdiff_t cols, const float* x, float* y);
   DotRows dot_rows;
 
-  /// The same, asking for the weights a page ahead (see reads_ahead() in isa.hpp).
+  /// dot_rows that asks for the weights a page ahead (see reads_ahead() in isa.hpp).
   DotRows dot_rows_ahead;
 
   /// Rows of w, `stride` elements apart, as a panel: up to 32 * (steps * panel_rows + panel_gap)
@@ -83,7 +83,8 @@ extern const Kernels kernels_baseline;
 #ifdef FDROUTE_X86_KERNELS
 extern const Kernels kernels_avx2;
 extern const Kernels kernels_avx512;
-/// Of bfloat16 weights and activations, by AVX512_BF16's dot product of pairs, which adds in float.
+/// Products of bfloat16 weights with bfloat16 activations, by AVX512_BF16's dot product of pairs,
+/// which adds in float.
 /// x, for dot_rows too, is *rounded*: its columns in order as bfloat16, two in the place of each
 /// float, with zeros up to a multiple of 32.
 ///

@@ -29,7 +29,7 @@ struct Vector {
   }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
 
-  /// Of each 32-bit element, the float whose bfloat16 is its lower or upper half.
+  /// Each 32-bit element's lower or upper half, a bfloat16, as a float.
   Vector low_bf16() const {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(v), 16))};
   }

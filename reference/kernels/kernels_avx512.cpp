@@ -58,7 +58,7 @@ struct Vector {
 
   void store(float* p) const { _mm512_storeu_ps(p, v); }
 
-  /// Of each 32-bit element, the float whose bfloat16 is its lower or upper half.
+  /// Each 32-bit element's lower or upper half, a bfloat16, as a float.
   Vector low_bf16() const {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(v), 16))};
   }

@@ -28,7 +28,7 @@ struct Vector {
   }
   void store(float* p) const { std::memcpy(p, &v, sizeof v); }
 
-  /// Of each 32-bit element, the float whose bfloat16 is its lower or upper half.
+  /// Each 32-bit element's lower or upper half, a bfloat16, as a float.
   Vector low_bf16() const { return {reinterpret_cast<Floats>(reinterpret_cast<Ints>(v) << 16)}; }
   Vector high_bf16() const {
     return {reinterpret_cast<Floats>(reinterpret_cast<Ints>(v) & static_cast<int>(0xffff0000u))};

@@ -75,7 +75,7 @@ void check_routing(const Field& routing, const Extents& extents) {
   }
 }
 
-/// Of one text or of all.
+/// Checks the evaluation of one text, or of all texts together.
 void check_text_evaluation(const Field& text, bool against_baseline) {
   text["name"].label();
   text["predicted_tokens"].integer(1, most);
@@ -133,7 +133,7 @@ Json read_sweep_file(const std::filesystem::path& path) {
   constexpr std::uint64_t most_bytes = std::uint64_t{64} << 20;
   constexpr std::size_t most_members = 256;
   const std::string text = read_file(path, most_bytes);
-  check_json_shape(text, most_members, path.string());
+  check_json_shape(text, {.outer_members = most_members, .members = most_members}, path.string());
   try {
     return Json::parse(text);
   } catch (const Json::exception& error) {

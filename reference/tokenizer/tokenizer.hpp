@@ -14,6 +14,8 @@
 
 namespace olmoe {
 
+struct TokenizerJson;
+
 /// The byte-level BPE tokenizer of a Hugging Face tokenizer.json: added tokens, NFC, ByteLevel's
 /// split into words and bytes, merges by rank. encode and decode give what HF tokenizers give.
 ///
@@ -44,8 +46,6 @@ class Tokenizer {
   std::size_t vocab_size() const { return vocab_size_; }
 
  private:
-  struct Loader;
-
   struct Merge {
     std::int32_t rank;
     std::int32_t id;  // of the merged token
@@ -53,7 +53,11 @@ class Tokenizer {
 
   static constexpr std::int32_t no_id = -1;
 
-  Tokenizer() { byte_ids_.fill(no_id); }
+  /// `origin`: the file, for messages.
+  Tokenizer(const TokenizerJson& file, std::string origin);
+
+  // Sets the bytes of a token, in place of those that it had.
+  void add_token(std::int32_t id, const std::string& token);
 
   static std::uint64_t merge_key(std::int32_t left, std::int32_t right) {
     return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 |
@@ -76,9 +80,9 @@ class Tokenizer {
   std::unordered_map<std::uint64_t, Merge> merges_;  // by merge_key
   AddedTokenSet raw_added_tokens_;                   // sought in the text as it is
   AddedTokenSet normalized_added_tokens_;            // sought in the normalized rest
-  bool nfc_ = false;
-  bool add_prefix_space_ = false;
-  bool split_words_ = false;
+  bool nfc_;
+  bool add_prefix_space_;
+  bool split_words_;
 };
 
 /// Turns ids that come one by one into text, a whole character at a time: the pieces together are

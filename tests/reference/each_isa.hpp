@@ -25,7 +25,8 @@ inline bool bf16_here() {
   MESSAGE("skipped: this processor has no AVX512_BF16");
   CHECK_THROWS_WITH_AS(
       olmoe::require_bf16_dot(),
-      "compute 'bf16' needs the dot product of AVX512_BF16, which is not to be had here",
+      "compute 'bf16' needs the dot product of AVX512_BF16, which is not available: this processor "
+      "or this build lacks it",
       std::invalid_argument);
   return false;
 }

@@ -12,6 +12,7 @@
 #include <new>
 #include <vector>
 
+#include "address_sanitizer.hpp"
 #include "fdroute/any_router.hpp"
 #include "fdroute/dispatch.hpp"
 #include "fdroute/formats.hpp"
@@ -182,14 +183,7 @@ TEST_CASE("routing allocates nothing") {
 }
 
 // Without optimisation, and with sanitizers, frames are as large as the compiler pleases.
-#if defined(__clang__) && defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define FDROUTE_PADDED_FRAMES
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define FDROUTE_PADDED_FRAMES
-#endif
-#if defined(__OPTIMIZE__) && !defined(FDROUTE_PADDED_FRAMES)
+#if defined(__OPTIMIZE__) && !defined(FDROUTE_ADDRESS_SANITIZER)
 
 namespace {
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "formats/safetensors.hpp"
+#include "formats/safetensors_writer.hpp"
 #include "kernels/isa.hpp"
 #include "reference/run_olmoe.hpp"
 #include "reference/temp_dir.hpp"

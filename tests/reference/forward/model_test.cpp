@@ -11,10 +11,12 @@
 #include <vector>
 
 #include "cli/batch.hpp"
+#include "formats/safetensors_writer.hpp"
 #include "forward/generation.hpp"
 #include "reference/captured_models.hpp"
 #include "reference/each_isa.hpp"
 #include "reference/error_of.hpp"
+#include "reference/forward/fused_experts.hpp"
 #include "reference/temp_dir.hpp"
 #include "routing/nulls.hpp"
 #include "routing/routing.hpp"
@@ -358,40 +360,8 @@ TEST_CASE("experts saved fused, as transformers 5 has them in memory, give the s
   const TempDir directory;
   std::filesystem::copy_file(plain() / "config.json", directory.path() / "config.json");
   const olmoe::Checkpoint original(plain());
-  const olmoe::Config config = olmoe::Config::load(plain());
-  std::vector<olmoe::NamedTensor> tensors;
-  for (const std::string& name : original.names()) {
-    if (name.find(".mlp.experts.") != std::string::npos) continue;
-    const olmoe::Tensor tensor = original.at(name);
-    tensors.push_back({name, tensor.dtype, tensor.shape, tensor.bytes});
-  }
-  // gate_up_proj: (experts, gate's rows and then up's, hidden); down_proj: (experts, hidden,
-  // inner).
-  std::vector<std::vector<std::byte>> stacked(2 *
-                                              static_cast<std::size_t>(config.num_hidden_layers));
-  olmoe::DType dtype{};
-  for (int l = 0; l < config.num_hidden_layers; ++l) {
-    const std::string prefix = "model.layers." + std::to_string(l) + ".mlp.experts.";
-    auto& gate_up = stacked[2 * static_cast<std::size_t>(l)];
-    auto& down = stacked[2 * static_cast<std::size_t>(l) + 1];
-    for (int e = 0; e < config.num_experts; ++e) {
-      for (const std::string part : {"gate", "up", "down"}) {
-        const auto matrix = original.at(prefix + std::to_string(e) + "." + part + "_proj.weight");
-        auto& to = part == "down" ? down : gate_up;
-        to.insert(to.end(), matrix.bytes.begin(), matrix.bytes.end());
-        dtype = matrix.dtype;
-      }
-    }
-    tensors.push_back({prefix + "gate_up_proj",
-                       dtype,
-                       {config.num_experts, 2 * config.intermediate_size, config.hidden_size},
-                       gate_up});
-    tensors.push_back({prefix + "down_proj",
-                       dtype,
-                       {config.num_experts, config.hidden_size, config.intermediate_size},
-                       down});
-  }
-  olmoe::write_safetensors(directory.path() / "model.safetensors", tensors);
+  FusedExperts fused(original, olmoe::Config::load(plain()));
+  olmoe::write_safetensors(directory.path() / "model.safetensors", fused.tensors);
 
   const std::vector<std::int32_t> ids{1, 2, 3, 5, 8, 13};
   const auto logits = [&](const std::filesystem::path& path) {
@@ -401,8 +371,8 @@ TEST_CASE("experts saved fused, as transformers 5 has them in memory, give the s
   };
   CHECK(logits(directory.path()) == logits(plain()));
 
-  std::swap(tensors.back().shape[1], tensors.back().shape[2]);
-  olmoe::write_safetensors(directory.path() / "model.safetensors", tensors);
+  std::swap(fused.tensors.back().shape[1], fused.tensors.back().shape[2]);
+  olmoe::write_safetensors(directory.path() / "model.safetensors", fused.tensors);
   CHECK(error_of([&] { Model model(directory.path()); }).find("down_proj' has shape") !=
         std::string::npos);
 }

@@ -10,6 +10,7 @@
 #include "cli/batch.hpp"
 #include "reference/captured_models.hpp"
 #include "reference/error_of.hpp"
+#include "reference/forward/fused_experts.hpp"
 #include "reference/temp_dir.hpp"
 #include "routing/routing.hpp"
 
@@ -131,6 +132,25 @@ TEST_CASE("Model gives plain_forward's logits with every activation") {
         olmoe::plain_forward(model.config(), model.checkpoint(), ids, native(model)).logits);
   }
   for (std::size_t i = 1; i < results.size(); ++i) CHECK(results[i] != results[i - 1]);
+}
+
+TEST_CASE("plain_forward reads fused experts, to the bits of those that are a tensor per matrix") {
+  const auto plain = source_dir / "tests/data/tiny/plain";
+  const Model model(plain);
+  FusedExperts fused(model.checkpoint(), model.config());
+  const TempDir directory;
+  const std::vector<std::int32_t> ids{3, 1, 4, 1, 5, 9, 2, 6};
+  const auto logits = [&](const olmoe::Checkpoint& checkpoint) {
+    return olmoe::plain_forward(model.config(), checkpoint, ids, native(model)).logits;
+  };
+  const auto write = [&] {
+    olmoe::write_safetensors(directory.path() / "model.safetensors", fused.tensors);
+    return olmoe::Checkpoint(directory.path());
+  };
+  CHECK(logits(write()) == logits(model.checkpoint()));
+
+  std::swap(fused.tensors.back().shape[1], fused.tensors.back().shape[2]);
+  CHECK(error_of([&] { logits(write()); }).find("down_proj' has shape") != std::string::npos);
 }
 
 TEST_CASE("plain_forward refuses what Model refuses") {
