@@ -120,17 +120,17 @@ TEST_CASE("logits that are not subnormal route to the same bits, but for weights
 }
 
 TEST_CASE("ordered integers are those of the values, neighbours side by side") {
-  using fd::detail::from_ordered_bits;
-  using fd::detail::ordered_bits;
+  using fd::detail::from_ordered;
+  using fd::detail::ordered;
   const Flushing flushing;
   constexpr float tiny = std::numeric_limits<float>::denorm_min();
-  CHECK(ordered_bits(tiny) == ordered_bits(0.0F) + 1);
-  CHECK(ordered_bits(-tiny) == ordered_bits(0.0F) - 1);
-  CHECK(ordered_bits(-0.0F) == ordered_bits(0.0F));
-  CHECK(ordered_bits(test::nan) < ordered_bits(-test::infinity));
-  CHECK(ordered_bits(-test::nan) < ordered_bits(-test::infinity));
+  CHECK(ordered(tiny) == ordered(0.0F) + 1);
+  CHECK(ordered(-tiny) == ordered(0.0F) - 1);
+  CHECK(ordered(-0.0F) == ordered(0.0F));
+  CHECK(ordered(test::nan) < ordered(-test::infinity));
+  CHECK(ordered(-test::nan) < ordered(-test::infinity));
   for (const float x : {-test::infinity, -1.0F, -tiny, 0.0F, tiny, 3.0F, test::infinity})
-    CHECK(ordered_bits(from_ordered_bits(ordered_bits(x))) == ordered_bits(x));
+    CHECK(ordered(from_ordered(ordered(x))) == ordered(x));
 }
 
 #else

@@ -25,7 +25,7 @@ namespace {
 
 namespace fd = fdroute;
 using fd::detail::critical_score;
-using fd::detail::ordered_bits;
+using fd::detail::ordered;
 using test::index;
 
 using AnyScore = std::variant<fd::Logit, fd::LogSoftmax, fd::ZScore>;
@@ -335,18 +335,18 @@ TEST_CASE("ordered bits compare as the floats do, NaN below all") {
                                      test::infinity};
   for (std::size_t i = 0; i < ascending.size(); ++i) {
     for (std::size_t j = 0; j < ascending.size(); ++j)
-      CHECK((ordered_bits(ascending[i]) < ordered_bits(ascending[j])) == (i < j));
-    CHECK(ordered_bits(test::nan) < ordered_bits(ascending[i]));
-    CHECK(ordered_bits(-test::nan) < ordered_bits(ascending[i]));
-    CHECK(fd::detail::from_ordered_bits(ordered_bits(ascending[i])) == ascending[i]);
+      CHECK((ordered(ascending[i]) < ordered(ascending[j])) == (i < j));
+    CHECK(ordered(test::nan) < ordered(ascending[i]));
+    CHECK(ordered(-test::nan) < ordered(ascending[i]));
+    CHECK(fd::detail::from_ordered(ordered(ascending[i])) == ascending[i]);
   }
-  CHECK(ordered_bits(-0.0F) == ordered_bits(0.0F));
+  CHECK(ordered(-0.0F) == ordered(0.0F));
   for (std::uint64_t bits = 0; bits <= 0xFFFF'FFFFU; bits += 65'521) {
     const auto x = std::bit_cast<float>(static_cast<std::uint32_t>(bits));
     if (std::isnan(x)) continue;
-    REQUIRE(fd::detail::from_ordered_bits(ordered_bits(x)) == x);
+    REQUIRE(fd::detail::from_ordered(ordered(x)) == x);
     if (x != test::infinity) {
-      REQUIRE(ordered_bits(x) < ordered_bits(std::nextafter(x, test::infinity)));
+      REQUIRE(ordered(x) < ordered(std::nextafter(x, test::infinity)));
     }
   }
 }

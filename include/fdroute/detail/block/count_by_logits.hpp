@@ -25,9 +25,9 @@ FDROUTE_KERNEL void count_by_margin(TokenBlock& block, double margin,
   for (int t = 0; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
     const float least = rounded_up_sum(block.largest[at], margin);
-    const int passing = at_least<Arch>(block.rows[at], block.stride_64, least, block.set_of(t));
-    block.set_size[at] = passing;
-    block.count[at] = std::min(bounds(passing), block.experts);
+    const int size = at_least<Arch>(block.rows[at], block.stride_64, least, block.set_of(t));
+    block.set_size[at] = size;
+    block.count[at] = std::min(bounds(size), block.experts);
   }
 }
 
@@ -89,7 +89,7 @@ template <class Arch, LogitRule R>
   find_sets<Arch>(block, reached);
 }
 
-/// The same of TopP, with exp_sum.
+/// count_by_logits() for TopP, from exp_sum.
 template <class Arch>
 [[gnu::noinline]] void count_by_logits(TokenBlock& block, const TopP& rule,
                                        ExpertBounds bounds) noexcept {

@@ -32,7 +32,7 @@ struct PValues {
   alignas(64) std::array<double, TokenBlock::max_floats> values;
 };
 
-/// How many of the smallest p-values a rule reads: all of them unless it says otherwise.
+/// How many of the smallest p-values a rule needs: all of them unless it says otherwise.
 template <class R>
 constexpr int p_values_needed(const R& rule, int experts) noexcept {
   if constexpr (kernel_of<R> == Kernel::smallest_p || kernel_of<R> == Kernel::vectors_of_p) {
@@ -55,7 +55,7 @@ FDROUTE_KERNEL void p_from_table(const TokenBlock& block, const SurvivalTable& n
   null.to_p_values<Arch>(p.values.data(), block.tokens * p.stride);
 }
 
-/// The same, of any null distribution.
+/// p_from_table() for any null distribution, without a table.
 template <NullDistribution N>
 void compute_p(const TokenBlock& block, const N& null, int first, PValues& p) noexcept {
   for (int t = 0; t < block.tokens; ++t) {

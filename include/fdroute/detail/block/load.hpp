@@ -52,7 +52,7 @@ FDROUTE_INLINE void copy_row(const T* from, int experts, int stride, float* to) 
   for (; i < stride; i += 16) Floats<Arch>(masked).store(to + i);
 }
 
-/// load_rows for one token.
+/// load_rows() for one token.
 template <class Arch, bool find_largest, class T>
 FDROUTE_INLINE void load_row(TokenBlock& block, LogitsView<T> logits, int token) noexcept {
   constexpr float inf = std::numeric_limits<float>::infinity();
@@ -76,7 +76,7 @@ FDROUTE_INLINE void load_row(TokenBlock& block, LogitsView<T> logits, int token)
     below_inf &= (Lane(inf) > x).all();
     if constexpr (find_largest) {
       if constexpr (Lane::size == 64) {
-        most = larger(most, halved(halved(x, max), max));
+        most = larger(most, fold(fold(x, max), max));
       } else {
         most = larger(most, x);
       }

@@ -11,9 +11,9 @@
 
 namespace fdroute::inline v0::detail {
 
-/// From a block's only token, loaded, to what write_exps() reads, by critical scores
-/// kernel_table(), for at most 64 experts; false if that is left to the kernels for many tokens.
-/// The score is Logit, LogSoftmax or ZScore, for MapKind identity, shift or affine.
+/// Scores, counts and ranks a block of one loaded token with at most 64 experts, by critical scores
+/// in a kernel_table(): fills in what write_exps() reads. Returns false if the general kernels must
+/// do it. The score is Logit, LogSoftmax or ZScore, for MapKind identity, shift or affine.
 ///
 /// With one token there is nothing to do while a step of the count waits for the last. So it takes
 /// none: the experts that reach t_m are all that any rule by critical scores can count. They are
@@ -39,17 +39,18 @@ FDROUTE_KERNEL bool count_one(TokenBlock& block, const float* critical, MapKind 
   block.sets[0] = set;
   block.candidates[0] = candidates;
   list_few<Arch>(block, 0);
-  // Here, if they may wait, they fill the gaps that the listing leaves.
+  // If the score does not need the exps, compute them here: they overlap with the latency of
+  // list_few().
   if (!needs_exps) take_exps_of<Arch>(block, 0);
   rank_listed<Arch>(block, 0);
 
   const auto ranked = score(pick(row, Ints<Arch>::load(block.ranked_of(0))), map, kind);
   const auto passes = ranked >= Floats<Arch>::load_anywhere(critical + 1);
-  const auto passing =
+  const auto passing_bits =
       static_cast<std::uint32_t>(passes.bits()) & ((std::uint32_t{1} << candidates) - 1);
   const int count =
-      step_down ? std::countr_one(passing) : static_cast<int>(std::bit_width(passing));
-  block.set_size[0] = -1;  // the set holds more
+      step_down ? std::countr_one(passing_bits) : static_cast<int>(std::bit_width(passing_bits));
+  block.set_size[0] = -1;  // the set holds more than the counted
   block.count[0] = std::min(bounds(count), block.experts);
   return block.count[0] <= candidates;
 }

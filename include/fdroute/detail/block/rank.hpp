@@ -102,8 +102,8 @@ FDROUTE_INLINE void list(const TokenBlock& block, int t, std::int32_t* ids,
   Ints<Arch>(0).store_anywhere(ids + n);
 }
 
-/// The same for a row of 64 and the set's n first experts, which may be fewer; ids after the last
-/// one may be any. No step depends on the number.
+/// list() for a row of 64: writes the ids of the set's first n experts, without a branch. If the
+/// set has fewer, the remaining ids are arbitrary.
 template <std::size_t n, class Arch>
 FDROUTE_INLINE void list_of_64(TokenBlock& block, int t) noexcept {
   constexpr std::uint64_t last = std::uint64_t{1} << 63;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -52,13 +51,9 @@ class BlockRouter {
                                              View out) noexcept {
     if (!router.has_kernels) [[unlikely]]
       return route_row(router, logits.data, out);
-    constexpr bool weighs = !std::same_as<View, BitmaskView>;
+    constexpr bool weighs = holds_weights<View>;
     TokenBlock block(static_cast<int>(logits.tokens), router.experts);
-    if (weighs || router.calls->reads_largest) {
-      load_rows<Arch, true>(block, logits);
-    } else {
-      load_rows<Arch, false>(block, logits);
-    }
+    load<weighs>(router, block, logits);
     if constexpr (lists_experts<View>) {
       if (block.tokens == 1 && router.critical != nullptr && block.stride_64 == 64 &&
           router.weights_are_exps &&
@@ -70,7 +65,7 @@ class BlockRouter {
     }
     router.calls->count(router.parts, block, weighs);
     const bool by_sets =
-        !lists_experts<View> && router.calls->has_sets && (!weighs || router.weights_are_exps);
+        has_set_kernel<View> && router.calls->has_sets && (!weighs || router.weights_are_exps);
     if (!by_sets) rank_best<Arch>(block, false);
     const BlockRouter self{router, block, by_sets};
     const int first = self.write_by_kernel(0, out);
@@ -85,16 +80,24 @@ class BlockRouter {
 
   static constexpr std::size_t at(int i) noexcept { return static_cast<std::size_t>(i); }
 
+  template <bool weighs, class T>
+  static void load(const ErasedRouter& router, TokenBlock& block, LogitsView<T> logits) noexcept {
+    if constexpr (!weighs) {
+      if (!router.calls->reads_largest) return load_rows<Arch, false>(block, logits);
+    }
+    load_rows<Arch, true>(block, logits);
+  }
+
   /// Writes tokens from t on, up to the first that the view's kernel leaves, which is returned.
   template <class View>
   int write_by_kernel(int t, View out) const noexcept {
     if constexpr (lists_experts<View>) {
       if (!router_.weights_are_exps) return t;
       return write_exps<Arch>(block_, t, out, router_.capacity, router_.renormalizes());
-    } else if constexpr (std::same_as<View, DenseView>) {
-      return by_sets_ ? write_dense<Arch>(block_, t, out, router_.renormalizes()) : t;
+    } else if constexpr (has_set_kernel<View>) {
+      return by_sets_ ? write_sets<Arch>(block_, t, out, router_.renormalizes()) : t;
     } else {
-      return by_sets_ ? write_sets(block_, t, out) : t;
+      return t;
     }
   }
 
@@ -119,7 +122,7 @@ class BlockRouter {
     const std::int32_t* ranked = many.template ranked_of<Arch>(block_, t);
     const std::span<const std::int32_t> experts(ranked, at(block_.count[at(t)]));
     std::array<float, ManyRanked::limit> weights;
-    if constexpr (!std::same_as<View, BitmaskView>) weigh(t, experts, weights.data());
+    if constexpr (holds_weights<View>) weigh(t, experts, weights.data());
     write_row(out, {experts, weights.data(), ranked[0]}, router_.experts);
   }
 

@@ -11,7 +11,7 @@
 
 namespace fdroute::inline v0::detail {
 
-/// take_exps for one token.
+/// take_exps() for one token.
 template <class Arch>
 FDROUTE_INLINE void take_exps_of(TokenBlock& block, int token) noexcept {
   const auto t = static_cast<std::size_t>(token);

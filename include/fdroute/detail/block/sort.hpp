@@ -29,7 +29,7 @@ class ColumnSort {
   FDROUTE_INLINE void sort(int n, int first) const noexcept {
     for (int at = 0; at < n; at += 16) sort_16(at);
     for (int size = 16; size < n; size *= 2) {
-      // Of the last merge, the first elements suffice.
+      // The last merge need only get the first elements right.
       const int end = 2 * size == n ? first : n;
       for (int at = 0; at < end; at += 2 * size) merge(at, size, std::min(2 * size, end - at));
     }

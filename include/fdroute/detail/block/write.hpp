@@ -90,10 +90,18 @@ FDROUTE_KERNEL int write_exps(const TokenBlock& block, int t, View out, int capa
   return t;
 }
 
-/// Dense rows with such weights, of tokens whose selected experts are their set.
+/// A view that write_sets() writes, of tokens whose selected experts are their set.
+template <class View>
+inline constexpr bool has_set_kernel = false;
+template <>
+inline constexpr bool has_set_kernel<DenseView> = true;
+template <>
+inline constexpr bool has_set_kernel<BitmaskView> = true;
+
+/// Dense rows with the weights of write_exps(), of tokens whose selected experts are their set.
 template <class Arch>
-FDROUTE_KERNEL int write_dense(const TokenBlock& block, int t, DenseView out,
-                               bool renormalize) noexcept {
+FDROUTE_KERNEL int write_sets(const TokenBlock& block, int t, DenseView out,
+                              bool renormalize) noexcept {
   const int experts = block.experts;
   for (; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
@@ -134,7 +142,8 @@ FDROUTE_KERNEL int write_dense(const TokenBlock& block, int t, DenseView out,
 }
 
 /// The sets themselves, of tokens whose selected experts are their set.
-inline int write_sets(const TokenBlock& block, int t, BitmaskView out) noexcept {
+template <class>
+int write_sets(const TokenBlock& block, int t, BitmaskView out, bool) noexcept {
   const int words = block.stride_64 / 64;
   for (; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);

@@ -4,8 +4,8 @@
 
 namespace fdroute::inline v0::detail {
 
-/// The smallest float that is not below x + y, the sum as it is: none that a double's rounding
-/// would let pass. Infinite for an infinite x. The sum is in float's range.
+/// The smallest float >= x + y, where the sum is exact, not rounded to double. Infinite for an
+/// infinite x. The sum is in float's range.
 constexpr float rounded_up_sum(float x, double y) noexcept {
   const auto a = static_cast<double>(x);
   const double sum = a + y;
@@ -15,7 +15,7 @@ constexpr float rounded_up_sum(float x, double y) noexcept {
   const auto near = static_cast<float>(sum);
   const auto rounded = static_cast<double>(near);
   const bool below = rounded < sum || (rounded == sum && error > 0.0);
-  return below ? from_ordered_bits(ordered_bits(near) + 1) : near;
+  return below ? from_ordered(ordered(near) + 1) : near;
 }
 
 }  // namespace fdroute::inline v0::detail

@@ -5,26 +5,27 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <span>
 
 #include "fdroute/ties.hpp"
 
 namespace fdroute::inline v0::detail {
 
-/// Maps floats to unsigned integers that compare the same way: NaN < -inf < ... < +inf, -0 = +0.
-/// Neighbours differ by 1. By integer operations alone: a mode that flushes subnormal numbers to
-/// zero does not change it.
-constexpr std::uint32_t ordered_bits(float x) noexcept {
-  const auto bits = std::bit_cast<std::uint32_t>(x);
-  const std::uint32_t magnitude = bits & 0x7FFF'FFFFU;
-  if (magnitude > 0x7F80'0000U) return 0;
-  return (bits >> 31) != 0 ? 0x8000'0000U - magnitude : 0x8000'0000U + magnitude;
+/// The library's order of floats, as integers: NaN < -inf < ... < -0 = +0 < ... < +inf. Neighbours
+/// differ by 1, and ordered(-x) = -ordered(x). By integer operations alone: a mode that flushes
+/// subnormal numbers to zero does not change it.
+constexpr std::int32_t ordered(float x) noexcept {
+  const auto bits = std::bit_cast<std::int32_t>(x);
+  const std::int32_t magnitude = bits & 0x7FFF'FFFF;
+  if (magnitude > 0x7F80'0000) return std::numeric_limits<std::int32_t>::min();
+  return bits < 0 ? -magnitude : magnitude;
 }
 
-/// The inverse of ordered_bits, for anything but NaN.
-constexpr float from_ordered_bits(std::uint32_t bits) noexcept {
-  return std::bit_cast<float>((bits >> 31) != 0 ? bits - 0x8000'0000U
-                                                : (0x8000'0000U - bits) | 0x8000'0000U);
+/// The inverse of ordered(), for anything but NaN; of 0 it is +0.
+constexpr float from_ordered(std::int32_t value) noexcept {
+  const auto bits = static_cast<std::uint32_t>(value);
+  return std::bit_cast<float>(value >= 0 ? bits : 0x8000'0000U - bits);
 }
 
 /// Writes the indices of the `ranking.size()` largest keys in the library's total order: larger key
@@ -35,7 +36,9 @@ inline void rank_largest(std::span<const float> keys, TieOrder ties,
   const std::uint32_t flip = ties == TieOrder::lowest_index ? ~0U : 0U;
   for (std::size_t j = 0; j < keys.size(); ++j) {
     const std::uint32_t index = static_cast<std::uint32_t>(j) ^ flip;
-    scratch[j] = (std::uint64_t{ordered_bits(keys[j])} << 32) | index;
+    // As unsigned numbers, integers keep their order when the sign is flipped.
+    const std::uint32_t key = static_cast<std::uint32_t>(ordered(keys[j])) ^ 0x8000'0000U;
+    scratch[j] = (std::uint64_t{key} << 32) | index;
   }
   const auto middle = scratch.begin() + static_cast<std::ptrdiff_t>(ranking.size());
   std::partial_sort(scratch.begin(), middle, scratch.end(), std::greater<>{});

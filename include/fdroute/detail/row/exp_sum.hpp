@@ -80,8 +80,8 @@ class ExpOfDifference {
 template <class Arch>
 FDROUTE_INLINE Floats<Arch> exp_sum_by_16(const ExpOfDifference<Arch>& exp, const float* x,
                                           int padded, float* e) noexcept {
-  std::array<Floats<Arch>, 4> v;
-  v.fill(Floats<Arch>(0.0F));
+  const Floats<Arch> none(0.0F);
+  std::array<Floats<Arch>, 4> v{none, none, none, none};
   for (int i = 0; i < std::min(padded, 64); i += 16) {
     Floats<Arch>& part = v[static_cast<std::size_t>(i) / 16];
     part = exp(Floats<Arch>::load_anywhere(x + i));
@@ -98,7 +98,7 @@ FDROUTE_INLINE Floats<Arch> exp_sum_of_64(const ExpOfDifference<Arch>& exp, cons
     const auto plus = [](const auto& a, const auto& b) FDROUTE_INLINED { return a + b; };
     const auto exps = exp(Floats<Arch, 64>::load_anywhere(x));
     exps.store(e);
-    return halved(halved(exps, plus), plus);
+    return fold(fold(exps, plus), plus);
   } else {
     return exp_sum_by_16(exp, x, 64, e);
   }

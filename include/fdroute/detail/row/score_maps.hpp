@@ -67,7 +67,7 @@ FDROUTE_INLINE Moments<double> moments(const float* x, int experts, int padded) 
   return {static_cast<double>(n), sum(sums), sum(squares)};
 }
 
-/// The same about the largest logit, and with any number of -inf.
+/// The moments of a row's finite logits about the largest one, with any number of -inf.
 ///
 /// One pass is safe: the largest logit c is one of the n points, so n variance >= (mean - c)^2, and
 /// the subtraction mean square - squared mean multiplies the rounding error, 2^-52 or so, by at

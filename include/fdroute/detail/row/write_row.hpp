@@ -9,8 +9,8 @@
 #include "fdroute/views.hpp"
 
 // How a view holds a token's routing: the only writer of rows. A view that is added gets its
-// functions here: places_of(), if it lists experts, else write_row(); write_rest(). In all of them
-// the token is the first of the view.
+// functions here: places_of() and lists_experts if it lists experts, else write_row(); write_rest()
+// if it has more than counts to write. In all of them the token is the first of the view.
 
 namespace fdroute::inline v0::detail {
 
@@ -53,6 +53,12 @@ template <class Id>
 inline constexpr bool lists_experts<RoutingView<Id>> = true;
 template <class Id>
 inline constexpr bool lists_experts<CsrView<Id>> = true;
+
+/// A view that holds weights.
+template <class View>
+inline constexpr bool holds_weights = true;
+template <>
+inline constexpr bool holds_weights<BitmaskView> = false;
 
 /// Writes what follows the `written` first places, of which `count` hold experts and weights:
 /// padding and the count.

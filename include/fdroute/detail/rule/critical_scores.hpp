@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -19,21 +20,21 @@ namespace fdroute::inline v0::detail {
 /// comparing the score's p-value, computed in double, with `critical_p`.
 template <NullDistribution N>
 float critical_score(const N& null, double critical_p) noexcept {
-  const auto passes = [&](std::uint32_t bits) {
-    return null(static_cast<double>(from_ordered_bits(bits))) <= critical_p;
+  const auto passes = [&](std::int32_t score) {
+    return null(static_cast<double>(from_ordered(score))) <= critical_p;
   };
-  std::uint32_t low = ordered_bits(std::numeric_limits<float>::lowest());
-  std::uint32_t high = ordered_bits(std::numeric_limits<float>::infinity());
+  std::int32_t low = ordered(std::numeric_limits<float>::lowest());
+  std::int32_t high = ordered(std::numeric_limits<float>::infinity());
   if (!passes(high)) return std::numeric_limits<float>::quiet_NaN();
   while (low < high) {
-    const std::uint32_t middle = low + (high - low) / 2;
+    const std::int32_t middle = std::midpoint(low, high);  // below high
     if (passes(middle)) {
       high = middle;
     } else {
       low = middle + 1;
     }
   }
-  return from_ordered_bits(high);
+  return from_ordered(high);
 }
 
 /// The critical scores t_1 >= t_2 >= ... >= t_m of a rule: p(k) <= critical_value(k, m)
@@ -58,23 +59,23 @@ inline std::vector<float> kernel_table(const std::vector<float>& critical) {
 }
 
 /// The count of a rule by critical values, from the critical scores t_1 >= ... >= t_m alone: no
-/// p-value, no sort. `passing(t)` is the number of the row's m scores >= t; NaN passes nothing, on
-/// either side. The selected scores are those that were counted last.
+/// p-value, no sort. `reaching(t)` is the number of the row's m scores >= t; a NaN is not counted,
+/// nor does anything reach one. The selected scores are those that were counted last.
 ///
-/// Step-up: start at k = m and set k <- passing(t_k) until k repeats. Let k* be the answer. As long
-/// as k >= k*, t_k <= t_k*, so at least k* scores pass and k never falls below k*; a k that repeats
-/// has its k largest scores at or above t_k, so k <= k*.
+/// Step-up: start at k = m and set k <- reaching(t_k) until k repeats. Let k* be the answer. As
+/// long as k >= k*, t_k <= t_k*, so at least k* scores pass and k never falls below k*; a k that
+/// repeats has its k largest scores at or above t_k, so k <= k*.
 ///
-/// Step-down: start at k = 0 and set k <- passing(t_(k+1)) until k repeats. As long as the k
-/// largest scores reach their t_1 .. t_k, k <= k*, and passing(t_(k+1)) >= k; the scores from
+/// Step-down: start at k = 0 and set k <- reaching(t_(k+1)) until k repeats. As long as the k
+/// largest scores reach their t_1 .. t_k, k <= k*, and reaching(t_(k+1)) >= k; the scores from
 /// rank k + 1 on that reach t_(k+1) reach the t of their own rank, which is no larger. A k that
 /// repeats has its next score below t_(k+1): k = k*.
 ///
 /// This takes one step, and returns whether k has repeated.
-template <bool step_down, class Passing>
-FDROUTE_INLINE bool next_count(const float* t, int& k, const Passing& passing) noexcept {
+template <bool step_down, class Reaching>
+FDROUTE_INLINE bool next_count(const float* t, int& k, const Reaching& reaching) noexcept {
   const int before = k;
-  k = passing(t[step_down ? before + 1 : before]);
+  k = reaching(t[step_down ? before + 1 : before]);
   return k == before;
 }
 

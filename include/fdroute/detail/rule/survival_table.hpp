@@ -114,7 +114,7 @@ class SurvivalTable {
   }
 
  private:
-  // Of infinite scores the product may be NaN; larger() then takes the other number.
+  // For an infinite score the product may be NaN; larger() then takes the other number.
   template <class V>
   FDROUTE_INLINE V p_at(const V& score, const Fields<V>& segment) const noexcept {
     const auto& [from, slope, value, least] = segment.field;

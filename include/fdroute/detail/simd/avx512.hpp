@@ -10,6 +10,13 @@
 #include "fdroute/detail/simd/base.hpp"
 #include "fdroute/detail/simd/x86.hpp"
 
+#if defined(__GNUC__) && !defined(__clang__)
+// g++'s own AVX-512 intrinsics start from undefined values: GCC bug 105593.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 // The functions of generic.hpp in AVX-512's intrinsics.
 
 namespace fdroute::inline v0::detail {
@@ -193,3 +200,7 @@ FDROUTE_INLINE std::uint64_t joined_bits(const xsimd::batch_bool<T, Arch>& a,
 #endif
 
 }  // namespace fdroute::inline v0::detail
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif

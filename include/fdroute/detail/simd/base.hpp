@@ -10,6 +10,7 @@
 #include <xsimd/xsimd.hpp>
 
 #include "fdroute/arch.hpp"
+#include "fdroute/detail/number/total_order.hpp"
 
 // Plain numbers, the registers of ScalarArch, and what xsimd has under another name. registers.hpp
 // is the header to include.
@@ -88,8 +89,8 @@ FDROUTE_INLINE void store_unaligned(const xsimd::batch<T, Arch>& x, T* to) noexc
 // ---- Arithmetic
 // ----------------------------------------------------------------------------------
 
-/// x as it stands. What the compiler cannot see through it cannot fuse: a product that has passed
-/// here is rounded before it is added.
+/// Returns x, hidden from the optimiser: a product that passes through is rounded and cannot be
+/// fused into a multiply-add.
 template <class T>
 FDROUTE_INLINE T rounded(T x) noexcept {
 #if defined(__x86_64__)
@@ -254,13 +255,7 @@ FDROUTE_INLINE xsimd::batch<float, Arch> float16_in_upper_half(
   return xsimd::bitwise_cast<Float>(xsimd::bitwise_cast<Int>(scaled) | beyond | (bits ^ magnitude));
 }
 
-/// An integer that compares as the number does, -0 = +0: the magnitude's bits, negated below 0. By
-/// integers alone, which no mode flushes to zero.
-FDROUTE_INLINE std::int32_t ordered(float x) noexcept {
-  const auto bits = std::bit_cast<std::int32_t>(x);
-  const std::int32_t sign = bits >> 31;
-  return (bits ^ (sign & 0x7FFF'FFFF)) - sign;
-}
+/// ordered() of a register (number/total_order.hpp); none is NaN.
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> ordered(
     const xsimd::batch<float, Arch>& x) noexcept {

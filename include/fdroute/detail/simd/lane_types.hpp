@@ -11,6 +11,13 @@
 
 #include "fdroute/detail/simd/registers.hpp"
 
+#if defined(__GNUC__) && !defined(__clang__)
+// See avx512.hpp: it is here that its functions are inlined.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 namespace fdroute::inline v0::detail {
 
 /// body(0), ..., body(n - 1), with no loop left at any level of optimisation.
@@ -56,7 +63,10 @@ struct Lanes {
   std::array<Register, parts> part;
 
   Lanes() = default;
-  FDROUTE_INLINE explicit Lanes(T value) noexcept { part.fill(Register(value)); }
+  FDROUTE_INLINE explicit Lanes(T value) noexcept {
+    const Register all(value);
+    each_part<width, parts>([&](std::size_t i) FDROUTE_INLINED { part[i] = all; });
+  }
 
   /// `from` is aligned to 64 bytes, as is `to` below.
   static FDROUTE_INLINE Lanes load(const T* from) noexcept {
@@ -148,3 +158,7 @@ template <class Arch>
 using Ints = Lanes<std::int32_t, Arch>;
 
 }  // namespace fdroute::inline v0::detail
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif

@@ -8,6 +8,13 @@
 #include "fdroute/detail/simd/lane_types.hpp"
 #include "fdroute/detail/simd/registers.hpp"
 
+#if defined(__GNUC__) && !defined(__clang__)
+// See avx512.hpp: it is here that its functions are inlined.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 // What is done with Lanes: a function of registers or numbers, on all of them.
 
 namespace fdroute::inline v0::detail {
@@ -213,8 +220,8 @@ FDROUTE_INLINE Doubles<Arch> widen(const Floats<Arch>& x) noexcept {
 
 /// Half as many lanes: lane j combined with lane j + n / 2.
 template <class T, class Arch, std::size_t n, class Combine>
-FDROUTE_INLINE Lanes<T, Arch, n / 2> halved(const Lanes<T, Arch, n>& x,
-                                            const Combine& combine) noexcept {
+FDROUTE_INLINE Lanes<T, Arch, n / 2> fold(const Lanes<T, Arch, n>& x,
+                                          const Combine& combine) noexcept {
   return Lanes<T, Arch, n / 2>::generate(
       [&](std::size_t i) FDROUTE_INLINED { return combine(x.part[i], x.part[i + x.parts / 2]); });
 }
@@ -225,7 +232,7 @@ template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE T largest(const Lanes<T, Arch, n>& x) noexcept {
   if constexpr (Lanes<T, Arch, n>::parts > 1) {
     return largest(
-        halved(x, [](const auto& a, const auto& b) FDROUTE_INLINED { return larger(a, b); }));
+        fold(x, [](const auto& a, const auto& b) FDROUTE_INLINED { return larger(a, b); }));
   } else {
     return largest_of(x.part[0]);
   }
@@ -236,7 +243,7 @@ template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE T sum(const Lanes<T, Arch, n>& x) noexcept {
   using Register = RegisterOf<T, Arch>;
   if constexpr (Lanes<T, Arch, n>::parts > 1) {
-    return sum(halved(
+    return sum(fold(
         x, [](const Register& a, const Register& b) FDROUTE_INLINED -> Register { return a + b; }));
   } else {
     return sum_of(x.part[0]);
@@ -244,3 +251,7 @@ FDROUTE_INLINE T sum(const Lanes<T, Arch, n>& x) noexcept {
 }
 
 }  // namespace fdroute::inline v0::detail
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif

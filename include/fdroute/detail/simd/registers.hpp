@@ -9,9 +9,9 @@
 #include "fdroute/detail/simd/generic.hpp"
 #include "fdroute/detail/simd/x86.hpp"
 
-// The registers*.hpp alone know registers: what xsimd 8.1 lacks, in intrinsics where they pay,
-// always with a generic twin. `batch<T, Arch>` and plain numbers (ScalarArch) have the same
-// functions. Here, those of more than one form, for the Arch of their arguments.
+// The only headers with intrinsics: base, generic, x86, avx512. This one gives every function that
+// has several implementations its public overload, which picks the best for its arguments' Arch.
+// `batch<T, Arch>` and plain numbers, the registers of ScalarArch, have the same functions.
 
 namespace fdroute::inline v0::detail {
 

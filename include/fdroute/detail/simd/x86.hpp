@@ -98,42 +98,7 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
   using Int = xsimd::batch<std::int32_t, Arch>;
   return counts + xsimd::select(mask, Int(1), Int(0));
 }
-#endif
 
-#if XSIMD_WITH_AVX2
-template <class Register>
-FDROUTE_INLINE Fields<Register> pick_records(const Record* table, const std::uint32_t* ids,
-                                             const xsimd::avx2&) noexcept {
-  const auto record = [&](int i) FDROUTE_INLINED { return _mm256_load_pd(table[ids[i]].number); };
-  const __m256d even01 = _mm256_unpacklo_pd(record(0), record(1));
-  const __m256d even23 = _mm256_unpacklo_pd(record(2), record(3));
-  const __m256d odd01 = _mm256_unpackhi_pd(record(0), record(1));
-  const __m256d odd23 = _mm256_unpackhi_pd(record(2), record(3));
-  return {{_mm256_permute2f128_pd(even01, even23, 0x20), _mm256_permute2f128_pd(odd01, odd23, 0x20),
-           _mm256_permute2f128_pd(even01, even23, 0x31),
-           _mm256_permute2f128_pd(odd01, odd23, 0x31)}};
-}
-template <class Arch>
-FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
-                                                        const xsimd::avx2&) noexcept {
-  const __m128i half = _mm_loadu_si128(static_cast<const __m128i*>(from));
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
-}
-template <class Arch>
-FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(const Table8& table,
-                                                         const xsimd::batch<std::uint32_t, Arch>& i,
-                                                         const xsimd::avx2&) noexcept {
-  return _mm256_permutevar8x32_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(table)), i);
-}
-template <class Arch>
-FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
-    const xsimd::batch_bool<std::int32_t, Arch>& mask,
-    const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::avx2&) noexcept {
-  return _mm256_sub_epi32(counts, mask);
-}
-#endif
-
-#if XSIMD_WITH_AVX
 // AVX alone has no integers to widen with: elements are converted one by one.
 template <class Arch>
 void widen_float16(const void* from, const xsimd::avx&) = delete;
@@ -186,6 +151,37 @@ struct NarrowRegister<8, 4, Arch> {
 #endif
 
 #if XSIMD_WITH_AVX2
+template <class Register>
+FDROUTE_INLINE Fields<Register> pick_records(const Record* table, const std::uint32_t* ids,
+                                             const xsimd::avx2&) noexcept {
+  const auto record = [&](int i) FDROUTE_INLINED { return _mm256_load_pd(table[ids[i]].number); };
+  const __m256d even01 = _mm256_unpacklo_pd(record(0), record(1));
+  const __m256d even23 = _mm256_unpacklo_pd(record(2), record(3));
+  const __m256d odd01 = _mm256_unpackhi_pd(record(0), record(1));
+  const __m256d odd23 = _mm256_unpackhi_pd(record(2), record(3));
+  return {{_mm256_permute2f128_pd(even01, even23, 0x20), _mm256_permute2f128_pd(odd01, odd23, 0x20),
+           _mm256_permute2f128_pd(even01, even23, 0x31),
+           _mm256_permute2f128_pd(odd01, odd23, 0x31)}};
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
+                                                        const xsimd::avx2&) noexcept {
+  const __m128i half = _mm_loadu_si128(static_cast<const __m128i*>(from));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> look_up(const Table8& table,
+                                                         const xsimd::batch<std::uint32_t, Arch>& i,
+                                                         const xsimd::avx2&) noexcept {
+  return _mm256_permutevar8x32_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(table)), i);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
+    const xsimd::batch_bool<std::int32_t, Arch>& mask,
+    const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::avx2&) noexcept {
+  return _mm256_sub_epi32(counts, mask);
+}
+
 // An Arch does not tell of F16C. Of two translation units with the same Arch, one with F16C and one
 // without, the linker may keep either's form: values are the same, and every processor with AVX2
 // has F16C.
