@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <cmath>
-#include <fdroute/parse.hpp>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -17,6 +16,7 @@
 #include "reference/sound_sweep.hpp"
 #include "reference/temp_dir.hpp"
 #include "routing/canonical_policy.hpp"
+#include "routing/parse_once.hpp"
 #include "routing/routing.hpp"
 #include "sweep/grid.hpp"
 #include "sweep/plots.hpp"
