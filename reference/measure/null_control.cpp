@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <fdroute/parse.hpp>
 #include <map>
 #include <numbers>
 #include <random>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "routing/canonical_policy.hpp"
+#include "routing/parse_once.hpp"
 
 namespace olmoe {
 namespace {

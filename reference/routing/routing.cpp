@@ -3,13 +3,16 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <fdroute/parse.hpp>
 #include <stdexcept>
 #include <string_view>
 #include <utility>
 
 #include "formats/error.hpp"
 #include "routing/nulls.hpp"
+#include "routing/parse_once.hpp"
+
+template fdroute::AnyRouter fdroute::parse_router<fdroute::DefaultArch>(
+    std::string_view, int, const fdroute::ParseOptions<fdroute::DefaultArch>&);
 
 namespace olmoe {
 namespace {
