@@ -43,7 +43,7 @@ class Bandwidth {
 /// fused ones.
 double peak(olmoe::Isa isa);
 
-/// The same of dot products of bfloat16 pairs (4 a float of the vector). Only where there is an
+/// peak() of dot products of bfloat16 pairs (4 a float of the vector). Only where there is an
 /// olmoe::bf16_dot().
 double bf16_peak();
 

@@ -8,6 +8,8 @@
 #include <numeric>
 #include <vector>
 
+#include "fdroute/detail/block/load.hpp"
+#include "fdroute/detail/block/scores.hpp"
 #include "fdroute/detail/block/token_block.hpp"
 
 /// What routing is measured against: the softmax that any router pays, and other people's ways to
@@ -38,7 +40,7 @@ FDROUTE_KERNEL void softmax_rows(fdroute::LogitsView<float> logits, float* weigh
   }
 }
 
-/// The same with the C library's exp, as one would write it.
+/// A row's softmax with the C library's exp, as one would write it.
 inline void plain_softmax(const float* logits, int experts, float* weights) noexcept {
   const float largest = *std::max_element(logits, logits + experts);
   float sum = 0.0F;

@@ -7,12 +7,15 @@
 
 namespace fdroute::inline v0 {
 
-/// The number of experts a token may get: min_k <= count <= max_k, applied after the rule.
+/// ExpertBounds: the number of experts that a token may get, applied after the rule.
+///
+///     count = min(max(the rule's count, min_k), max_k)
 ///
 /// A bound never changes what the rule searched: the rule sees all p-values, then its count is
 /// clamped. A token on which the rule rejects nothing gets min_k experts. A max_k above the number
 /// of experts means all of them.
 struct ExpertBounds {
+  /// As max_k: no upper bound.
   static constexpr int all = std::numeric_limits<int>::max();
 
   int min_k = 1;

@@ -5,12 +5,12 @@
 #include <span>
 #include <string_view>
 
-#include "fdroute/detail/checks/require_ieee.hpp"
+#include "fdroute/detail/number/require_ieee.hpp"
 #include "fdroute/ties.hpp"
 
 namespace fdroute::inline v0 {
 
-/// A type logits may be stored in: anything that converts to float, implicitly or explicitly.
+/// A type that logits may be stored in: any that converts to float, implicitly or explicitly.
 template <class T>
 concept LogitValue = requires(const T& logit) {
   static_cast<float>(logit);
@@ -63,17 +63,17 @@ concept Score = std::copyable<S> && requires(const S& score, std::span<const flo
   noexcept->std::same_as<ScoreMap>;
 };
 
-/// A null distribution: its survival function p = P(S >= score) in double, non-increasing, in [0,
-/// 1]. It is called with any score but NaN. A Router probes it at some hundreds of scores.
+/// A null distribution: its survival function p = P(S >= score), in double, in [0, 1], not
+/// increasing in the score. It is called with any score but NaN, infinite ones too. A Router probes
+/// it at some hundreds of scores when it is made.
 template <class N>
 concept NullDistribution = std::copyable<N> && requires(const N& null, double score) {
   { null(score) }
   noexcept->std::same_as<double>;
 };
 
-/// A null distribution for every expert: its survival function p = P(S >= score) under the
-/// `expert`'s own null, in double, non-increasing in the score, in [0, 1]. Experts then rank by
-/// p-value.
+/// A null distribution for every expert: p = P(S >= score) under the own null of `expert`, in
+/// double, in [0, 1], not increasing in the score. Experts then rank by p-value.
 template <class N>
 concept ExpertNull = std::copyable<N> && requires(const N& null, double score, int expert) {
   { null(score, expert) }
@@ -86,16 +86,17 @@ concept FittedNull = (NullDistribution<N> || ExpertNull<N>)&&requires(const N& n
   { null.fitted_on() } -> std::convertible_to<std::string_view>;
 };
 
-/// A rule: a token's p-values in ascending order, shape (experts), to the number of rejections,
-/// that is of experts selected, in [0, experts].
+/// A rule: takes a token's p-values in ascending order, shape (experts), and returns how many of
+/// them it rejects, which is how many experts it selects, in [0, experts].
 template <class R>
 concept Rule = std::copyable<R> && requires(const R& rule, std::span<const double> sorted_p) {
   { rule(sorted_p) }
   noexcept->std::same_as<int>;
 };
 
-/// A rule that reads no p-values but the token's logits in descending order, shape (experts): the
-/// probability rules (TopP, RelativeThreshold). NaN stands last; some logit is a number.
+/// A rule that reads logits, not p-values (TopP, RelativeThreshold): takes the token's logits in
+/// descending order, shape (experts), and returns the number of experts selected, in [0, experts].
+/// NaN stands last; at least one logit is a number.
 template <class R>
 concept LogitRule = std::copyable<R> && requires(const R& rule, std::span<const float> logits) {
   { rule(logits) }
@@ -113,9 +114,10 @@ concept FixedCountRule = Rule<R> && requires(const R& rule, int experts) {
 template <class R>
 concept NullFreeRule = FixedCountRule<R> || LogitRule<R>;
 
-/// A rule by critical values, which must not decrease in k: it compares p(k) with
-/// `critical_value(k, experts)`, for k in 1..experts, closed. A Router checks that, and compares
-/// with the call operator on some rows of p-values.
+/// A rule by critical values: it compares p(k) with `critical_value(k, experts)`, for k in
+/// 1 .. experts; equality rejects. Critical values do not decrease in k, and the last is below 1. A
+/// Router checks both, and that the call operator gives the count that they give on some rows of
+/// p-values.
 template <class R>
 concept CriticalValueRule = Rule<R> && requires(const R& rule, int k, int experts) {
   { rule.critical_value(k, experts) }
@@ -142,9 +144,9 @@ enum class Kernel : std::uint8_t {
   /// A Rule that reads the smallest p-values alone: `int reads(int experts) const noexcept`, how
   /// many of them.
   smallest_p,
-  /// The same, counting by vectors: `template <class Arch> int count(const double* sorted_p, int
-  /// experts) const noexcept`. `sorted_p` is aligned to 64 bytes and holds reads(experts) p-values,
-  /// filled up to a multiple of 16.
+  /// A Rule with what smallest_p asks for, that also counts by vectors: `template <class Arch> int
+  /// count(const double* sorted_p, int experts) const noexcept`. `sorted_p` is aligned to 64 bytes
+  /// and holds reads(experts) p-values, filled up to a multiple of 16.
   vectors_of_p,
   /// A NullDistribution that is a table: `const detail::SurvivalTable* table() const noexcept`, a
   /// null pointer if it is none after all.
@@ -169,9 +171,9 @@ concept Ranking = std::copyable<K> &&
   noexcept->std::same_as<void>;
 };
 
-/// Routing weights: fills `weights[i]` for the selected `experts[i]` from the token's logits, shape
-/// (experts). Logits may be anything but all non-finite; selected ids are in the order of the
-/// ranking.
+/// Routing weights: fills `weights[i]` for the selected `experts[i]`, both of shape (count), from
+/// the token's logits, shape (experts). At least one logit is finite; the others may be NaN or
+/// infinite. Selected ids stand in the order of the ranking, and there may be none.
 template <class W>
 concept RoutingWeights = std::copyable<W> &&
     requires(const W& policy, std::span<const float> logits, std::span<const std::int32_t> experts,

@@ -110,10 +110,14 @@ class DispatchPlan {
   std::vector<float> weights_;              // (A)
 };
 
-/// Sums one token's expert outputs: out = sum of weight * row over its assignments.
+/// Sums one token's expert outputs:
 ///
-/// `rows` is the matrix (A, width) that the experts wrote in the plan's order; `out` has `width`
-/// places. The sum runs in ascending order of expert, whatever the batch: it is reproducible.
+///     out_c = sum of weights()[a] * rows[a][c] over the token's assignments a
+///
+/// `rows`, shape (A, width), is what the experts wrote in the plan's order; `out` has shape
+/// (width). The sum is made in float, in ascending order of expert, whatever the batch: it is
+/// reproducible. A token without assignments gets 0. Aborts with a message if there is no such
+/// token.
 inline void combine(const DispatchPlan& plan, std::ptrdiff_t token, const float* rows,
                     std::span<float> out) noexcept {
   std::fill(out.begin(), out.end(), 0.0F);

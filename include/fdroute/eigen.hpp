@@ -14,9 +14,10 @@
 #include "fdroute/views.hpp"
 
 /// Routing of Eigen objects: `fdroute::route(router, logits)` for a matrix (tokens, experts) or a
-/// tensor (batch, sequence, experts), with results of the same rank. `router` is a Router or an
-/// AnyRouter; an execution tag may come first. Scalars are float, double, Eigen::half or
-/// Eigen::bfloat16. All throw std::invalid_argument if the last extent is not router.experts().
+/// tensor (batch, sequence, experts), with results of that rank. `router` is a Router or an
+/// AnyRouter; an execution may come first. Scalars are float, double, Eigen::half or
+/// Eigen::bfloat16. All functions throw std::invalid_argument if the last extent is not
+/// router.experts(), and std::bad_alloc: the results are allocated.
 namespace fdroute::inline v0 {
 
 template <>
@@ -24,6 +25,7 @@ inline constexpr LogitFormat logit_format<Eigen::bfloat16> = LogitFormat::bfloat
 template <>
 inline constexpr LogitFormat logit_format<Eigen::half> = LogitFormat::float16;
 
+/// A matrix of logits, weights or ids, a token's row after the other.
 template <class T>
 using RowMajorMatrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
@@ -91,6 +93,7 @@ Routing route(E execution, const AnyPolicy& router, const Eigen::MatrixBase<Deri
   return out;
 }
 
+/// Routes a matrix expression on the calling thread.
 template <class Arch = DefaultArch, class AnyPolicy, class Derived>
 Routing route(const AnyPolicy& router, const Eigen::MatrixBase<Derived>& logits) {
   return route<Arch>(serial, router, logits);
@@ -120,6 +123,7 @@ TensorRouting route(E execution, const AnyPolicy& router,
   return out;
 }
 
+/// Routes a tensor on the calling thread.
 template <class Arch = DefaultArch, class AnyPolicy, class Derived>
 TensorRouting route(const AnyPolicy& router,
                     const Eigen::TensorBase<Derived, Eigen::ReadOnlyAccessors>& logits) {

@@ -6,9 +6,11 @@
 
 namespace fdroute::inline v0 {
 
-/// An execution tag runs `body(i)` once for each i in [0, n) and returns the union of the statuses
-/// that it yields. fdroute ships Serial and OpenMP (fdroute/openmp.hpp); an engine may bring its
-/// own, over its thread pool. `body` throws nothing and may run concurrently with itself.
+/// An execution: for_each(n, body) calls `body(i)` once for each i in [0, n), in any order and on
+/// any threads, and returns the union of the statuses that the calls return, when all have ended.
+/// `body` throws nothing and may run concurrently with itself. fdroute ships Serial and OpenMP
+/// (fdroute/openmp.hpp); an engine may bring its own, over its thread pool. route() takes it by
+/// value.
 template <class E>
 concept Execution = requires(const E& execution, std::ptrdiff_t n) {
   {
@@ -17,8 +19,9 @@ concept Execution = requires(const E& execution, std::ptrdiff_t n) {
   noexcept->std::same_as<TokenStatus>;
 };
 
-/// Execution tag: the calling thread does everything. The default.
+/// Serial: the calling thread does everything. The default execution.
 struct Serial {
+  /// Calls body(i) for i = 0 .. n - 1, in that order.
   template <class Body>
   TokenStatus for_each(std::ptrdiff_t n, const Body& body) const noexcept {
     TokenStatus status = TokenStatus::ok;
@@ -27,6 +30,7 @@ struct Serial {
   }
 };
 
+/// The Serial execution, to pass to route().
 inline constexpr Serial serial{};
 
 }  // namespace fdroute::inline v0

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "fdroute/detail/checks/check_views.hpp"
+#include "fdroute/detail/row/write_row.hpp"
 #include "fdroute/dispatch.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/views.hpp"
@@ -17,7 +18,7 @@ namespace fdroute::inline v0 {
 // the others are made and to which they lead back. Nothing here allocates.
 //
 //     padded        the routing itself: experts in selection order, weights, counts
-//     CSR           the same without padding
+//     CSR           the padded form without its padding
 //     bitmask       which experts, no weights
 //     dense         weights without the selection: one that rounds to 0 looks like none; hence
 //                   dense + bitmask
@@ -31,7 +32,7 @@ namespace fdroute::inline v0 {
 // equal weights by lower index: the same set and the same weights always, and the same order unless
 // two selected weights round to the same float or the weights do not follow the ranking.
 
-/// The number of (token, expert) pairs: the sum of the counts.
+/// The number of assignments, that is of (token, expert) pairs: the sum of the counts.
 template <class Id>
 std::int64_t assignments(RoutingView<Id> routing, std::ptrdiff_t tokens) noexcept {
   std::int64_t sum = 0;
@@ -45,10 +46,7 @@ namespace detail {
 template <class Id>
 void pad_row(RoutingView<Id> row, std::int32_t count) noexcept {
   const Id valid = count > 0 ? row.experts[0] : Id(0);
-  std::fill(row.experts + count, row.experts + row.capacity,
-            row.padding == Padding::minus_one ? Id(-1) : valid);
-  std::fill(row.weights + count, row.weights + row.capacity, 0.0F);
-  row.counts[0] = count;
+  write_rest(row, count, places_of(row, row.capacity, valid).padding, count);
 }
 
 // Puts one more expert into the first `count` places of a padded row, which are in order of
@@ -67,12 +65,12 @@ void insert_by_weight(RoutingView<Id> row, std::int32_t count, Id expert, float 
 
 }  // namespace detail
 
-/// The same routing at another width, id type or padding; `out.status` is copied if both have one.
+/// Padded to padded: another width, id type or padding. `out.status` is copied if both have one.
 ///
-/// With Padding::repeat_valid and out.capacity = top_k this is the fixed top-k form that kernels of
-/// other engines take: every place is a valid id, the places beyond the count repeat the token's
-/// first expert (expert 0 if it has none) with weight 0, and no count need be read.
-/// Aborts with a message if a count exceeds out.capacity: experts are never dropped silently.
+/// With Padding::repeat_valid and out.capacity = top_k the result is the fixed top-k form that
+/// kernels of other engines take. Every place is a valid id; the places beyond the count repeat the
+/// token's first expert (expert 0 if it has none) with weight 0, and no count need be read. Aborts
+/// with a message if a count exceeds out.capacity: experts are never dropped silently.
 template <class Id, class OutId>
 void to_padded(RoutingView<Id> routing, std::ptrdiff_t tokens, RoutingView<OutId> out) noexcept {
   for (std::ptrdiff_t token = 0; token < tokens; ++token) {
@@ -88,8 +86,8 @@ void to_padded(RoutingView<Id> routing, std::ptrdiff_t tokens, RoutingView<OutId
   }
 }
 
-/// Leaves the padding out; `out.status` is copied if both have one. `out.experts` and `out.weights`
-/// have assignments(routing, tokens) places.
+/// Padded to CSR: leaves the padding out. `out.status` is copied if both have one. `out.experts`
+/// and `out.weights` have assignments(routing, tokens) places, `out.offsets` tokens + 1.
 template <class Id, class OutId>
 void to_csr(RoutingView<Id> routing, std::ptrdiff_t tokens, CsrView<OutId> out) noexcept {
   std::int64_t place = 0;
@@ -106,8 +104,8 @@ void to_csr(RoutingView<Id> routing, std::ptrdiff_t tokens, CsrView<OutId> out) 
   out.offsets[tokens] = place;
 }
 
-/// Pads again; `out.status` is copied if both have one. Aborts with a message if a token has more
-/// than out.capacity experts.
+/// CSR to padded. `out.status` is copied if both have one. Aborts with a message if a token has
+/// more than out.capacity experts.
 template <class Id, class OutId>
 void to_padded(CsrView<Id> routing, std::ptrdiff_t tokens, RoutingView<OutId> out) noexcept {
   for (std::ptrdiff_t token = 0; token < tokens; ++token) {
@@ -125,7 +123,8 @@ void to_padded(CsrView<Id> routing, std::ptrdiff_t tokens, RoutingView<OutId> ou
   }
 }
 
-/// The weight of every expert, 0 where it is not selected. out.counts and out.status may be null.
+/// Padded to dense: the weight of every expert, 0 where it is not selected. `out.counts` and
+/// `out.status` may be null.
 template <class Id>
 void to_dense(RoutingView<Id> routing, std::ptrdiff_t tokens, int experts, DenseView out) noexcept {
   detail::expect_room(out, experts, experts);
@@ -141,7 +140,7 @@ void to_dense(RoutingView<Id> routing, std::ptrdiff_t tokens, int experts, Dense
   }
 }
 
-/// One bit per selected expert; counts and status are not written.
+/// Padded to bitmask: one bit per selected expert. Counts and status are not written.
 template <class Id>
 void to_bitmask(RoutingView<Id> routing, std::ptrdiff_t tokens, BitmaskView out) noexcept {
   for (std::ptrdiff_t token = 0; token < tokens; ++token) {
@@ -156,8 +155,8 @@ void to_bitmask(RoutingView<Id> routing, std::ptrdiff_t tokens, BitmaskView out)
   }
 }
 
-/// The experts of the bitmask with their weights from the dense form, by descending weight. Aborts
-/// with a message if a token has more than out.capacity experts.
+/// Dense and bitmask to padded: the experts of the bitmask with their weights from the dense form,
+/// by descending weight. Aborts with a message if a token has more than out.capacity experts.
 template <class Id>
 void to_padded(DenseView dense, BitmaskView selected, std::ptrdiff_t tokens,
                RoutingView<Id> out) noexcept {
@@ -179,8 +178,8 @@ void to_padded(DenseView dense, BitmaskView selected, std::ptrdiff_t tokens,
   }
 }
 
-/// A plan's assignments token by token, by descending weight. Aborts with a message if a token has
-/// more than out.capacity experts.
+/// By expert to padded: a plan's assignments token by token, by descending weight. Aborts with a
+/// message if a token has more than out.capacity experts, or the plan more than `tokens` tokens.
 template <class Id>
 void to_padded(const DispatchPlan& plan, std::ptrdiff_t tokens, RoutingView<Id> out) noexcept {
   for (std::ptrdiff_t token = 0; token < tokens; ++token) out.counts[token] = 0;

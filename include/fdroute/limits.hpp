@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "fdroute/detail/checks/require_ieee.hpp"
+#include "fdroute/detail/number/require_ieee.hpp"
 
 namespace fdroute::inline v0 {
 

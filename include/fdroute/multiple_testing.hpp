@@ -18,9 +18,9 @@
 
 /// The rules as multiple-testing procedures, without a router: on p-values in any order.
 ///
-/// m p-values in [0, 1]; NaN counts among them as 1. All functions throw std::invalid_argument when
-/// another p-value lies outside, or when `rule` is not valid for m hypotheses. All allocate and
-/// take O(m log m), besides what the rule takes.
+/// `p`, shape (m), holds p-values in [0, 1]; NaN counts among them as 1. All functions throw
+/// std::invalid_argument if any other p-value lies outside, or if `rule` is not valid for m
+/// hypotheses. All allocate and take O(m log m), besides what the rule takes.
 
 namespace fdroute::inline v0 {
 
@@ -78,8 +78,8 @@ std::optional<double> threshold(const R& rule, std::span<const double> p) {
 /// out[j] is the smallest alpha at which the rule, its other fields being equal, rejects p[j], or 1
 /// if there is none below 1. So `rule` rejects p[j] exactly when out[j] <= rule.alpha, as far as
 /// rounding goes: the two are computed differently, and may disagree if out[j] is within 1e-12
-/// alpha of alpha. Of TwoStageBKY this holds at the rule's own alpha only, which its first stage
-/// uses.
+/// alpha of alpha. For TwoStageBKY this holds at the rule's own alpha only, which its first stage
+/// uses. Throws std::invalid_argument also if `out` has another size.
 template <class R>
 void adjusted(const R& rule, std::span<const double> p, std::span<double> out) {
   static_assert(AdjustingRule<R> || !Rule<R>,
@@ -100,9 +100,13 @@ void adjusted(const R& rule, std::span<const double> p, std::span<double> out) {
   }
 }
 
-/// min(1, p_j / weights_j), for weighted Benjamini-Hochberg and its like (see WeightedNull): with a
-/// rule, rejects p_j if it rejects the weighted one. Throws std::invalid_argument as said above,
-/// and unless the weights, one for each p-value, are finite, at least 0 and of mean 1.
+/// Weighted p-values, shape (m),
+///
+///     min(1, p_j / weights_j),   1 where weights_j = 0
+///
+/// for weighted Benjamini-Hochberg and its like (see WeightedNull): a rule rejects p_j if it
+/// rejects the weighted one. Throws std::invalid_argument as said above, and unless the weights,
+/// one for each p-value, are finite, at least 0 and of mean 1 (to 1e-6).
 inline std::vector<double> weighted_p_values(std::span<const double> p,
                                              std::span<const double> weights) {
   if (p.size() != weights.size()) {

@@ -12,11 +12,13 @@
 
 namespace fdroute::inline v0 {
 
-/// Execution tag: OpenMP threads share the tokens. It is an argument's type, not a macro, so
-/// translation units with and without OpenMP instantiate different functions and can be linked.
+/// OpenMP: an execution by which OpenMP's threads share the tokens. It is an argument's type, not a
+/// macro, so translation units with and without OpenMP instantiate different functions and can be
+/// linked.
 struct OpenMP {
   int threads = 0;  ///< 0: OpenMP's own choice
 
+  /// Calls body(i) once for each i in [0, n), on the team's threads, equal shares each.
   template <class Body>
   TokenStatus for_each(std::ptrdiff_t n, const Body& body) const noexcept {
     unsigned status = 0;

@@ -17,7 +17,8 @@
 /// The routers of well-known models, as transformers 5.17 computes them. A preset takes the numbers
 /// of the model's config.json under their names there; the defaults are those of the checkpoint
 /// that is named. tests/golden/routers holds what transformers' own modules do, recorded by
-/// reference/hf/capture_routers.py.
+/// reference/hf/capture_routers.py. All functions throw std::invalid_argument for numbers that make
+/// no router, with the name of the number or of the policy that refuses it.
 ///
 /// Where transformers leaves something open, fdroute does not: torch.topk may take any of several
 /// equal values at the cut, here the lower index wins. A softmax in float can also make two logits
@@ -33,7 +34,7 @@ struct OlmoeConfig {
   bool norm_topk_prob = false;
 };
 
-/// Softmax over all experts, then top-k; divided by their sum only with norm_topk_prob.
+/// Softmax over all experts, then top-k; weights are divided by their sum only with norm_topk_prob.
 inline Router<TopK> olmoe(const OlmoeConfig& config) {
   return Router(config.num_experts, TopK{config.num_experts_per_tok},
                 SoftmaxWeights{.renormalize = config.norm_topk_prob});
@@ -45,7 +46,7 @@ struct MixtralConfig {
   int num_experts_per_tok = 2;
 };
 
-/// Softmax over all experts, then top-k, always divided by their sum.
+/// Softmax over all experts, then top-k; weights are always divided by their sum.
 inline Router<TopK> mixtral(const MixtralConfig& config) {
   return Router(config.num_local_experts, TopK{config.num_experts_per_tok},
                 SoftmaxWeights{.renormalize = true});
@@ -58,7 +59,7 @@ struct Qwen3MoeConfig {
   bool norm_topk_prob = true;
 };
 
-/// Softmax over all experts, then top-k; divided by their sum only with norm_topk_prob.
+/// Softmax over all experts, then top-k; weights are divided by their sum only with norm_topk_prob.
 inline Router<TopK> qwen3_moe(const Qwen3MoeConfig& config) {
   return Router(config.num_experts, TopK{config.num_experts_per_tok},
                 SoftmaxWeights{.renormalize = config.norm_topk_prob});
@@ -170,7 +171,7 @@ inline auto deepseek_v3(const DeepseekV3Config& config,
                 ranking);
 }
 
-/// As DeepSeek-V3's.
+/// GLM-4.5's router computes what DeepSeek-V3's does: see deepseek_v3().
 inline auto glm4_moe(const Glm4MoeConfig& config, std::span<const float> e_score_correction_bias) {
   return deepseek_v3({config.n_routed_experts, config.num_experts_per_tok, config.n_group,
                       config.topk_group, config.norm_topk_prob, config.routed_scaling_factor},

@@ -11,12 +11,12 @@
 #include "fdroute/bounds.hpp"
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/block/in_blocks.hpp"
+#include "fdroute/detail/block/policy_kernels.hpp"
 #include "fdroute/detail/block/route_block.hpp"
 #include "fdroute/detail/checks/check_policies.hpp"
 #include "fdroute/detail/checks/check_views.hpp"
 #include "fdroute/detail/checks/requirements.hpp"
 #include "fdroute/detail/row/parts.hpp"
-#include "fdroute/detail/row/route_row.hpp"
 #include "fdroute/detail/rule/critical_scores.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/limits.hpp"
@@ -27,6 +27,8 @@
 #include "fdroute/weights/softmax.hpp"
 
 namespace fdroute::inline v0 {
+
+class AnyRouter;
 
 /// Thrown when a router is given a null distribution that was fitted on another score than its own.
 struct NullMismatch : std::invalid_argument {
@@ -75,19 +77,21 @@ class Router {
     validate();
     if constexpr (Parts::has_critical_scores) {
       parts_.critical =
-          detail::with_ends(detail::critical_scores(parts_.rule, parts_.null, experts));
+          detail::kernel_table(detail::critical_scores(parts_.rule, parts_.null, experts));
     }
   }
 
-  /// The same for a rule that looks at no p-value.
+  /// A router by a rule that reads no p-value: it takes neither score nor null distribution.
   explicit Router(int experts, R rule, W weights = {}, ExpertBounds bounds = {},
                   K ranking = {}) requires NullFreeRule<R>
       : Router(experts, std::move(rule), S{}, N{}, std::move(weights), bounds, std::move(ranking)) {
   }
 
+  /// The number of experts that a row of logits has.
   int experts() const noexcept { return parts_.experts; }
 
-  /// The largest number of experts a token can get: the width of a padded row.
+  /// The largest number of experts that a token can get, the least width of a padded row:
+  /// min(max_k, experts), or the rule's count within the bounds if that is fixed.
   int capacity() const noexcept { return parts_.capacity(); }
 
   const R& rule() const noexcept { return parts_.rule; }
@@ -108,26 +112,22 @@ class Router {
     return route<Arch>(serial, logits, out);
   }
 
+  /// Routes all tokens by an `execution`, which may share blocks of them among threads. The result
+  /// has the bits of route() without one.
   template <class Arch = DefaultArch, class E, class T, class View>
   TokenStatus route(E execution, LogitsView<T> logits, View out) const noexcept {
     static_assert(sizeof(detail::ExecutionRequirements<E>) > 0);
     detail::expect_valid(logits, experts());
     detail::expect_room(out, experts(), capacity());
-    const auto generally = [this](const T* row, View to) { return route_generally(row, to); };
-    using Kernels = detail::VectorBlock<Arch, Parts>;
-    if constexpr (Kernels::available) {
-      return detail::route_blocks(
-          execution, detail::TokenBlock::tokens_of(experts()), capacity(), logits, out,
-          [&](LogitsView<T> rows, View to) { return Kernels::route(parts_, rows, to, generally); });
-    } else {
-      return detail::route_blocks(
-          execution, 1, capacity(), logits, out,
-          [&](LogitsView<T> row, View to) { return generally(row.data, to); });
-    }
+    const detail::ErasedRouter router = erased<Arch>();
+    return detail::route_blocks(execution, router.block_tokens(), router.capacity, logits, out,
+                                [&](LogitsView<T> rows, View to) {
+                                  return detail::BlockRouter<Arch>::route(router, rows, to);
+                                });
   }
 
  private:
-  using Parts = detail::Policies<R, S, N, W, K>;
+  using Parts = detail::RouterParts<R, S, N, W, K>;
 
   void validate() const {
     detail::validate_experts(parts_.experts);
@@ -152,12 +152,12 @@ class Router {
     detail::check_null(parts_.null, parts_.experts);
   }
 
-  // Out of line: it is rare where there are kernels, and its row takes much of the stack.
-  template <class T, class View>
-  [[gnu::noinline]] TokenStatus route_generally(const T* logits, View out) const noexcept {
-    detail::GeneralRow<Parts> row(parts_);
-    row.select(logits);
-    return row.write(out);
+  friend class AnyRouter;
+
+  // Valid as long as this router.
+  template <class Arch>
+  detail::ErasedRouter erased() const noexcept {
+    return detail::PolicyKernels<Arch, Parts>::erase(parts_);
   }
 
   Parts parts_;

@@ -94,8 +94,12 @@ enum class LoadBalance : std::uint8_t {
   transformers,
 };
 
-/// The load-balancing loss of a batch, from its logits (tokens, experts) and its routing, in
-/// double. Logits are finite. 0 if there is no assignment.
+/// The load-balancing loss of a batch, from its logits (tokens, experts) and its routing,
+///
+///     experts * sum_e f_e P_e
+///
+/// with f_e by the `convention` and P_e the mean over tokens of the softmax, in double. Logits are
+/// finite. 0 if there is no assignment. Throws as summarize() does.
 template <class T, class Id>
 double load_balancing_loss(LogitsView<T> logits, RoutingView<Id> routing, LoadBalance convention) {
   const RoutingSummary summary = summarize(routing, logits.tokens, logits.experts);

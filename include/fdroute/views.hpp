@@ -10,10 +10,10 @@ namespace fdroute::inline v0 {
 /// Router logits in the caller's memory, shape (tokens, experts), row-major.
 ///
 /// `stride` is the distance between the starts of two rows, in elements: at least `experts`,
-/// negative to walk backwards, or 0 for tokens that share one row; rows themselves are contiguous. T is float, double, or any type
-/// with an explicit conversion to float (Eigen::half, Eigen::bfloat16, an engine's own). Logits are
-/// converted to float on load: a double is rounded to nearest, and one beyond float's range becomes
-/// an infinity.
+/// negative to walk backwards, or 0 for tokens that share one row. A row itself is contiguous. T is
+/// float, double, or any type with an explicit conversion to float (Eigen::half, Eigen::bfloat16,
+/// an engine's own). Logits are converted to float on load: a double is rounded to nearest, and one
+/// beyond float's range becomes an infinity.
 template <class T>
 struct LogitsView {
   static_assert(LogitValue<T>, "fdroute::LogitsView: T does not convert to float");
@@ -30,6 +30,7 @@ struct LogitsView {
                        std::ptrdiff_t row_stride) noexcept
       : data(logits), tokens(n_tokens), experts(n_experts), stride(row_stride) {}
 
+  /// The first logit of a token's row.
   constexpr const T* row(std::ptrdiff_t token) const noexcept { return data + token * stride; }
 
   /// The `count` tokens from `first` on.
@@ -38,7 +39,7 @@ struct LogitsView {
   }
 };
 
-/// What was unusual about a token's row of logits; values combine as bits.
+/// What was unusual about a token's row of logits. Values combine as bits, by |.
 enum class TokenStatus : std::uint8_t {
   ok = 0,
   has_nan = 1,          ///< some logit is NaN: it ranks below every number, its p-value is 1
@@ -49,6 +50,7 @@ constexpr TokenStatus operator|(TokenStatus a, TokenStatus b) noexcept {
   return static_cast<TokenStatus>(static_cast<std::uint8_t>(a) | static_cast<std::uint8_t>(b));
 }
 
+/// Whether `status` has the bit.
 constexpr bool has(TokenStatus status, TokenStatus bit) noexcept {
   return (static_cast<std::uint8_t>(status) & static_cast<std::uint8_t>(bit)) != 0;
 }
@@ -67,12 +69,12 @@ enum class Padding : std::uint8_t {
 /// an unsigned Id, its largest value. `status`, shape (tokens), may be null.
 template <class Id = std::int32_t>
 struct RoutingView {
-  Id* experts;
-  float* weights;
-  std::int32_t* counts;
-  int capacity;
+  Id* experts;           ///< (tokens, capacity)
+  float* weights;        ///< (tokens, capacity)
+  std::int32_t* counts;  ///< (tokens)
+  int capacity;          ///< places of a row
   Padding padding = Padding::minus_one;
-  TokenStatus* status = nullptr;
+  TokenStatus* status = nullptr;  ///< (tokens), or null
 
   /// The routing of the tokens from `first` on.
   constexpr RoutingView from(std::ptrdiff_t first) const noexcept {
@@ -97,10 +99,10 @@ RoutingView(Id*, float*, std::int32_t*, int, Padding, TokenStatus*) -> RoutingVi
 /// expert, 0 for those not selected. A selected expert's weight may itself round to 0, so `counts`,
 /// shape (tokens), is part of the result. `counts` and `status` may be null.
 struct DenseView {
-  float* weights;
-  std::ptrdiff_t stride;
-  std::int32_t* counts = nullptr;
-  TokenStatus* status = nullptr;
+  float* weights;                  ///< (tokens, experts), rows `stride` apart
+  std::ptrdiff_t stride;           ///< experts, or more
+  std::int32_t* counts = nullptr;  ///< (tokens), or null
+  TokenStatus* status = nullptr;   ///< (tokens), or null
 
   /// The routing of the tokens from `first` on.
   constexpr DenseView from(std::ptrdiff_t first) const noexcept {
@@ -113,11 +115,12 @@ struct DenseView {
 /// (tokens, stride), has bit j % 64 of word j / 64 set if expert j is selected; all other bits of
 /// the row are 0. No weight is computed. `counts` and `status` may be null.
 struct BitmaskView {
-  std::uint64_t* words;
-  std::ptrdiff_t stride;  ///< words_per_token(experts), or more
-  std::int32_t* counts = nullptr;
-  TokenStatus* status = nullptr;
+  std::uint64_t* words;            ///< (tokens, stride)
+  std::ptrdiff_t stride;           ///< words_per_token(experts), or more
+  std::int32_t* counts = nullptr;  ///< (tokens), or null
+  TokenStatus* status = nullptr;   ///< (tokens), or null
 
+  /// ceil(experts / 64)
   static constexpr int words_per_token(int experts) noexcept {
     return experts / 64 + (experts % 64 != 0 ? 1 : 0);
   }
@@ -139,10 +142,10 @@ struct BitmaskView {
 /// is unspecified. `status`, shape (tokens), may be null.
 template <class Id = std::int32_t>
 struct CsrView {
-  std::int64_t* offsets;
-  Id* experts;
-  float* weights;
-  TokenStatus* status = nullptr;
+  std::int64_t* offsets;          ///< (tokens + 1)
+  Id* experts;                    ///< (assignments)
+  float* weights;                 ///< (assignments)
+  TokenStatus* status = nullptr;  ///< (tokens), or null
 
   /// The routing of the tokens from `first` on; their places are numbered as before.
   constexpr CsrView from(std::ptrdiff_t first) const noexcept {

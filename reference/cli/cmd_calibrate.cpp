@@ -1,18 +1,36 @@
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "cli/commands.hpp"
+#include "cli/common_options.hpp"
 #include "formats/error.hpp"
 #include "forward/model.hpp"
-#include "measure/calibration.hpp"
+#include "measure/null_fit.hpp"
+#include "measure/recorded_logits.hpp"
+#include "measure/solve_policy.hpp"
 #include "measure/texts.hpp"
 #include "routing/routing.hpp"
 #include "tokenizer/tokenizer.hpp"
 
 namespace olmoe {
 namespace {
+
+struct CalibrateOptions {
+  std::string model;
+  Compute compute = Compute::f32;
+  std::vector<std::string> texts;
+  std::vector<std::string> held_out;
+  std::string out;
+  NullOptions null;
+  RecordingOptions recording;
+  double target_experts = 0.0;  ///< 0: none
+  bool per_layer = false;
+  std::string policy = "bh:alpha=?,min_k=1,max_k=16";
+};
 
 /// "bible.txt sha256:0f..., devil.txt sha256:..."
 std::string list_of(const std::vector<Text>& texts) {
@@ -27,9 +45,7 @@ std::string directory_name(const std::string& directory) {
   return std::filesystem::weakly_canonical(directory).filename().string();
 }
 
-}  // namespace
-
-void run_calibrate(const CalibrateOptions& options) {
+void run(const CalibrateOptions& options) {
   const std::filesystem::path directory = std::filesystem::absolute(options.out).parent_path();
   if (!std::filesystem::is_directory(directory))
     throw Error(options.out + ": there is no directory " + directory.string());
@@ -87,6 +103,64 @@ void run_calibrate(const CalibrateOptions& options) {
   std::printf("\n%.3f experts per token, measured; by layer", solved.mean_experts);
   for (const double mean : solved.layer_mean_experts) std::printf(" %.3f", mean);
   std::printf("\n--route '%s' --nulls %s\n", solved.policy.c_str(), options.out.c_str());
+}
+
+}  // namespace
+
+void add_calibrate(CommandLine& line) {
+  const Command command = line.subcommand(
+      "calibrate", "Fit null distributions to a text's router scores; solve for a mean count");
+  const auto options = std::make_shared<CalibrateOptions>();
+  add_model_option(command, options->model);
+  command.option("--text", options->texts, "UTF-8 text files; a directory means its *.txt")
+      .required()
+      .shown_as("FILE...");
+  command.option("--out", options->out, "safetensors file to write").required().shown_as("FILE");
+  command
+      .option("--held-out", options->held_out,
+              "Text to check the fit on; default: the last tenth of each --text's windows, "
+              "which the fit then leaves out")
+      .shown_as("FILE...");
+  command
+      .word("--score", options->null.score, {"logit", "log_softmax", "zscore"},
+            "The score that the null distribution is of")
+      .shows_default("log_softmax");
+  command
+      .option("--trim", options->null.trim,
+              "Leave out each token's N largest scores; 0: none, the marginal distribution")
+      .shows_default()
+      .whole_number(0)
+      .shown_as("N");
+  command
+      .choice("--method", options->null.method,
+              {{"kde", NullMethod::kde}, {"ecdf", NullMethod::ecdf}},
+              "Kernel density or empirical distribution")
+      .shows_default("kde");
+  command
+      .option("--skip-first", options->recording.skip_first,
+              "Leave out the first N tokens of each window")
+      .shows_default()
+      .whole_number(std::int64_t{0})
+      .shown_as("N");
+  command
+      .option("--window", options->recording.window,
+              "Tokens run together; default: what the model was made for, at most 1024")
+      .whole_number(std::int64_t{1})
+      .shown_as("N");
+  const Option target =
+      command
+          .option("--target-experts", options->target_experts,
+                  "Solve --policy's open value, so that a token gets K experts on average")
+          .above_0()
+          .shown_as("K");
+  command.flag("--per-layer", options->per_layer, "One value per layer, K experts in each")
+      .needs(target);
+  command.option("--policy", options->policy, "Policy with ? for the value to solve for")
+      .shows_default()
+      .needs(target)
+      .shown_as("POLICY");
+  add_compute_options(command, options->compute);
+  command.runs([options] { run(*options); });
 }
 
 }  // namespace olmoe

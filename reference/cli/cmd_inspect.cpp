@@ -1,11 +1,14 @@
 #include <array>
 #include <cinttypes>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "cli/commands.hpp"
+#include "cli/common_options.hpp"
 #include "forward/model.hpp"
 #include "kernels/isa.hpp"
 
@@ -37,9 +40,7 @@ struct Totals {
   }
 };
 
-}  // namespace
-
-void run_inspect(const std::string& directory) {
+void run(const std::string& directory) {
   const Model model(directory);
   const Config& c = model.config();
   std::printf("model                %s\n", directory.c_str());
@@ -95,6 +96,16 @@ void run_inspect(const std::string& directory) {
   std::printf("instruction set      %s, of", std::string(name(kernels().isa)).c_str());
   for (const Isa isa : usable_isas()) std::printf(" %s", std::string(name(isa)).c_str());
   std::printf("\nbf16 dot product     %s\n", bf16_dot() != nullptr ? "present" : "not present");
+}
+
+}  // namespace
+
+void add_inspect(CommandLine& line) {
+  const Command command = line.subcommand("inspect", "Describe a checkpoint");
+  const auto model = std::make_shared<std::string>();
+  add_model_option(command, *model);
+  add_kernel_options(command);
+  command.runs([model] { run(*model); });
 }
 
 }  // namespace olmoe

@@ -1,18 +1,31 @@
 #include <cstdint>
 #include <filesystem>
 #include <limits>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "cli/batch.hpp"
 #include "cli/commands.hpp"
+#include "cli/common_options.hpp"
 #include "formats/error.hpp"
 #include "formats/json.hpp"
 #include "formats/safetensors.hpp"
 #include "formats/safetensors_writer.hpp"
+#include "routing/routing.hpp"
 #include "tokenizer/tokenizer.hpp"
 
 namespace olmoe {
 namespace {
+
+struct LogitsOptions {
+  std::string model;
+  Compute compute = Compute::f32;
+  std::string ids;
+  std::string text;
+  std::string out;
+  RouteOptions route;
+};
 
 /// An array of ids, or an array of such arrays, all of one length.
 TokenBatch batch_from_json(const std::string& path) {
@@ -50,9 +63,7 @@ TokenBatch read_batch(const LogitsOptions& options) {
   return batch;
 }
 
-}  // namespace
-
-void run_logits(const LogitsOptions& options) {
+void run(const LogitsOptions& options) {
   const Model model(options.model, options.compute);
   const auto routers = options.route.routers(options.model, model);
   const TokenBatch batch = read_batch(options);
@@ -76,6 +87,25 @@ void run_logits(const LogitsOptions& options) {
         NamedTensor::of("routing_weights" + suffix, {tokens, routing.capacity}, routing.weights));
   }
   write_safetensors(options.out, tensors, {{"route", policy_of(routers)}});
+}
+
+}  // namespace
+
+void add_logits(CommandLine& line) {
+  const Command command =
+      line.subcommand("logits", "Write the logits of token sequences to a file");
+  const auto options = std::make_shared<LogitsOptions>();
+  add_model_option(command, options->model);
+  const Command input = command.exactly_one_of("Input");
+  input
+      .option("--ids", options->ids,
+              "JSON array of ids (or of arrays), or a .safetensors file with input_ids")
+      .shown_as("FILE");
+  input.option("--text", options->text, "Text, encoded by the model's tokenizer");
+  command.option("--out", options->out, "safetensors file to write").required().shown_as("FILE");
+  add_route_options(command, options->route);
+  add_compute_options(command, options->compute);
+  command.runs([options] { run(*options); });
 }
 
 }  // namespace olmoe

@@ -1,9 +1,13 @@
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "cli/commands.hpp"
+#include "cli/common_options.hpp"
 #include "forward/model.hpp"
 #include "measure/evaluation.hpp"
 #include "measure/texts.hpp"
@@ -12,6 +16,14 @@
 
 namespace olmoe {
 namespace {
+
+struct PerplexityOptions {
+  std::string model;
+  Compute compute = Compute::f32;
+  std::vector<std::string> texts;
+  RouteOptions route;
+  EvaluationOptions evaluation;
+};
 
 /// "12.345 +- 0.067", or the value alone.
 std::string with_error(const Estimate& estimate) {
@@ -30,9 +42,7 @@ void print_row(int width, const TextEvaluation& text) {
               with_error(text.perplexity).c_str(), text.routing.counts.mean);
 }
 
-}  // namespace
-
-void run_perplexity(const PerplexityOptions& options) {
+void run(const PerplexityOptions& options) {
   const Model model(options.model, options.compute);
   const auto routers = options.route.routers(options.model, model);
   const auto texts = load_texts(
@@ -49,6 +59,32 @@ void run_perplexity(const PerplexityOptions& options) {
   print_row(width, evaluation.total);
   std::printf("%-*s  %8s  %18.4f  %22.4f\n", width, "macro", "", evaluation.macro_nll,
               evaluation.macro_perplexity);
+}
+
+}  // namespace
+
+void add_perplexity(CommandLine& line) {
+  const Command command = line.subcommand("perplexity", "Perplexity of texts, with its error");
+  const auto options = std::make_shared<PerplexityOptions>();
+  add_model_option(command, options->model);
+  command
+      .option("--text", options->texts,
+              "UTF-8 text files, each a domain of its own; a directory means its *.txt")
+      .required()
+      .shown_as("FILE...");
+  add_route_options(command, options->route);
+  command
+      .option("--window", options->evaluation.window,
+              "Tokens run together; default: what the model was made for, at most 1024")
+      .whole_number(std::int64_t{1})
+      .shown_as("N");
+  command
+      .option("--stride", options->evaluation.stride,
+              "Tokens from one window to the next; default: half a window")
+      .whole_number(std::int64_t{1})
+      .shown_as("N");
+  add_compute_options(command, options->compute);
+  command.runs([options] { run(*options); });
 }
 
 }  // namespace olmoe

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <memory>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -14,12 +16,22 @@
 #include <vector>
 
 #include "cli/commands.hpp"
+#include "cli/common_options.hpp"
 #include "formats/error.hpp"
 #include "formats/json.hpp"
 #include "tokenizer/tokenizer.hpp"
 
 namespace olmoe {
 namespace {
+
+struct TokenizeOptions {
+  std::string model;
+  // Exactly one of these is given.
+  std::optional<std::string> text;
+  std::optional<std::string> file;
+  std::optional<std::string> jsonl;
+  std::optional<std::string> ids;
+};
 
 // An input file; "-" is standard input.
 class Input {
@@ -101,9 +113,7 @@ void tokenize_lines(const Tokenizer& tokenizer, Input input) {
   }
 }
 
-}  // namespace
-
-void run_tokenize(const TokenizeOptions& options) {
+void run(const TokenizeOptions& options) {
   const auto tokenizer = Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
   if (options.text) {
     print(tokenizer.encode(*options.text, "--text"));
@@ -115,6 +125,31 @@ void run_tokenize(const TokenizeOptions& options) {
   } else {
     std::cout << tokenizer.decode(parse_ids(options.ids.value())) << '\n';
   }
+}
+
+}  // namespace
+
+void add_tokenize(CommandLine& line) {
+  const Command command = line.subcommand("tokenize", "Turn text into token ids, or ids into text");
+  const auto options = std::make_shared<TokenizeOptions>();
+  command.option("--model", options->model, "Directory with a Hugging Face tokenizer.json")
+      .required()
+      .shown_as("DIR");
+  const Command input = command.exactly_one_of("Input");
+  input.option("--text", options->text, "Text; prints its ids as a JSON array").shown_as("TEXT");
+  input.option("--file", options->file, "A file whose whole content is the text; - is stdin")
+      .shown_as("FILE");
+  input
+      .option("--jsonl", options->jsonl,
+              "A file with a text per line, as a JSON string; prints an array per line; - is "
+              "stdin")
+      .shown_as("FILE");
+  input
+      .option("--decode", options->ids,
+              "Ids to turn into text: a JSON array, or separated by commas or spaces")
+      .shown_as("IDS");
+  add_threads_option(command);
+  command.runs([options] { run(*options); });
 }
 
 }  // namespace olmoe

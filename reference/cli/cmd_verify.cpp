@@ -4,12 +4,14 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "cli/batch.hpp"
 #include "cli/commands.hpp"
+#include "cli/common_options.hpp"
 #include "cli/integration_test.hpp"
 #include "formats/error.hpp"
 #include "formats/json.hpp"
@@ -19,6 +21,16 @@
 
 namespace olmoe {
 namespace {
+
+struct VerifyOptions {
+  std::string model;
+  Compute compute = Compute::f32;
+  // Exactly one of these is given.
+  std::string capture;
+  std::string preset;
+  std::string nulls;
+  double atol = 1e-4;
+};
 
 /// Compares arrays with a capture's, prints a line for each, and remembers whether all agreed.
 class Comparison {
@@ -266,9 +278,7 @@ void verify_integration_test(const std::string& directory, const Model& model) {
   std::printf("\nthe logits of transformers' test of allenai/OLMoE-1B-7B-0924\n");
 }
 
-}  // namespace
-
-void run_verify(const VerifyOptions& options) {
+void run(const VerifyOptions& options) {
   const Model model(options.model, options.compute);
   if (!options.preset.empty()) {
     verify_integration_test(options.model, model);
@@ -306,6 +316,33 @@ void run_verify(const VerifyOptions& options) {
     throw Error(options.capture + ": the model does not reproduce this capture");
   model.checkpoint().check_unchanged();
   std::printf("\nall within %g of transformers\n", options.atol);
+}
+
+}  // namespace
+
+void add_verify(CommandLine& line) {
+  const Command command =
+      line.subcommand("verify", "Compare with what transformers computed (capture_hf.py)");
+  const auto options = std::make_shared<VerifyOptions>();
+  add_model_option(command, options->model);
+  const Command reference = command.exactly_one_of("Reference");
+  reference.option("--capture", options->capture, "Capture of this checkpoint").shown_as("FILE");
+  reference.word("--preset", options->preset, {"hf-integration-test"},
+                 "hf-integration-test: what transformers' own test expects of the published "
+                 "allenai/OLMoE-1B-7B-0924");
+  command
+      .option("--nulls", options->nulls,
+              "Null distributions of the BH part; default: the file that the capture names")
+      .shown_as("FILE");
+  command
+      .option("--atol", options->atol,
+              "Tolerance: max |difference| of logits and weights; for router logits and hidden "
+              "states, relative to their largest value if that is above 1")
+      .shows_default()
+      .at_least_0()
+      .shown_as("A");
+  add_compute_options(command, options->compute);
+  command.runs([options] { run(*options); });
 }
 
 }  // namespace olmoe

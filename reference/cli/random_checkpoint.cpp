@@ -6,10 +6,13 @@
 #include <cstdio>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "formats/atomic_file.hpp"
 #include "formats/error.hpp"
 #include "formats/json.hpp"
+#include "forward/config.hpp"
 #include "sweep/progress.hpp"
 
 namespace olmoe {
@@ -108,8 +111,7 @@ std::string config_text(const std::filesystem::path& path, DType dtype) {
   return config.dump(2) + "\n";
 }
 
-}  // namespace
-
+/// The tensors of a checkpoint of this config, all of type `dtype`, in order of their names.
 std::vector<TensorInfo> tensors_of(const Config& config, DType dtype) {
   const std::int64_t hidden = config.hidden_size;
   const std::int64_t intermediate = config.intermediate_size;
@@ -145,6 +147,8 @@ std::vector<TensorInfo> tensors_of(const Config& config, DType dtype) {
             [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
   return tensors;
 }
+
+}  // namespace
 
 void make_random_checkpoint(const RandomCheckpointOptions& options) {
   const Config config = Config::read(options.config);

@@ -4,12 +4,8 @@
 #include <filesystem>
 
 #include "formats/safetensors_writer.hpp"
-#include "forward/config.hpp"
 
 namespace olmoe {
-
-/// The tensors of a checkpoint of this config, all of type `dtype`, in order of their names.
-std::vector<TensorInfo> tensors_of(const Config& config, DType dtype);
 
 struct RandomCheckpointOptions {
   std::filesystem::path config;  ///< a config.json

@@ -1,7 +1,7 @@
 #!/usr/bin/perl
-# Writes reference/unicode_9.hpp, the code points that Unicode 9.0 knows:
+# Writes reference/tokenizer/unicode_9.hpp, the code points that Unicode 9.0 knows:
 #
-#     perl reference/hf/make_unicode_9.pl > reference/unicode_9.hpp && clang-format -i reference/unicode_9.hpp
+#     perl reference/hf/make_unicode_9.pl > reference/tokenizer/unicode_9.hpp && clang-format -i reference/tokenizer/unicode_9.hpp
 #
 # From Perl's own copy of DerivedAge.txt. An assigned code point is never taken back, so any Perl
 # whose Unicode is 9.0 or later writes the same file.

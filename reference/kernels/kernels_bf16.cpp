@@ -112,7 +112,7 @@ void pack(const void* w, Index stride, Index rows, Index cols, float* panel) {
   return _mm512_castps512_ps256(_mm512_permutexvar_ps(order, ones));
 }
 
-/// What is to be fetched while a panel is multiplied, some lines a step.
+/// What to fetch while a panel is multiplied, some lines a step.
 struct Prefetch {
   const unsigned char* next;
   const unsigned char* end;

@@ -19,7 +19,7 @@ LossWindows plus(LossWindows a, double weight, const LossWindows& b) {
 Estimate exp_mean(const LossWindows& windows) {
   double sum = 0.0;
   double tokens = 0.0;
-  double variance = 0.0;  // of the sum
+  double variance = 0.0;  // the sum's
   bool known = true;
   for (const std::vector<WindowSum>& text : windows) {
     double text_tokens = 0.0;

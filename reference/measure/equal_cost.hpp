@@ -4,11 +4,11 @@
 #include <optional>
 #include <vector>
 
-#include "measure/evaluation.hpp"
+#include "measure/estimates.hpp"
 
 namespace olmoe {
 
-/// Negative log likelihoods of one evaluation by text and window: TextEvaluation::windows of each.
+/// (texts) x (windows of the text): TextEvaluation::windows of each text of one evaluation.
 using LossWindows = std::vector<std::vector<WindowSum>>;
 
 /// Perplexity of `policy` over that of `other`, measured on the same windows. The error is that of

@@ -6,49 +6,21 @@
 #include <memory>
 #include <random>
 #include <stdexcept>
+#include <utility>
 
 #include "formats/error.hpp"
+#include "measure/at.hpp"
 #include "measure/parallel.hpp"
+#include "measure/windows.hpp"
 
 namespace olmoe {
 namespace {
-
-std::size_t at(std::int64_t i) {
-  return static_cast<std::size_t>(i);
-}
 
 EvaluationOptions with_defaults(const Config& config, EvaluationOptions options) {
   if (options.window == 0) options.window = default_window(config);
   if (options.stride == 0) options.stride = std::max<std::int64_t>(options.window / 2, 1);
   return options;
 }
-
-/// What one layer did on some rows; exact but for the mass.
-struct LayerSums {
-  explicit LayerSums(int experts) : histogram(at(experts) + 1, 0), assignments(at(experts), 0) {}
-
-  void add(const ExecutedRouting& routing) {
-    for (std::size_t row = 0; row < routing.counts.size(); ++row) {
-      const std::int32_t count = routing.counts[row];
-      ++histogram[at(count)];
-      const std::size_t begin = row * at(routing.capacity);
-      for (std::size_t i = begin; i < begin + at(count); ++i) {
-        ++assignments[at(routing.experts[i])];
-        mass += static_cast<double>(routing.weights[i]);
-      }
-    }
-  }
-
-  void add(const LayerSums& other) {
-    for (std::size_t i = 0; i < histogram.size(); ++i) histogram[i] += other.histogram[i];
-    for (std::size_t i = 0; i < assignments.size(); ++i) assignments[i] += other.assignments[i];
-    mass += other.mass;
-  }
-
-  std::vector<std::int64_t> histogram;    // (experts + 1): rows by count
-  std::vector<std::int64_t> assignments;  // (experts)
-  double mass = 0.0;
-};
 
 /// Everything that is summed over the tokens of a window, or of several.
 struct Sums {
@@ -186,86 +158,6 @@ Sums run_window(const Model& model, const RoutingSource& source, const Text& tex
   return sums;
 }
 
-CountStatistics count_statistics(std::vector<std::int64_t> histogram, std::int64_t at_floor,
-                                 std::int64_t at_ceiling) {
-  CountStatistics result;
-  double sum = 0.0;
-  double squares = 0.0;
-  for (std::size_t k = 0; k < histogram.size(); ++k) {
-    if (histogram[k] == 0) continue;
-    if (result.rows == 0) result.min = static_cast<int>(k);
-    result.max = static_cast<int>(k);
-    result.rows += histogram[k];
-    const auto rows = static_cast<double>(histogram[k]);
-    sum += rows * static_cast<double>(k);
-    squares += rows * static_cast<double>(k) * static_cast<double>(k);
-  }
-  const auto rows = static_cast<double>(result.rows);
-  result.mean = sum / rows;
-  // Of integers, so that equal counts give a deviation of 0, not of rounding.
-  result.std = std::sqrt(std::max(squares * rows - sum * sum, 0.0)) / rows;
-  result.floor_rate = static_cast<double>(at_floor) / rows;
-  result.ceiling_rate = static_cast<double>(at_ceiling) / rows;
-  result.histogram = std::move(histogram);
-  return result;
-}
-
-RoutingStatistics routing_statistics(const Model& model, const RoutingSource& source,
-                                     const std::vector<LayerSums>& layers) {
-  RoutingStatistics result;
-  const auto n_layers = static_cast<double>(layers.size());
-  std::vector<std::int64_t> histogram(layers.front().histogram.size(), 0);
-  std::int64_t all_at_floor = 0;
-  std::int64_t all_at_ceiling = 0;
-  double mass = 0.0;
-  double bytes = 0.0;
-  for (std::size_t l = 0; l < layers.size(); ++l) {
-    const LayerSums& sums = layers[l];
-    const int layer = static_cast<int>(l);
-    const std::int64_t at_floor = sums.histogram[at(source.floor(layer))];
-    const std::int64_t at_ceiling = sums.histogram[at(source.capacity(layer))];
-
-    LayerStatistics statistics;
-    statistics.counts = count_statistics(sums.histogram, at_floor, at_ceiling);
-    statistics.load = load_statistics(sums.assignments);
-    statistics.weight_mass = sums.mass / static_cast<double>(statistics.counts.rows);
-    result.load_cv += statistics.load.cv / n_layers;
-    result.load_gini += statistics.load.gini / n_layers;
-
-    for (std::size_t k = 0; k < histogram.size(); ++k) histogram[k] += sums.histogram[k];
-    all_at_floor += at_floor;
-    all_at_ceiling += at_ceiling;
-    mass += sums.mass;
-    for (std::size_t e = 0; e < sums.assignments.size(); ++e) {
-      const ExpertWeights& expert = model.layers()[l].moe.experts[e];
-      bytes += static_cast<double>(sums.assignments[e]) *
-               static_cast<double>(expert.gate.bytes() + expert.up.bytes() + expert.down.bytes());
-    }
-    result.layers.push_back(std::move(statistics));
-  }
-  result.counts = count_statistics(std::move(histogram), all_at_floor, all_at_ceiling);
-  result.weight_mass = mass / static_cast<double>(result.counts.rows);
-  result.expert_bytes_per_token = bytes / static_cast<double>(result.layers.front().counts.rows);
-  return result;
-}
-
-/// The mean over all tokens from estimates of disjoint parts, independent of each other.
-Estimate combine(std::span<const Estimate> parts, std::span<const std::int64_t> tokens) {
-  double all = 0.0;
-  for (const std::int64_t n : tokens) all += static_cast<double>(n);
-  Estimate result;
-  double variance = 0.0;
-  bool known = true;
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    const double share = static_cast<double>(tokens[i]) / all;
-    result.value += share * parts[i].value;
-    known = known && parts[i].error.has_value();
-    if (known) variance += share * share * *parts[i].error * *parts[i].error;
-  }
-  if (known) result.error = std::sqrt(variance);
-  return result;
-}
-
 using MakeSource = std::function<std::unique_ptr<RoutingSource>(std::int64_t first_row)>;
 
 Evaluation evaluate_windows(const Model& model, const MakeSource& make_source,
@@ -359,26 +251,6 @@ Evaluation evaluate_windows(const Model& model, const MakeSource& make_source,
 
 }  // namespace
 
-std::vector<Window> sliding_windows(std::int64_t tokens, std::int64_t window, std::int64_t stride) {
-  if (window < 1 || stride < 1 || stride > window || window >= tokens)
-    throw std::invalid_argument("sliding_windows: 1 <= stride <= window < tokens must hold, got " +
-                                std::to_string(stride) + ", " + std::to_string(window) + ", " +
-                                std::to_string(tokens));
-  const std::int64_t last = tokens - 1 - window;  // where the last window begins
-  std::vector<Window> windows;
-  std::int64_t scored = 0;  // inputs whose next token has been predicted
-  for (std::int64_t first = 0; scored < tokens - 1; first += stride) {
-    first = std::min(first, last);
-    windows.push_back({first, window, scored - first});
-    scored = first + window;
-  }
-  return windows;
-}
-
-std::int64_t default_window(const Config& config) {
-  return std::min(config.max_position_embeddings, 1024);
-}
-
 void check_texts(const Config& config, std::span<const Text> texts,
                  const EvaluationOptions& given) {
   const EvaluationOptions options = with_defaults(config, given);
@@ -403,56 +275,6 @@ void check_texts(const Config& config, std::span<const Text> texts,
                     " is outside the model's vocabulary of " + std::to_string(config.vocab_size));
     }
   }
-}
-
-Estimate cluster_mean(std::span<const WindowSum> windows) {
-  double tokens = 0.0;
-  double sum = 0.0;
-  for (const WindowSum& window : windows) {
-    tokens += static_cast<double>(window.tokens);
-    sum += window.sum;
-  }
-  Estimate result{.value = sum / tokens, .error = std::nullopt};
-  if (windows.size() < 2) return result;
-  double squares = 0.0;
-  for (const WindowSum& window : windows) {
-    const double deviation = window.sum - result.value * static_cast<double>(window.tokens);
-    squares += deviation * deviation;
-  }
-  const auto n = static_cast<double>(windows.size());
-  result.error = std::sqrt(n / (n - 1.0) * squares) / tokens;
-  return result;
-}
-
-Estimate perplexity_of(const Estimate& nll) {
-  Estimate result{.value = std::exp(nll.value), .error = std::nullopt};
-  if (nll.error) result.error = result.value * *nll.error;
-  return result;
-}
-
-LoadStatistics load_statistics(std::span<const std::int64_t> assignments) {
-  LoadStatistics result;
-  double sum = 0.0;
-  for (const std::int64_t count : assignments) sum += static_cast<double>(count);
-  result.share.assign(assignments.size(), 0.0);
-  if (sum == 0.0) return result;
-
-  const auto n = static_cast<double>(assignments.size());
-  double squares = 0.0;
-  for (std::size_t e = 0; e < assignments.size(); ++e) {
-    result.share[e] = static_cast<double>(assignments[e]) / sum;
-    const double deviation = static_cast<double>(assignments[e]) - sum / n;
-    squares += deviation * deviation;
-  }
-  result.cv = std::sqrt(squares / n) / (sum / n);
-
-  std::vector<std::int64_t> ascending(assignments.begin(), assignments.end());
-  std::sort(ascending.begin(), ascending.end());
-  double weighted = 0.0;
-  for (std::size_t i = 0; i < ascending.size(); ++i)
-    weighted += (2.0 * static_cast<double>(i) + 1.0 - n) * static_cast<double>(ascending[i]);
-  result.gini = weighted / (n * sum);
-  return result;
 }
 
 Evaluation evaluate(const Model& model, std::span<const fdroute::AnyRouter> routers,

@@ -11,9 +11,9 @@ class Tokenizer;
 
 /// A text as token ids: one domain of an evaluation.
 struct Text {
-  std::string name;  ///< the file's name without its directory
-  std::vector<std::int32_t> ids;
-  std::string sha256;  ///< of the file; empty if it came from none
+  std::string name;               ///< the file's name without its directory
+  std::vector<std::int32_t> ids;  ///< (tokens)
+  std::string sha256;             ///< of the file; empty if it came from none
 };
 
 /// Reads UTF-8 text files. A directory stands for its *.txt files, by name. Throws Error, naming

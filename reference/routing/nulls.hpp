@@ -16,7 +16,7 @@ namespace olmoe {
 /// table is not what fdroute::TabulatedNull accepts.
 std::vector<fdroute::TabulatedNull> load_nulls(const std::filesystem::path& path);
 
-/// The same for a model of `layers` layers. Throws Error if the file has more or fewer.
+/// load_nulls() for a model of `layers` layers. Throws Error if the file has more or fewer.
 std::vector<fdroute::TabulatedNull> load_nulls(const std::filesystem::path& path, int layers);
 
 }  // namespace olmoe

@@ -27,7 +27,7 @@ inline constexpr const char* native_policy = "native";
 std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::string& policy,
                                              const std::filesystem::path& nulls);
 
-/// The same with null distributions at hand: one per layer, or none.
+/// make_routers() with null distributions in memory, not in a file: one per layer, or none.
 std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::string& policy,
                                              std::span<const fdroute::TabulatedNull> nulls);
 

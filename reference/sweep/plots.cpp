@@ -132,7 +132,7 @@ std::string gnuplot_script(const PlotData& data, const std::string& stem) {
       ratio.add(*point.ratio + error);
     }
   }
-  // Of the top-k curve what lies beside the points, or all of it if there are none.
+  // Draw the part of the top-k curve that lies beside the points; all of it if there are none.
   if (data.families.empty() && !data.top_k.empty()) {
     experts.add(data.top_k.begin()->first);
     experts.add(data.top_k.rbegin()->first);

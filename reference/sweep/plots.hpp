@@ -23,8 +23,9 @@ struct PlotData {
   };
   struct Row {
     std::string name;
-    std::vector<double> layer_means;  ///< mean experts, by layer
-    std::vector<double> histogram;  ///< share of (token, layer) pairs, by number of experts from 0
+    std::vector<double> layer_means;  ///< (layers): mean experts
+    /// (experts + 1): the share of (token, layer) pairs with 0, 1, 2 ... experts.
+    std::vector<double> histogram;
   };
 
   std::string title;

@@ -75,7 +75,7 @@ void check_routing(const Field& routing, const Extents& extents) {
   }
 }
 
-/// Of one text or of all.
+/// Checks the evaluation of one text, or of all texts together.
 void check_text_evaluation(const Field& text, bool against_baseline) {
   text["name"].label();
   text["predicted_tokens"].integer(1, most);

@@ -38,7 +38,7 @@ Configuration configuration_from(const Field& field, double experts) {
   if (const Field target = field["target_experts"]; !target.is_null())
     result.target = target.number(0.0, experts);
   result.per_layer = field["per_layer"].flag();
-  const std::string& role = field["role"].text();
+  const std::string role = field["role"].text();
   if (role != row_role && role != curve_role) field["role"].fail("'row' or 'curve'");
   result.role = role == row_role ? Configuration::Role::Row : Configuration::Role::Curve;
   return result;

@@ -13,7 +13,7 @@ namespace olmoe {
 /// What a sweep is to measure: everything that determines its numbers, and nothing else. Equal
 /// plans give equal results, wherever and in whatever order the configurations are run.
 struct SweepPlan {
-  /// Of all files that a sweep writes.
+  /// What every file of a sweep says its format is.
   static constexpr const char* schema = "fdroute-sweep/1";
 
   std::string stem;               ///< the result files' names begin with it

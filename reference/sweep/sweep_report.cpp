@@ -170,60 +170,96 @@ void write_matrix(std::ostream& out, const SweepResults& results) {
   table("dealt", [](const SweepRow& row) { return with_error(row.dealt_ratio, 4); });
 }
 
-void write_findings(std::ostream& out, const SweepResults& results) {
-  const auto rows = adaptive_rows(results);
-  out << "## What it means\n\n";
-  std::size_t compared = 0;
-  std::size_t better = 0;
-  std::size_t worse = 0;
-  std::size_t dealt = 0;
-  std::size_t dealt_worse = 0;
-  std::size_t dealt_better = 0;
-  const SweepRow* best = nullptr;
-  const SweepRow* leanest = nullptr;
+/// What the adaptive rows say together. A difference counts if it is more than two standard errors.
+struct Findings {
+  std::size_t adaptive = 0;           // rows
+  bool errors = true;                 // whether every row's differences have a standard error
+  std::size_t fewer = 0;              // rows with fewer experts than the baseline
+  std::size_t compared = 0;           // rows compared with top-k at equal cost
+  std::size_t better = 0;             // of those, better than top-k
+  std::size_t worse = 0;              // and worse
+  std::size_t dealt = 0;              // rows whose counts were dealt to random tokens
+  std::size_t dealt_worse = 0;        // of those, worse by that
+  std::size_t dealt_better = 0;       // and better
+  const SweepRow* best = nullptr;     // lowest equal-cost ratio; null if none was compared
+  const SweepRow* leanest = nullptr;  // fewest experts at the baseline's perplexity; null if none
+};
+
+Findings findings_of(const std::vector<const SweepRow*>& rows) {
+  Findings f;
+  f.adaptive = rows.size();
   for (const SweepRow* row : rows) {
     if (row->ratio) {
-      ++compared;
-      better += below(row->ratio, 1.0) ? 1 : 0;
-      worse += above(row->ratio, 1.0) ? 1 : 0;
-      if (best == nullptr || row->ratio->value < best->ratio->value) best = row;
+      ++f.compared;
+      f.better += below(row->ratio, 1.0) ? 1 : 0;
+      f.worse += above(row->ratio, 1.0) ? 1 : 0;
+      if (f.best == nullptr || row->ratio->value < f.best->ratio->value) f.best = row;
     }
     if (row->dealt_ratio) {
-      ++dealt;
-      dealt_worse += above(row->dealt_ratio, 1.0) ? 1 : 0;
-      dealt_better += below(row->dealt_ratio, 1.0) ? 1 : 0;
+      ++f.dealt;
+      f.dealt_worse += above(row->dealt_ratio, 1.0) ? 1 : 0;
+      f.dealt_better += below(row->dealt_ratio, 1.0) ? 1 : 0;
     }
     const auto difference = estimate_from(total_of(*row).at("baseline").at("nll_difference"));
-    const bool as_good = difference && difference->error && !above(difference, 0.0);
-    if (as_good && row->reduction > 0.0 &&
-        (leanest == nullptr || row->reduction > leanest->reduction))
-      leanest = row;
+    f.errors = f.errors && difference && difference->error;
+    if (row->reduction <= 0.0) continue;
+    ++f.fewer;
+    if (!above(difference, 0.0) && (f.leanest == nullptr || row->reduction > f.leanest->reduction))
+      f.leanest = row;
   }
-  const auto beyond = [](std::size_t n, std::size_t all) {
-    return std::to_string(n) + " of " + std::to_string(all);
-  };
-  out << "* At equal cost, " << beyond(better, compared)
+  return f;
+}
+
+/// "3 of 20".
+std::string of_all(std::size_t n, std::size_t all) {
+  return std::to_string(n) + " of " + std::to_string(all);
+}
+
+void write_findings_with_errors(std::ostream& out, const Findings& f) {
+  out << "* At equal cost, " << of_all(f.better, f.compared)
       << " adaptive configurations are better than top-k by more than two standard errors, "
-      << beyond(worse, compared) << " worse; the others cannot be told from it.";
-  if (compared < rows.size())
-    out << " For " << rows.size() - compared << " more, top-k was not measured on both sides.";
+      << of_all(f.worse, f.compared) << " worse; the others cannot be told from it.";
+  if (f.compared < f.adaptive)
+    out << " For " << f.adaptive - f.compared << " more, top-k was not measured on both sides.";
   out << "\n";
-  if (best != nullptr)
-    out << "* The best at equal cost is " << code(best->configuration.name) << ": "
-        << with_error(best->ratio, 4) << " at " << fixed(best->mean_experts, 2)
-        << " experts. It is the best of " << compared
+  if (f.best != nullptr)
+    out << "* The best at equal cost is " << code(f.best->configuration.name) << ": "
+        << with_error(f.best->ratio, 4) << " at " << fixed(f.best->mean_experts, 2)
+        << " experts. It is the best of " << f.compared
         << ", so its own error understates how lucky it may be.\n";
-  if (leanest != nullptr)
+  if (f.leanest != nullptr)
     out << "* The fewest experts at a perplexity not distinguishably above the baseline's: "
-        << code(leanest->configuration.name) << ", " << fixed(leanest->mean_experts, 2)
-        << " experts, " << percent(leanest->reduction) << " fewer.\n";
+        << code(f.leanest->configuration.name) << ", " << fixed(f.leanest->mean_experts, 2)
+        << " experts, " << percent(f.leanest->reduction) << " fewer.\n";
+  else if (f.fewer == 0)
+    out << "* No adaptive configuration has fewer experts than the baseline.\n";
   else
     out << "* No adaptive configuration with fewer experts than the baseline keeps its perplexity: "
            "each is above it by more than two standard errors.\n";
-  out << "* The choice of tokens: in " << beyond(dealt_worse, dealt)
+  out << "* The choice of tokens: in " << of_all(f.dealt_worse, f.dealt)
       << " configurations the same counts dealt to random tokens are worse by more than two "
          "standard errors, in "
-      << beyond(dealt_better, dealt) << " better.\n";
+      << of_all(f.dealt_better, f.dealt) << " better.\n";
+}
+
+void write_findings_without_errors(std::ostream& out, const Findings& f) {
+  out << "* A text has only one window, so no difference has a standard error: none of them can be "
+         "told from chance. A shorter window or more tokens of the text give more windows.\n";
+  if (f.best != nullptr)
+    out << "* The best of " << f.compared << " at equal cost is "
+        << code(f.best->configuration.name) << ": " << with_error(f.best->ratio, 4) << " at "
+        << fixed(f.best->mean_experts, 2) << " experts.\n";
+}
+
+void write_findings(std::ostream& out, const SweepResults& results) {
+  const Findings f = findings_of(adaptive_rows(results));
+  out << "## What it means\n\n";
+  if (f.adaptive == 0)
+    out << "* No configuration is adaptive, so there is nothing to compare with top-k.\n";
+  else if (f.errors)
+    write_findings_with_errors(out, f);
+  else
+    write_findings_without_errors(out, f);
   for (const auto& [configuration, reason] : results.unreachable)
     out << "* " << code(configuration.name) << " was not reached: " << reason << ".\n";
   out << "\n";

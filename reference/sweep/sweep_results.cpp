@@ -11,62 +11,13 @@
 #include "formats/atomic_file.hpp"
 #include "formats/error.hpp"
 #include "measure/equal_cost.hpp"
+#include "sweep/evaluation_json.hpp"
 
 namespace olmoe {
 
 using Json = nlohmann::ordered_json;
 
 namespace {
-
-Json optional_json(const std::optional<double>& value) {
-  return value ? Json(*value) : Json(nullptr);
-}
-
-Json estimate_json(const Estimate& estimate) {
-  return {{"value", estimate.value}, {"error", optional_json(estimate.error)}};
-}
-
-Json counts_json(const CountStatistics& counts) {
-  return {{"rows", counts.rows},
-          {"mean", counts.mean},
-          {"std", counts.std},
-          {"min", counts.min},
-          {"max", counts.max},
-          {"floor_rate", counts.floor_rate},
-          {"ceiling_rate", counts.ceiling_rate},
-          {"histogram", counts.histogram}};
-}
-
-Json routing_json(const RoutingStatistics& routing) {
-  Json layers = Json::array();
-  for (const LayerStatistics& layer : routing.layers) {
-    layers.push_back(
-        {{"experts", counts_json(layer.counts)},
-         {"load", {{"share", layer.load.share}, {"cv", layer.load.cv}, {"gini", layer.load.gini}}},
-         {"weight_mass", layer.weight_mass}});
-  }
-  return {{"experts", counts_json(routing.counts)},
-          {"load_cv", routing.load_cv},
-          {"load_gini", routing.load_gini},
-          {"weight_mass", routing.weight_mass},
-          {"expert_bytes_per_token", routing.expert_bytes_per_token},
-          {"layers", layers}};
-}
-
-Json text_json(const TextEvaluation& text) {
-  Json json;
-  json["name"] = text.name;
-  json["predicted_tokens"] = text.predicted_tokens;
-  json["nll"] = estimate_json(text.nll);
-  json["perplexity"] = estimate_json(text.perplexity);
-  json["baseline"] = nullptr;
-  if (text.baseline) {
-    json["baseline"] = {{"argmax_agreement", text.baseline->argmax_agreement},
-                        {"kl", text.baseline->kl},
-                        {"nll_difference", estimate_json(text.baseline->nll_difference)}};
-  }
-  return json;
-}
 
 double mean_experts(const Json& evaluation) {
   return evaluation.at("total").at("routing").at("experts").at("mean").get<double>();
@@ -125,28 +76,6 @@ std::string field(const Json& value) {
   if (value.is_string()) return field(value.get<std::string>());
   return value.is_number_float() ? fdroute::detail::to_text(value.get<double>()) : value.dump();
 }
-
-}  // namespace
-
-Json to_json(const Evaluation& evaluation) {
-  Json json;
-  json["total"] = text_json(evaluation.total);
-  json["total"]["routing"] = routing_json(evaluation.total.routing);
-  json["macro_nll"] = evaluation.macro_nll;
-  json["macro_perplexity"] = evaluation.macro_perplexity;
-  json["domains"] = Json::array();
-  for (const TextEvaluation& domain : evaluation.domains) {
-    Json entry = text_json(domain);
-    entry["experts"] = counts_json(domain.routing.counts);
-    entry["windows"] = Json::array();
-    for (const WindowSum& window : domain.windows)
-      entry["windows"].push_back(Json::array({window.tokens, window.sum}));
-    json["domains"].push_back(entry);
-  }
-  return json;
-}
-
-namespace {
 
 /// Throws Error unless two results are of the same windows, `file` being the former's.
 void check_same_windows(const LossWindows& windows, const LossWindows& baseline,
@@ -209,8 +138,8 @@ Json full_results(const SweepResults& results) {
     Json entry = to_json(row.configuration);
     entry["asked"] = entry["policy"];  // the result's "policy" is the one executed, in full
     entry["reduction"] = row.reduction;
-    entry["equal_cost_ratio"] = row.ratio ? estimate_json(*row.ratio) : Json(nullptr);
-    entry["dealt_ratio"] = row.dealt_ratio ? estimate_json(*row.dealt_ratio) : Json(nullptr);
+    entry["equal_cost_ratio"] = row.ratio ? to_json(*row.ratio) : Json(nullptr);
+    entry["dealt_ratio"] = row.dealt_ratio ? to_json(*row.dealt_ratio) : Json(nullptr);
     entry.update(row.result);
     json["configurations"].push_back(entry);
   }
@@ -231,7 +160,7 @@ std::string summary_csv(const SweepResults& results) {
       return object.is_null() ? Json(nullptr) : object.at(key);
     };
     const auto estimate = [](const std::optional<Estimate>& e) {
-      return e ? estimate_json(*e) : Json(nullptr);
+      return e ? to_json(*e) : Json(nullptr);
     };
     const Json nll_difference = of(comparison, "nll_difference");
     const std::vector<std::pair<const char*, Json>> columns{

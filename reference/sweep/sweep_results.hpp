@@ -7,28 +7,25 @@
 #include <string>
 #include <utility>
 #include <vector>
-#include "measure/evaluation.hpp"
+
+#include "measure/estimates.hpp"
 #include "sweep/plots.hpp"
 #include "sweep/sweep_plan.hpp"
 
 namespace olmoe {
 
-/// An evaluation as JSON. The names are those of docs/experiments.md; what was not measured is
-/// null.
-nlohmann::ordered_json to_json(const Evaluation& evaluation);
-
 /// One configuration of a finished sweep.
 struct SweepRow {
   Configuration configuration;
-  nlohmann::ordered_json
-      result;  ///< as stored: policies, evaluation, dealt, null_control, generation
+  /// As stored: policy, evaluation, dealt, null_control, generation.
+  nlohmann::ordered_json result;
 
   double perplexity = 0.0;
   double mean_experts = 0.0;
   double reduction = 0.0;  ///< 1 - mean experts / the baseline's
   bool adaptive = false;   ///< whether the number of experts varies at all
-  /// Of an adaptive policy: perplexity over top-k's at the same mean experts. Nothing where top-k
-  /// was not measured on both sides.
+  /// An adaptive policy's perplexity over top-k's at its mean experts. Nothing for a fixed count,
+  /// and where top-k was not measured on both sides.
   std::optional<Estimate> ratio;
   std::optional<Estimate> dealt_ratio;  ///< the dealt counts' perplexity over the policy's own
 };

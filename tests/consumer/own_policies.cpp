@@ -1,4 +1,7 @@
-// A rule, a score, a null distribution and weights as docs/ says to write them.
+// A rule, a score, a null distribution and weights as docs/ says to write them, and the rule as a
+// policy that strings can name.
+
+#include "own_policies.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -53,9 +56,15 @@ struct EqualShares {
   }
 };
 
+const fdroute::PolicyMaker<> registry[] = {
+    {"first_few", [](auto& s) { return s.route_by(FirstFew{s.number("level", 0.1)}); }},
+    {"equal_shares", [](auto& s) {
+       const fdroute::TopK rule{s.number("k", 2)};
+       return s.finish(fdroute::Router(s.experts(), rule, EqualShares{}, s.bounds()));
+     }}};
+
 }  // namespace
 
-/// The number of experts selected from 8 logits.
 int own_policies(const float* logits) {
   const fdroute::Router router(8, FirstFew{.level = 0.8}, BelowLargest{}, ExponentialNull{},
                                EqualShares{});
@@ -64,4 +73,8 @@ int own_policies(const float* logits) {
   router.route(fdroute::LogitsView{logits, 1, 8},
                fdroute::RoutingView{experts, weights, &count, 8});
   return weights[0] * static_cast<float>(count) == 1.0F ? count : -1;
+}
+
+fdroute::AnyRouter parse_own(std::string_view policy) {
+  return fdroute::parse_router(policy, 8, fdroute::ParseOptions<>{.makers = registry});
 }

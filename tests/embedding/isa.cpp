@@ -1,4 +1,4 @@
-#include "kernels/isa.hpp"
+#include "isa.hpp"
 
 #include <array>
 

@@ -7,7 +7,7 @@
 // Run-time choice of the instruction set. docs/embedding.md explains it.
 namespace engine {
 
-/// The same function, compiled for several instruction sets: see isa_router.cpp.
+/// make_router() as compiled for one instruction set: see isa_router.cpp.
 struct Isa {
   const char* name;
   bool (*supported)();

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "kernels/isa.hpp"
+#include "isa.hpp"
 #include "library/support.hpp"
 
 TEST_CASE("every instruction set of this machine routes alike, bit for bit") {

@@ -21,14 +21,14 @@ struct MoeWeights {
 
 class MoeLayer {
  public:
-  /// Everything that can fail happens here, for batches of up to `max_tokens`. The dispatch plan alone
-  /// allocates later, until it has seen the largest batch.
+  /// Everything that can fail happens here, for batches of up to `max_tokens`. The dispatch plan
+  /// alone allocates later, until it has seen the largest batch.
   MoeLayer(const MoeWeights& weights, fdroute::AnyRouter router, int max_tokens);
 
   /// x and out: (tokens, hidden). For a kernel that takes a fixed number of expert ids a token.
   void forward_by_slot(const float* x, int tokens, float* out);
 
-  /// The same, each expert once over all its tokens.
+  /// The result of forward_by_slot(), each expert run once over all its tokens.
   void forward_by_expert(const float* x, int tokens, float* out);
 
  private:

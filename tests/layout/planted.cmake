@@ -32,7 +32,6 @@ plant(reference/attic/old.cpp "" "attic/old.cpp has no floor")
 string(REPEAT "\n" 500 lines)
 plant(reference/cli/batch.cpp "${lines}" "cli/batch.cpp has [0-9]+ lines: at most 500")
 plant(include/fdroute/arch.hpp "${lines}" "arch.hpp has [0-9]+ lines: at most 350")
-plant(docs/architecture.md "[a page](../nowhere.md)" "docs/architecture.md: there is no ../nowhere.md")
 plant(reference/forward/new.hpp "// one more" "docs/floors.svg is not what the includes say")
 
 execute_process(

@@ -1,11 +1,18 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
+#include "formats/atomic_file.hpp"
 #include "forward/config.hpp"
+#include "reference/error_of.hpp"
+#include "reference/temp_dir.hpp"
+#include "sweep/evaluation_json.hpp"
 #include "sweep/grid.hpp"
+#include "sweep/sweep_files.hpp"
 #include "sweep/sweep_plan.hpp"
 #include "sweep/sweep_results.hpp"
 
@@ -98,3 +105,83 @@ inline nlohmann::ordered_json sound_timing() {
                                           {"decode_seconds", 0.25}};
   return nlohmann::ordered_json::array({{{"policy", seconds}, {"baseline", seconds}}});
 }
+
+/// Two layers of four experts, top-1.
+inline olmoe::Config small_config() {
+  olmoe::Config config{};
+  config.num_hidden_layers = 2;
+  config.num_experts = 4;
+  config.num_experts_per_tok = 1;
+  return config;
+}
+
+/// A sweep's directory with a baseline, an adaptive row, one that is not reached, and top-2.
+class SmallSweep {
+ public:
+  SmallSweep() : directory_(dir_.path() / "sweep"), plan_(sound_plan(small_config())) {
+    plan_.configurations.push_back({.name = "top_p_mean2",
+                                    .family = "top_p",
+                                    .policy = "top_p:p=?",
+                                    .nulls = {},
+                                    .target = 2});
+    plan_.configurations.push_back(
+        {.name = "bh_mean3", .family = "bh", .policy = "bh:alpha=?", .nulls = {}, .target = 3});
+    plan_.configurations.push_back({.name = "topk_2",
+                                    .family = "top-k",
+                                    .policy = "topk:k=2",
+                                    .nulls = {},
+                                    .target = {},
+                                    .role = olmoe::Configuration::Role::Curve});
+    directory_.write_plan(plan_);
+    const auto& c = plan_.configurations;
+    directory_.write_result(plan_, c[0], sound_result(small_config(), c[0]));
+    directory_.write_result(plan_, c[1], sound_result(small_config(), c[1], true));
+    directory_.write_result(plan_, c[2], {{"unreachable", "means from 1 to 2"}});
+    directory_.write_result(plan_, c[3], sound_result(small_config(), c[3]));
+    olmoe::write_atomically(directory_.timing_file(c[1].name), sound_timing().dump());
+  }
+
+  const olmoe::SweepDirectory& directory() const { return directory_; }
+  const olmoe::SweepPlan& plan() const { return plan_; }
+  const std::filesystem::path& scratch() const { return dir_.path(); }
+
+  std::vector<std::filesystem::path> files() const {
+    return {directory_.plan_file(), directory_.config_file("topk_1_baseline"),
+            directory_.config_file("top_p_mean2"), directory_.config_file("bh_mean3"),
+            directory_.timing_file("top_p_mean2")};
+  }
+
+  /// All that results are made of, without pictures; the message of its error, or "no error".
+  std::string error() const {
+    return error_of([&] {
+      const olmoe::SweepResults results = olmoe::read_results(directory_);
+      olmoe::full_results(results);
+      olmoe::summary_csv(results);
+      olmoe::timings_csv(results, directory_);
+      olmoe::report(results, olmoe::Pictures::none);
+      olmoe::gnuplot_script(olmoe::plot_data(results), results.plan.stem);
+    });
+  }
+
+  /// error() with a file's contents replaced.
+  std::string error_with(const std::filesystem::path& file, const std::string& contents) const {
+    const std::string before = olmoe::json_text(olmoe::read_sweep_file(file));
+    olmoe::write_atomically(file, contents);
+    const std::string message = error();
+    olmoe::write_atomically(file, before);
+    return message;
+  }
+
+  /// error() with one value of a file replaced.
+  std::string error_with(const std::filesystem::path& file, const std::string& pointer,
+                         const nlohmann::ordered_json& value) const {
+    nlohmann::ordered_json json = olmoe::read_sweep_file(file);
+    json.at(nlohmann::ordered_json::json_pointer(pointer)) = value;
+    return error_with(file, json.dump());
+  }
+
+ private:
+  TempDir dir_;
+  olmoe::SweepDirectory directory_;
+  olmoe::SweepPlan plan_;
+};

@@ -103,10 +103,13 @@ struct Routes {
   std::vector<std::int32_t> counts;
   std::vector<fdroute::TokenStatus> status;
   std::vector<float> dense;
+  std::vector<fdroute::TokenStatus> dense_status;
   std::vector<std::uint64_t> masks;
+  std::vector<fdroute::TokenStatus> mask_status;
   std::vector<std::int64_t> offsets;  // of the CSR form
   std::vector<std::int32_t> csr_experts;
   std::vector<float> csr_weights;
+  std::vector<fdroute::TokenStatus> csr_status;
 };
 
 /// What the kernels make of a row of numbers.
@@ -233,6 +236,8 @@ Routes route_on(const Case& c) {
     routes.status.resize(n);
     routes.dense.resize(n * experts);
     routes.masks.resize(n * words);
+    for (auto* status : {&routes.dense_status, &routes.mask_status, &routes.csr_status})
+      status->resize(n);
     routes.offsets.resize(n + 1);
     routes.csr_experts.resize(n * width);
     routes.csr_weights.resize(n * width);
@@ -243,16 +248,19 @@ Routes route_on(const Case& c) {
         const fd::RoutingView padded{routes.experts.data(),     routes.weights.data(),
                                      routes.counts.data(),      router.capacity(),
                                      fd::Padding::repeat_valid, routes.status.data()};
-        const fd::DenseView dense{routes.dense.data(), c.experts};
-        const fd::BitmaskView masks{routes.masks.data(), static_cast<std::ptrdiff_t>(words)};
+        const fd::DenseView dense{routes.dense.data(), c.experts, nullptr,
+                                  routes.dense_status.data()};
+        const fd::BitmaskView masks{routes.masks.data(), static_cast<std::ptrdiff_t>(words),
+                                    nullptr, routes.mask_status.data()};
         router.template route<Arch>(logits, padded.from(t));
         router.template route<Arch>(logits, dense.from(t));
         router.template route<Arch>(logits, masks.from(t));
         // A call counts its places from 0 on.
         std::int64_t* offsets = routes.offsets.data() + t;
         const std::int64_t before = *offsets;
-        router.template route<Arch>(logits, fd::CsrView{offsets, routes.csr_experts.data() + before,
-                                                        routes.csr_weights.data() + before});
+        router.template route<Arch>(
+            logits, fd::CsrView{offsets, routes.csr_experts.data() + before,
+                                routes.csr_weights.data() + before, routes.csr_status.data() + t});
         for (std::ptrdiff_t i = 0; i <= logits.tokens; ++i) offsets[i] += before;
       }
     };
@@ -288,7 +296,7 @@ RowKernels kernels_on(const std::vector<float>& row) {
   const auto null = log_table<fdroute::Logit>(0.0);
   alignas(64) std::array<double, fdroute::max_experts> p{};
   std::copy(row.begin(), row.end(), p.begin());
-  null.table()->to_p_values<Arch>(p.data(), block.padded);
+  null.table()->to_p_values<Arch>(p.data(), block.padded_16);
   result.p.assign(p.begin(), p.begin() + experts);
   return result;
 }

@@ -45,6 +45,9 @@ std::string difference(const Routes& a, const Routes& b) {
   if (!same_bits(a.offsets, b.offsets)) return "offsets";
   if (!same_bits(a.csr_experts, b.csr_experts)) return "CSR experts";
   if (!same_bits(a.csr_weights, b.csr_weights)) return "CSR weights";
+  if (!same_bits(a.dense_status, b.dense_status)) return "dense status";
+  if (!same_bits(a.mask_status, b.mask_status)) return "mask status";
+  if (!same_bits(a.csr_status, b.csr_status)) return "CSR status";
   return "";
 }
 
@@ -74,6 +77,9 @@ std::string difference_of_forms(const Routes& routes, int experts) {
   if (!same_bits(offsets, routes.offsets)) return "offsets";
   if (!same_bits(csr_experts, routes.csr_experts)) return "CSR experts";
   if (!same_bits(csr_weights, routes.csr_weights)) return "CSR weights";
+  if (!same_bits(routes.status, routes.dense_status)) return "dense status";
+  if (!same_bits(routes.status, routes.mask_status)) return "mask status";
+  if (!same_bits(routes.status, routes.csr_status)) return "CSR status";
   return "";
 }
 
@@ -113,13 +119,20 @@ Case random_case(Case::Policy policy, int experts, test::Random& random) {
   return c;
 }
 
-/// Rows of every kind, and some of few experts, all in one lane of 16 or spread.
+/// Rows of every kind, some of few experts, all in one lane of 16 or spread, and, in half of the
+/// batches, one far from 0, where a float's steps are coarse.
 test::Batch random_batch(int experts, test::Random& random) {
   test::Batch batch = test::batch_of_every_kind(experts, experts > 130 ? 1 : 2, random);
   for (int i = 0; i < 4; ++i) {
     std::vector<float> row(index(experts), -test::infinity);
     const int step = i % 2 == 0 ? 16 : 1 + random.below(experts);
     for (int j = random.below(experts); j < experts; j += step) row[index(j)] = random.normal();
+    batch.add(row);
+  }
+  if (random.below(2) == 0) {
+    const float centre = std::array{399.0F, 900.0F, -2000.0F, 20'000.0F}[index(random.below(4))];
+    std::vector<float> row;
+    for (int j = 0; j < experts; ++j) row.push_back(centre + 2.0F * random.normal());
     batch.add(row);
   }
   return batch;

@@ -17,12 +17,13 @@ namespace fdroute::inline v0 {
 ///
 ///     p = (1 + #{ i : c_i >= score }) / (n + 1)
 ///
-/// without any shape assumed: if the score is exchangeable with the n calibration scores,
-/// P(p <= u) <= u for every u. No p-value is below 1/(n + 1), and all scores above the sample tie:
-/// Benjamini-Hochberg over m experts can reject a single one only if n + 1 >= m / alpha.
+/// c, shape (n), is the sample. No shape of the distribution is assumed: if the score is
+/// exchangeable with the n calibration scores, P(p <= u) <= u for every u. p lies in
+/// [1/(n + 1), 1], and all scores above the sample have the same p: Benjamini-Hochberg over m
+/// experts can reject a single one only if n + 1 >= m / alpha. A p-value takes O(log n).
 ///
-/// The constructor takes the sample in any order and throws std::invalid_argument when it is empty,
-/// holds NaN, or provenance.score is empty. O(log n) a p-value.
+/// The constructor takes the sample in any order. It throws std::invalid_argument if the sample is
+/// empty or holds NaN, or if provenance.score is empty.
 ///
 /// V. Vovk, A. Gammerman and G. Shafer, Algorithmic learning in a random world (2005),
 /// doi:10.1007/b106715. S. Bates et al., Testing for outliers with conformal p-values, Ann. Stat.
@@ -45,7 +46,7 @@ class ConformalNull {
     std::sort(sorted_.begin(), sorted_.end());
   }
 
-  /// p; `score` may be infinite, not NaN.
+  /// The p-value of a score, which may be infinite, not NaN.
   double operator()(double score) const noexcept {
     const auto reached = sorted_.end() - std::lower_bound(sorted_.begin(), sorted_.end(), score);
     return static_cast<double>(1 + reached) / static_cast<double>(sorted_.size() + 1);
@@ -54,6 +55,7 @@ class ConformalNull {
   /// Name of the score of the calibration sample.
   std::string_view fitted_on() const noexcept { return provenance_.score; }
 
+  /// Where the sample comes from.
   const NullProvenance& provenance() const noexcept { return provenance_; }
 
   /// Number of calibration scores.

@@ -13,11 +13,13 @@ namespace fdroute::inline v0 {
 ///
 ///     p = P(S >= score) = 1 / (1 + exp((score - location) / scale))
 ///
-/// whose tail, exp(-score / scale), is heavier than a normal one: strong experts are less
-/// surprising. p is within a relative 2e-13 down to 1e-307, within 5e-324 below, and 0 from 745.2
-/// scales above the location on. `location` is finite, `scale` positive and finite; a Router throws
-/// std::invalid_argument otherwise. With the defaults its standard deviation is 1 and it suits
-/// ZScore.
+/// in double. Its tail, exp(-score / scale), is heavier than a normal one: strong experts are less
+/// surprising. p lies in [0, 1] and is 1 at -inf and 0 at +inf. It is within a relative 2e-13 down
+/// to 1e-307, within 5e-324 below that, and 0 from 745.2 scales above the location on.
+///
+/// `location` and `scale` are in units of the score; `location` is finite, `scale` positive and
+/// finite. A Router throws std::invalid_argument otherwise. The defaults suit ZScore: mean 0 and
+/// standard deviation 1.
 struct LogisticNull {
   double location = 0.0;
   double scale = std::numbers::sqrt3 / std::numbers::pi;

@@ -2,7 +2,7 @@
 
 namespace fdroute::inline v0 {
 
-/// The absence of a null distribution, for rules that look at no p-value (TopK).
+/// NoNull: no null distribution, for rules that read no p-value (TopK, TopP).
 struct NoNull {};
 
 }  // namespace fdroute::inline v0

@@ -17,16 +17,17 @@ namespace fdroute::inline v0 {
 ///
 ///     p_j = P(S_j >= score) = nulls[j](score)
 ///
-/// for experts whose logits differ in level or spread. Experts then rank by p-value, not by logit.
-/// A Router throws std::invalid_argument unless there is one null for each of its experts, each is
-/// valid, and all were fitted on the same score.
+/// for experts whose logits differ in level or spread. `nulls` has shape (experts); `score` may be
+/// infinite, not NaN; p_j lies in [0, 1]. Experts then rank by p-value, not by logit: equal
+/// p-values by the ranking's key, then by index. A Router throws std::invalid_argument unless there
+/// is one null for each of its experts, each null is valid, and all were fitted on the same score.
 template <class N>
 struct PerExpertNull {
   static_assert(sizeof(detail::NullRequirements<N>) > 0);
   static_assert(NullDistribution<N> || !ExpertNull<N>,
                 "fdroute::PerExpertNull: N is a null distribution for every expert already");
 
-  std::vector<N> nulls;
+  std::vector<N> nulls;  ///< (experts)
 
   double operator()(double score, int expert) const noexcept {
     return nulls[static_cast<std::size_t>(expert)](score);

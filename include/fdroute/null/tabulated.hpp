@@ -16,27 +16,29 @@
 
 namespace fdroute::inline v0 {
 
-/// TabulatedNull: a survival function P(S >= score) given on a grid of scores.
+/// TabulatedNull: a survival function p = P(S >= score), given on a grid of n scores.
 ///
-/// Made from one of two tables:
+/// It is made from one of two tables, each of two arrays of shape (n):
 ///
-/// * `from_log_survival(score, log_sf, provenance)`: log p is linear between grid points, equal to
-///   log_sf[0] below the grid, and goes on along the last segment above it, an exponential tail:
-///   the strongest scores keep distinct p-values until p underflows.
+/// * `from_log_survival(score, log_sf, provenance)`: log_sf[i] = ln P(S >= score[i]). Between grid
+///   points ln p is linear, below the grid it is log_sf[0]. Above the grid it goes on along the
+///   last segment, an exponential tail: the strongest scores keep distinct p-values until p
+///   underflows.
 /// * `from_cdf(score, cdf, provenance)`: p = 1 - cdf, cdf linear between grid points and constant
-///   outside. Where the table ends at cdf = 1, all larger scores tie at p = 0: prefer the other
-///   form.
+///   outside. Where the table ends at cdf = 1, all larger scores have p = 0: prefer the other form.
 ///
-/// Interpolation and power are our own (detail/rule/survival_table.hpp), in double and the same
-/// bits on every machine: the relative error of p is at most 2^-51 (1 + |log p|) by the first form,
-/// the absolute one 2^-52 by the second.
+/// p lies in [0, 1] and does not increase with the score, before and after rounding: selection
+/// relies on it. Interpolation and power are our own (detail/rule/survival_table.hpp), in double
+/// and the same bits on every machine. The relative error of p is at most 2^-51 (1 + |ln p|) by the
+/// first form, the absolute error 2^-52 by the second.
 ///
-/// Both throw std::invalid_argument when the arrays differ in length, have fewer than two points,
-/// hold a non-finite value, when scores do not ascend strictly, log_sf increases, exceeds 0 or has
-/// no slope in its last segment, when cdf decreases or leaves [0, 1], and when provenance.score is
-/// empty. In floating point the result is monotone too: selection relies on it.
+/// Both functions throw std::invalid_argument if the arrays differ in length, have fewer than two
+/// points or hold a value that is not finite; if the scores do not ascend strictly; if log_sf
+/// increases, exceeds 0 or has no slope in its last segment; if cdf decreases or leaves [0, 1]; and
+/// if provenance.score is empty.
 class TabulatedNull {
  public:
+  /// From ln P(S >= score) at ascending scores; see the class.
   static TabulatedNull from_log_survival(std::vector<double> score, std::vector<double> log_sf,
                                          NullProvenance provenance) {
     check(
@@ -53,6 +55,7 @@ class TabulatedNull {
     return {{std::move(score), std::move(log_sf), Form::log_survival}, std::move(provenance)};
   }
 
+  /// From a cumulative distribution function at ascending scores; see the class.
   static TabulatedNull from_cdf(std::vector<double> score, std::vector<double> cdf,
                                 NullProvenance provenance) {
     check(
@@ -66,18 +69,19 @@ class TabulatedNull {
     return {{std::move(score), std::move(cdf), Form::cdf}, std::move(provenance)};
   }
 
-  /// P(S >= score); `score` may be infinite, not NaN.
+  /// The p-value of a score, which may be infinite, not NaN.
   double operator()(double score) const noexcept { return table_(score); }
 
   /// Name of the score it was fitted on.
   std::string_view fitted_on() const noexcept { return provenance_.score; }
 
+  /// Where the table comes from.
   const NullProvenance& provenance() const noexcept { return provenance_; }
 
   /// Number of grid points.
   std::size_t size() const noexcept { return table_.size(); }
 
-  /// The function for many scores at once: see Kernel::table.
+  /// The table, for kernels that look up many scores at once (Kernel::table). Never a null pointer.
   const detail::SurvivalTable* table() const noexcept { return &table_; }
 
  private:

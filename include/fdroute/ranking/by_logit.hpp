@@ -7,8 +7,12 @@
 
 namespace fdroute::inline v0 {
 
-/// ByLogit: experts rank by their logits, key_j = logit_j. The default, and what a softmax or
-/// sigmoid router without bias does.
+/// ByLogit: experts rank by their logits, the default,
+///
+///     key_j = logit_j
+///
+/// as in a softmax or sigmoid router without bias. Logits and keys have shape (experts); NaN ranks
+/// last. `ties` says which of two equal keys ranks first.
 struct ByLogit {
   TieOrder ties = TieOrder::lowest_index;
 

@@ -17,17 +17,19 @@ namespace fdroute::inline v0 {
 ///
 ///     key_j = sigmoid(logit_j) + bias_j,   -inf where logit_j = -inf
 ///
-/// sigmoid(x) = 1 / (1 + exp(-x)) computed in double and rounded to float once; the sum is made in
-/// float. Where the sigmoid saturates, logits that differ have equal keys; a logit of -inf alone,
-/// which masks its expert, ranks below all of them whatever the bias. The bias steers which
-/// experts are selected and no weight (SigmoidWeights reads the logits); a bias of -inf masks its
-/// expert for every token. `bias` has one value per expert, finite or -inf, not all -inf, or no
-/// value at all for no bias; a Router throws std::invalid_argument otherwise.
+/// with sigmoid(x) = 1 / (1 + exp(-x)), computed in double and rounded to float once; the sum is
+/// made in float. Where the sigmoid saturates, logits that differ have equal keys. A logit of -inf
+/// masks its expert and ranks below all others, whatever the bias; a NaN logit has key NaN and
+/// ranks last. The bias steers which experts are selected, and no weight (SigmoidWeights reads the
+/// logits). A bias of -inf masks its expert for every token.
+///
+/// `bias` is empty, for no bias, or has shape (experts), each value finite or -inf and not all
+/// -inf. A Router throws std::invalid_argument otherwise.
 ///
 /// L. Wang et al., Auxiliary-loss-free load balancing strategy for mixture-of-experts (2024),
-/// section 3.1, arXiv:2408.15664
+/// arXiv:2408.15664
 struct BySigmoid {
-  std::vector<float> bias{};
+  std::vector<float> bias{};  ///< (experts), or empty
   TieOrder ties = TieOrder::lowest_index;
 
   void operator()(std::span<const float> logits, std::span<float> keys) const noexcept {

@@ -22,24 +22,30 @@ enum class GroupScore : std::uint8_t { max, sum_of_top2 };
 /// GroupLimited: experts lie in `groups` groups of equal size and consecutive index; only those of
 /// the `kept` best groups may be selected.
 ///
-///     key_j = ranking's key_j if j's group is among the `kept` groups of largest score, else
-///     masked
+///     key_j = the inner ranking's key_j   if j's group is among the `kept` of largest score
+///             masked                      otherwise
 ///
-/// An expert whose key is NaN or -inf is not usable. It takes no part in its group's score, and its
-/// key is NaN in any group: it ranks behind all usable experts, those of other groups too. Of one
-/// usable expert the sum of two is that expert's key; a group of none ranks behind all others. A
-/// sum of finite keys stays finite, at most the largest float. Groups of equal score: lower index
-/// first, or higher with TieOrder::highest_index. `masked` is -inf, or the finite value that
-/// another implementation fills in. `groups` divides the number of experts, 1 <= kept <= groups,
-/// and groups of one expert have no sum of two; a Router throws std::invalid_argument otherwise.
-/// `ties` is the inner ranking's.
+/// Logits and keys have shape (experts). Group g holds experts g n .. (g + 1) n - 1, with
+/// n = experts / groups. A group's score is that of GroupScore over its usable experts.
+///
+/// * An expert whose inner key is NaN or -inf is not usable. It takes no part in its group's score,
+///   and its key is NaN: it ranks behind all usable experts, those of other groups too.
+/// * A group with one usable expert has that expert's key as its sum of two. A group without any
+///   ranks behind all others.
+/// * A sum of finite keys stays finite: beyond the largest float it is that float.
+/// * Groups of equal score: the lower index ranks first, or the higher with
+///   TieOrder::highest_index. `ties` is the inner ranking's unless it is set.
+///
+/// `masked` is -inf, or the finite value that another implementation fills in. `groups` divides the
+/// number of experts, 1 <= kept <= groups, and sum_of_top2 needs groups of two experts or more. A
+/// Router throws std::invalid_argument otherwise.
 ///
 /// DeepSeek-AI, DeepSeek-V2 (2024), section 2.2.2, arXiv:2405.04434
 template <class Inner = ByLogit>
 struct GroupLimited {
   Inner ranking{};
-  int groups = 1;
-  int kept = 1;
+  int groups = 1;  ///< number of groups
+  int kept = 1;    ///< number of groups whose experts may be selected
   GroupScore score = GroupScore::max;
   float masked = -std::numeric_limits<float>::infinity();
   TieOrder ties = ranking.ties;

@@ -6,20 +6,22 @@
 
 namespace fdroute::inline v0 {
 
-/// Benjamini-Hochberg step-up rule at false discovery rate alpha.
+/// BenjaminiHochberg: the step-up rule at false discovery rate alpha.
 ///
 ///     count = max { k : p(k) <= alpha k / m },  0 if there is none
 ///
-/// with p(1) <= ... <= p(m) the token's m p-values in ascending order. The comparison is closed and
-/// made in double, the right side computed as (alpha * k) / m. `alpha` lies in (0, 1); a Router
-/// throws std::invalid_argument otherwise. Under independence or positive regression dependence,
-/// the expected share of null experts among the selected ones is at most alpha.
+/// p(1) <= ... <= p(m) are the token's m p-values in ascending order; the count lies in [0, m]. The
+/// comparison is closed (equality rejects) and made in double, the right side computed as
+/// (alpha * k) / m. `alpha` lies in (0, 1); a Router throws std::invalid_argument otherwise. Under
+/// independence or positive regression dependence, the expected share of null experts among the
+/// selected ones is at most alpha.
 ///
 /// Y. Benjamini and Y. Hochberg, Controlling the false discovery rate, J. R. Stat. Soc. B 57
 /// (1995), section 3.1, doi:10.1111/j.2517-6161.1995.tb02031.x
 struct BenjaminiHochberg {
   double alpha = 0.05;
 
+  /// alpha k / m, what p(k) is compared with, for k in 1 .. m; m is `experts`.
   constexpr double critical_value(int k, int experts) const noexcept {
     return (alpha * k) / experts;
   }
@@ -29,6 +31,7 @@ struct BenjaminiHochberg {
     return detail::step_up(sorted_p, [&](int k) { return critical_value(k, m); });
   }
 
+  /// p(k) to the smallest m p(i) / i of all i >= k, at most 1.
   constexpr void adjust(std::span<double> sorted_p) const noexcept {
     const auto m = static_cast<double>(sorted_p.size());
     detail::adjust_step_up(sorted_p, [&](double p, int k) { return p * m / k; });

@@ -40,10 +40,14 @@ inline double less_log1p(double y) noexcept {
 ///     count = argmax { BJ(i) : i <= search m, i < m, p(i) < i/m },  the last i of equals;
 ///             0 if there is none or its BJ is below `critical`
 ///
-/// K is the Kullback-Leibler divergence of two coins. In double, with i/m rounded to double; BJ of
-/// p = 0 is infinite, and any other is positive and within a relative 4e-15 of its value. Its tail
-/// is lighter than that of HigherCriticism, so one tiny p-value outweighs less. Gate, ranges and
-/// errors are those of HigherCriticism.
+/// p(1) <= ... <= p(m) are the sorted p-values; the count lies in [0, search m]. K is the
+/// Kullback-Leibler divergence of two coins. BJ is computed in double, with i/m rounded to double:
+/// BJ of p = 0 is infinite, and any other is positive and within a relative 4e-15 of its value. Its
+/// tail is lighter than that of HigherCriticism, so one tiny p-value outweighs less.
+///
+/// `search` lies in (0, 1); `critical`, the gate, is finite and at least 0. A Router throws
+/// std::invalid_argument otherwise. critical_statistic() gives the gate that noise passes with a
+/// given probability.
 ///
 /// R. H. Berk and D. H. Jones, Goodness-of-fit test statistics that dominate the Kolmogorov
 /// statistics, Z. Wahrscheinlichkeitstheorie verw. Geb. 47 (1979), doi:10.1007/BF00533250
@@ -56,7 +60,7 @@ struct BerkJones {
         sorted_p, search, critical, [this](double p, int i, int m) { return statistic(p, i, m); });
   }
 
-  /// Only the smallest p-values matter: so many of them.
+  /// How many of the smallest p-values the count depends on: see Kernel::smallest_p.
   constexpr int reads(int experts) const noexcept { return detail::searched(search, experts); }
 
   /// BJ(i) of p(i) = p, for 0 <= p < i/m.

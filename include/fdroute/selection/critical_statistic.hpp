@@ -14,9 +14,10 @@
 
 namespace fdroute::inline v0 {
 
-/// A rule that cuts at the largest of a statistic over the sorted p-values: HigherCriticism,
-/// BerkJones. `boundary(value, i, n)` is the largest p(i) at which the statistic reaches `value`;
-/// it falls in `value` and rises in i.
+/// A rule that cuts at the largest of a statistic over the n sorted p-values: HigherCriticism,
+/// BerkJones. `search` is the share of places searched, `critical` the gate. `statistic(p, i, n)`
+/// is the statistic of p(i) = p. `boundary(value, i, n)` is the largest p(i) at which it reaches
+/// `value`; it falls in `value` and rises in i.
 template <class R>
 concept DeviationRule = Rule<R> && requires(const R& rule, double value, int i, int n) {
   { rule.search } -> std::convertible_to<double>;
@@ -27,12 +28,15 @@ concept DeviationRule = Rule<R> && requires(const R& rule, double value, int i, 
   noexcept->std::same_as<double>;
 };
 
-/// The value that a rule's largest statistic reaches with probability `level` if the p-values of
-/// all `experts` are independent and uniform: what to set `critical` to, so that a token of pure
-/// noise gets no rejection but at this rate. Exact for every number of experts, not asymptotic:
-/// bisection on the probability that uniform order statistics cross the boundary. The value is
-/// within a relative 1e-11, at small levels as at large ones: the small probability itself is
-/// computed, not one less it.
+/// The gate of a rule for pure noise: the value c for which
+///
+///     P(max_i statistic(p(i), i, n) >= c) = level,   p(1) <= ... <= p(n) sorted uniform variables
+///
+/// over the places i that the rule searches, n being `experts`. With `critical` = c, a token of
+/// pure noise gets a rejection with probability `level` only. It is exact for every number of
+/// experts, not asymptotic: bisection on the probability that uniform order statistics cross the
+/// boundary. The value is within a relative 1e-11, at small levels as at large ones: the small
+/// probability is computed itself, never as 1 less a number near 1.
 ///
 /// `level` lies in [1e-300, 1]: the p-values that matter, down to level / experts, are then normal
 /// numbers. A level so large that no gate is needed gives 0. Throws std::invalid_argument

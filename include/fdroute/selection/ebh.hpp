@@ -9,13 +9,14 @@
 
 namespace fdroute::inline v0 {
 
-/// e-BH: Benjamini-Hochberg on e-values, obtained from p-values by the calibrator
+/// EBH: Benjamini-Hochberg on e-values, obtained from p-values by the calibrator
 /// e(p) = kappa p^(kappa - 1).
 ///
 ///     count = max { k : e(k) >= m / (alpha k) },                     e(1) >= ... >= e(m)
 ///           = max { k : p(k) <= (kappa alpha k / m)^(1 / (1 - kappa)) },  0 if there is none
 ///
-/// Closed, in double, in the second form. `alpha` and `kappa` lie in (0, 1); a Router throws
+/// p(1) <= ... <= p(m) are the sorted p-values; the count lies in [0, m]. The comparison is closed
+/// and made in double, in the second form. `alpha` and `kappa` lie in (0, 1); a Router throws
 /// std::invalid_argument otherwise. The false discovery rate is at most alpha whatever the
 /// dependence of the p-values. With the default kappa, e = 1 / (2 sqrt(p)).
 ///
@@ -26,6 +27,7 @@ struct EBH {
   double alpha = 0.05;
   double kappa = 0.5;
 
+  /// (kappa alpha k / m)^(1 / (1 - kappa)), for k in 1 .. m; m is `experts`.
   double critical_value(int k, int experts) const noexcept {
     return std::pow(kappa * alpha * k / experts, 1.0 / (1.0 - kappa));
   }
@@ -35,6 +37,7 @@ struct EBH {
     return detail::step_up(sorted_p, [&](int k) { return critical_value(k, m); });
   }
 
+  /// p(k) to the smallest m p(i)^(1 - kappa) / (kappa i) of all i >= k, at most 1.
   void adjust(std::span<double> sorted_p) const noexcept {
     const auto m = static_cast<double>(sorted_p.size());
     detail::adjust_step_up(

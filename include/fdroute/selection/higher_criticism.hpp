@@ -17,11 +17,13 @@ namespace fdroute::inline v0 {
 ///     count = argmax { HC(i) : i <= search m, i < m, p(i) < i/m },  the last i of equals;
 ///             0 if there is none or its HC is below `critical`
 ///
-/// In double, within a relative 1e-15; p = 0 has an infinite HC by the first form. Without a gate
+/// p(1) <= ... <= p(m) are the sorted p-values; the count lies in [0, search m]. HC is computed in
+/// double, within a relative 1e-15; p = 0 has an infinite HC by the first form. Without a gate
 /// (`critical` = 0) noise is cut as readily as signal: some p(i) nearly always lies below i/m.
-/// critical_statistic() gives the `critical` that noise reaches with a given probability. `search`
-/// lies in (0, 1), `critical` is finite and at least 0; a Router throws std::invalid_argument
-/// otherwise.
+/// critical_statistic() gives the gate that noise passes with a given probability.
+///
+/// `search` lies in (0, 1); `critical` is finite and at least 0. A Router throws
+/// std::invalid_argument otherwise.
 ///
 /// of_p is the statistic HC* of D. Donoho and J. Jin, Higher criticism for detecting sparse
 /// heterogeneous mixtures, Ann. Stat. 32 (2004), doi:10.1214/009053604000000265. (HC+
@@ -29,6 +31,7 @@ namespace fdroute::inline v0 {
 /// of_rank, and the cut at the argmax, are those of D. Donoho and J. Jin, Higher criticism
 /// thresholding, PNAS 105 (2008), doi:10.1073/pnas.0807471105
 struct HigherCriticism {
+  /// Which v(i) the deviation is divided by: that of p(i) or that of the rank i.
   enum class Deviation : std::uint8_t { of_p, of_rank };
 
   double search = 0.5;
@@ -40,8 +43,9 @@ struct HigherCriticism {
         sorted_p, search, critical, [this](double p, int i, int m) { return statistic(p, i, m); });
   }
 
-  /// The same by vectors of an Arch, of experts' p-values; `sorted_p` is aligned to 64 bytes, and
-  /// no more than reads(experts) of them need be there, filled up to a multiple of 16.
+  /// The count by vectors of an Arch, with the call operator's result: see Kernel::vectors_of_p.
+  /// `sorted_p` is aligned to 64 bytes and holds the reads(experts) smallest p-values, ascending,
+  /// filled up to a multiple of 16.
   template <class Arch>
   FDROUTE_INLINE int count(const double* sorted_p, int experts) const noexcept {
     return detail::strongest_deviation<Arch>(
@@ -51,7 +55,7 @@ struct HigherCriticism {
         });
   }
 
-  /// Only the smallest p-values matter: so many of them.
+  /// How many of the smallest p-values the count depends on.
   constexpr int reads(int experts) const noexcept { return detail::searched(search, experts); }
 
   /// HC(i) of p(i) = p, for 0 <= p < i/m.

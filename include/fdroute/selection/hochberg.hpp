@@ -6,19 +6,21 @@
 
 namespace fdroute::inline v0 {
 
-/// Hochberg's step-up rule at family-wise error rate alpha: Holm's critical values, stepped up.
+/// Hochberg: the step-up rule at family-wise error rate alpha, with Holm's critical values.
 ///
 ///     count = max { k : p(k) <= alpha / (m - k + 1) },  0 if there is none
 ///
-/// Closed, in double. `alpha` lies in (0, 1); a Router throws std::invalid_argument otherwise. The
-/// error rate holds under independence and under positive dependence (MTP2), where Simes'
-/// inequality does.
+/// p(1) <= ... <= p(m) are the sorted p-values; the count lies in [0, m]. The comparison is closed
+/// and made in double. `alpha` lies in (0, 1); a Router throws std::invalid_argument otherwise. The
+/// probability that any null expert is selected is at most alpha where Simes' inequality holds:
+/// under independence and under positive dependence (MTP2).
 ///
 /// Y. Hochberg, A sharper Bonferroni procedure for multiple tests of significance, Biometrika 75
 /// (1988), doi:10.1093/biomet/75.4.800
 struct Hochberg {
   double alpha = 0.05;
 
+  /// alpha / (m - k + 1), for k in 1 .. m; m is `experts`.
   constexpr double critical_value(int k, int experts) const noexcept {
     return alpha / (experts - k + 1);
   }
@@ -28,6 +30,7 @@ struct Hochberg {
     return detail::step_up(sorted_p, [&](int k) { return critical_value(k, m); });
   }
 
+  /// p(k) to the smallest (m - i + 1) p(i) of all i >= k, at most 1.
   constexpr void adjust(std::span<double> sorted_p) const noexcept {
     const auto m = static_cast<int>(sorted_p.size());
     detail::adjust_step_up(sorted_p, [&](double p, int k) { return p * (m - k + 1); });

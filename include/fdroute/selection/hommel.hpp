@@ -10,16 +10,18 @@
 
 namespace fdroute::inline v0 {
 
-/// Hommel's rule at family-wise error rate alpha: the closure of Simes' test.
+/// Hommel: the closure of Simes' test, at family-wise error rate alpha.
 ///
 ///     h     = max { i : p(m-i+k) > alpha k / i for all k <= i },  0 if there is none
 ///     count = #{ j : p_j <= alpha / h },  m if h = 0
 ///
-/// h is the largest number of hypotheses that Simes' test leaves standing together. The property is
-/// inherited by smaller i, so h is found by bisection, in O(m log m); alpha k / i is computed as
-/// alpha * (k / i), which keeps that true after rounding. Closed, in double. `alpha` lies in (0,
-/// 1); a Router throws std::invalid_argument otherwise. The error rate holds where Simes'
-/// inequality does, as Hochberg's; it rejects all that Hochberg's rule does.
+/// p(1) <= ... <= p(m) are the sorted p-values; the count lies in [0, m]. h is the largest number
+/// of hypotheses that Simes' test leaves standing together. What holds for i holds for all smaller
+/// i, so h is found by bisection, in O(m log m); alpha k / i is computed as alpha * (k / i), which
+/// keeps that true after rounding. The comparison is closed and made in double. `alpha` lies in
+/// (0, 1); a Router throws std::invalid_argument otherwise. The probability that any null expert is
+/// selected is at most alpha where Simes' inequality holds: under independence and under positive
+/// dependence (MTP2). Hommel rejects all that Hochberg does.
 ///
 /// G. Hommel, A stagewise rejective multiple test procedure based on a modified Bonferroni test,
 /// Biometrika 75 (1988), doi:10.1093/biomet/75.2.383
@@ -38,7 +40,7 @@ struct Hommel {
     return detail::step_up(sorted_p, [&](int) { return level; });
   }
 
-  /// Allocates; takes O(m^2).
+  /// p to the smallest alpha at which the rule rejects it, at most 1. Allocates; takes O(m^2).
   void adjust(std::span<double> sorted_p) const {
     const std::size_t m = sorted_p.size();
     std::vector<double> adjusted(sorted_p.begin(), sorted_p.end());

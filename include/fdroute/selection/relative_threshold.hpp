@@ -15,11 +15,14 @@ namespace fdroute::inline v0 {
 ///
 ///     count = #{ j : P_j >= t P(1) } = #{ j : logit_j >= largest logit + log t }
 ///
-/// with P the softmax over all experts. Computed by the second form, with log t in double and no
-/// other rounding. `t` lies in (0, 1]; a Router throws std::invalid_argument otherwise.
+/// with P the softmax over all m experts and P(1) its largest value. The second form is computed,
+/// with the natural log t in double and no other rounding. The count lies in [1, m]: NaN and -inf
+/// never count beside a finite logit, and beside a logit of +inf only its equals do. `t` lies in
+/// (0, 1]; a Router throws std::invalid_argument otherwise.
 struct RelativeThreshold {
   double t = 0.1;
 
+  /// The count of a token whose logits, shape (m), descend, NaN last.
   int operator()(std::span<const float> sorted_logits) const noexcept {
     const float least = detail::rounded_up_sum(sorted_logits.front(), margin());
     return static_cast<int>(

@@ -12,14 +12,17 @@ namespace fdroute::inline v0 {
 ///
 ///     count = min { k : P(1) + ... + P(k) >= p },   P(1) >= P(2) >= ... over all experts
 ///
-/// summed in double, in that order. `p` lies in (0, 1]; a Router throws std::invalid_argument
-/// otherwise. p = 1 takes experts until the rest is too small to change the sum in double.
+/// summed in double, in that order. The count lies in [1, m] for m experts. A NaN or -inf logit has
+/// probability 0; logits of +inf share the probability 1. `p` lies in (0, 1]; a Router throws
+/// std::invalid_argument otherwise. p = 1 takes experts until the rest is too small to change the
+/// sum in double.
 ///
 /// Q. Huang et al., Harder tasks need more experts: dynamic routing in MoE models (2024),
-/// section 3.2, arXiv:2403.07652
+/// arXiv:2403.07652
 struct TopP {
   double p = 0.9;
 
+  /// The count of a token whose logits, shape (m), descend, NaN last.
   int operator()(std::span<const float> sorted_logits) const noexcept {
     const detail::SoftmaxNumerator numerator{sorted_logits.front()};
     double total = 0.0;

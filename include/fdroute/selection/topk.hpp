@@ -7,17 +7,20 @@
 
 namespace fdroute::inline v0 {
 
-/// TopK: the k largest logits, what every fixed router does.
+/// TopK: the k largest logits, as in every fixed router.
 ///
 ///     count = k
 ///
-/// It looks at no p-value, so it needs neither score nor null distribution. `k` lies in
-/// [1, experts]; a Router throws std::invalid_argument otherwise.
+/// TopK reads no p-value, so it needs neither score nor null distribution. Masked experts and NaN
+/// are selected where fewer than k others are left. `k` lies in [1, experts]; a Router throws
+/// std::invalid_argument otherwise.
 struct TopK {
   int k = 8;
 
+  /// k, whatever the number of experts: see FixedCountRule.
   constexpr int count(int) const noexcept { return k; }
 
+  /// k, or the number of p-values if that is smaller.
   constexpr int operator()(std::span<const double> sorted_p) const noexcept {
     return std::min(k, static_cast<int>(sorted_p.size()));
   }

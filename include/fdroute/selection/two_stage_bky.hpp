@@ -9,16 +9,17 @@
 
 namespace fdroute::inline v0 {
 
-/// Two-stage adaptive step-up rule of Benjamini, Krieger and Yekutieli.
+/// TwoStageBKY: the two-stage adaptive step-up rule of Benjamini, Krieger and Yekutieli.
 ///
 ///     q     = alpha / (1 + alpha)
 ///     r     = Benjamini-Hochberg's count at q
 ///     count = r if r is 0 or m, else max { k : p(k) <= q k / (m - r), p(k) < 1 }
 ///
-/// The first stage estimates the number of nulls by m - r. Closed, in double, as (q * k) / (m - r);
-/// p-values of 1, a masked expert's, are never rejected, though the second stage's critical values
-/// may exceed 1. `alpha` lies in (0, 1); a Router throws std::invalid_argument otherwise. Under
-/// independence the false discovery rate is at most alpha.
+/// p(1) <= ... <= p(m) are the sorted p-values; the count lies in [0, m]. The first stage estimates
+/// the number of nulls by m - r. The comparison is closed and made in double, as
+/// (q * k) / (m - r). A p-value of 1, a masked expert's, is never rejected, though the second
+/// stage's critical values may exceed 1. `alpha` lies in (0, 1); a Router throws
+/// std::invalid_argument otherwise. Under independence the false discovery rate is at most alpha.
 ///
 /// Y. Benjamini, A. M. Krieger and D. Yekutieli, Adaptive linear step-up procedures that control
 /// the false discovery rate, Biometrika 93 (2006), doi:10.1093/biomet/93.3.491
@@ -31,7 +32,8 @@ struct TwoStageBKY {
     return detail::step_up(below_one(sorted_p), [&](int k) { return (q * k) / nulls; });
   }
 
-  /// The first stage depends on alpha, so these hold for this rule's alpha only.
+  /// p(k) to the smallest (1 + alpha) (m - r) p(i) / i of all i >= k, at most 1; m in place of m -
+  /// r if r = m. The first stage depends on alpha, so these hold for this rule's alpha only.
   constexpr void adjust(std::span<double> sorted_p) const noexcept {
     const double factor = null_count(sorted_p) * (1.0 + alpha);
     detail::adjust_step_up(sorted_p,

@@ -10,11 +10,12 @@
 
 namespace fdroute::inline v0 {
 
-/// Scaled: another policy's weights times a factor, the product rounded to float.
+/// Scaled: another policy's weights times a factor.
 ///
 ///     w_j = factor * weights_j
 ///
-/// `factor` is positive and finite; a Router throws std::invalid_argument otherwise.
+/// The product is made in float. `factor` is positive and finite; a Router throws
+/// std::invalid_argument otherwise, and where `weights` is not valid.
 template <class W>
 struct Scaled {
   W weights{};

@@ -15,9 +15,10 @@ namespace fdroute::inline v0 {
 ///
 ///     w_j = sigmoid(logit_j) = 1 / (1 + exp(-logit_j))
 ///
-/// With `renormalize`, w_j / (sum of the selected w + epsilon) instead. Computed in double and
-/// rounded once. A NaN logit has weight 0; selected weights that are all 0 stay 0. `epsilon` is
-/// finite and not negative; a Router throws std::invalid_argument otherwise.
+/// With `renormalize` the weights are w_j / (sum of the selected w + epsilon) instead. Weights are
+/// computed in double and rounded once; they lie in [0, 1]. A NaN or -inf logit has weight 0, one
+/// of +inf the sigmoid 1; selected weights that are all 0 stay 0. `epsilon` is finite and not
+/// negative; a Router throws std::invalid_argument otherwise.
 struct SigmoidWeights {
   bool renormalize = false;
   double epsilon = 0.0;

@@ -19,14 +19,16 @@ namespace fdroute::inline v0 {
 ///
 ///     w_j = exp(logit_j / temperature) / sum_i exp(logit_i / temperature),  i over all experts
 ///
-/// With `renormalize` the kept weights are divided by their sum (Mixtral, Qwen with
-/// norm_topk_prob), i is over the selected experts; without, they are used as they stand, as OLMoE
-/// does. A NaN logit has weight 0; logits of +inf share the weight 1 equally and leave 0 to all
-/// others, the limit of the formula. Where the sum is over no number above -inf, all weights are 0.
+/// With `renormalize` i runs over the selected experts instead: the kept weights are divided by
+/// their sum (Mixtral, Qwen with norm_topk_prob). Without, they are used as they stand, as OLMoE
+/// does. Weights lie in [0, 1]. A NaN or -inf logit has weight 0. Logits of +inf share the weight 1
+/// equally and leave 0 to all others, the limit of the formula. Where the sum has no number above
+/// -inf, all weights are 0.
 ///
-/// Within 4 ulp of the value in double rounded to float. With temperature 1 it is made of float
-/// exps and is the same bits on every machine and by every path (detail/row/exp_sum.hpp); another
-/// temperature is computed in double and rounded once. At most max_experts logits and experts.
+/// A weight is within 4 ulp of the value in double rounded to float. With temperature 1 it is made
+/// of float exps and has the same bits on every machine and by every path
+/// (detail/row/exp_sum.hpp). With another temperature it is computed in double and rounded once.
+/// The call operator aborts with a message for more than max_experts logits or experts.
 /// `temperature` is positive and finite; a Router throws std::invalid_argument otherwise.
 struct SoftmaxWeights {
   double temperature = 1.0;

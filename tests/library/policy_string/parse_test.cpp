@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "fdroute/null/normal.hpp"
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/router.hpp"
+#include "library/every_policy.hpp"
 #include "library/support.hpp"
 
 namespace fd = fdroute;
@@ -100,8 +102,10 @@ TEST_CASE("every rule that reads p-values has a string") {
     const auto of_b = test::routed(b, batch.view());
     return of_a.experts == of_b.experts && of_a.counts == of_b.counts;
   };
+  std::set<std::string> compared{"bh"};  // in the test above
   const auto alike = [&](const std::string& policy, const PlainRule& rule) {
     CAPTURE(policy);
+    compared.insert(policy.substr(0, policy.find(':')));
     return select_alike(fd::parse_router(policy, 16, null),
                         fd::Router(16, rule, fd::LogSoftmax{}, null)) &&
            select_alike(fd::parse_router(policy + ",null=logistic,location=0.1,scale=0.4", 16),
@@ -127,6 +131,8 @@ TEST_CASE("every rule that reads p-values has a string") {
   CHECK(alike("bj:search=0.4", PlainRule{bj}));
   bj.critical = fd::critical_statistic(bj, 16, 0.1);
   CHECK(alike("bj:search=0.4,level=0.1", PlainRule{bj}));
+  const auto names = test::names_of_rules_of_p();
+  CHECK(compared == std::set(names.begin(), names.end()));
   // The comparison can tell.
   CHECK(!alike("bj:search=0.4", PlainRule{bj}));
   CHECK(!alike("holm:alpha=0.6", PlainRule{fd::Hochberg{0.6}}));
@@ -170,55 +176,59 @@ TEST_CASE("what a policy leaves out takes its documented value") {
 }
 
 TEST_CASE("a written-out policy reads back as itself") {
-  const std::vector<std::string> policies{"topk",
-                                          "topk:k=1",
-                                          "topk:k=16,max_k=3",
-                                          "topk:min_k=9",
-                                          "topk:max_k=999",
-                                          "top_p:p=1",
-                                          "top_p:p=0.1,min_k=0",
-                                          "relative:t=1e-3",
-                                          "relative:t=1",
-                                          "threshold",
-                                          "threshold:t=1e-3,min_k=0",
-                                          "bh",
-                                          "bh:alpha=0.1",
-                                          "bh:alpha=0.30000000000000004",
-                                          "bh:alpha=1e-300",
-                                          "bh:alpha=.5",
-                                          "bh:alpha=5e-1",
-                                          "bh:min_k=0,max_k=1",
-                                          "bh:max_k=8,min_k=8",
-                                          "bh:score=log_softmax",
-                                          "bh:null=tabulated",
-                                          "bh:null=normal",
-                                          "bh:sd=0.1,mean=-7.25,null=normal",
-                                          "bh:null=normal,mean=1e300,sd=1e-300",
-                                          "bh:null=normal,score=logit",
-                                          "bh:null=normal,score=log_softmax",
-                                          "bh:temperature=0.3",
-                                          "bh:renormalize=true,temperature=12345.678",
-                                          "bh:renormalize=false",
-                                          "bh:null=logistic",
-                                          "bh:null=logistic,location=-7.25,scale=0.1",
-                                          "by",
-                                          "by:alpha=0.3,null=normal",
-                                          "ebh",
-                                          "ebh:kappa=0.25,alpha=0.9",
-                                          "bonferroni:alpha=0.4",
-                                          "sidak:alpha=0.4,score=log_softmax",
-                                          "holm:alpha=0.4,min_k=0",
-                                          "hochberg:null=logistic,alpha=0.4",
-                                          "hommel:alpha=0.4",
-                                          "storey",
-                                          "storey:lambda=0.3,alpha=0.2",
-                                          "bky:alpha=0.3",
-                                          "hc",
-                                          "hc:search=0.25,deviation=rank",
-                                          "hc:level=0.1",
-                                          "bj:search=0.75,level=0.3",
-                                          "lfdr",
-                                          "lfdr:alpha=0.5,null=normal"};
+  std::vector<std::string> policies{"topk",
+                                    "topk:k=1",
+                                    "topk:k=16,max_k=3",
+                                    "topk:min_k=9",
+                                    "topk:max_k=999",
+                                    "top_p:p=1",
+                                    "top_p:p=0.1,min_k=0",
+                                    "relative:t=1e-3",
+                                    "relative:t=1",
+                                    "threshold",
+                                    "threshold:t=1e-3,min_k=0",
+                                    "bh",
+                                    "bh:alpha=0.1",
+                                    "bh:alpha=0.30000000000000004",
+                                    "bh:alpha=1e-300",
+                                    "bh:alpha=.5",
+                                    "bh:alpha=5e-1",
+                                    "bh:min_k=0,max_k=1",
+                                    "bh:max_k=8,min_k=8",
+                                    "bh:score=log_softmax",
+                                    "bh:null=tabulated",
+                                    "bh:null=normal",
+                                    "bh:sd=0.1,mean=-7.25,null=normal",
+                                    "bh:null=normal,mean=1e300,sd=1e-300",
+                                    "bh:null=normal,score=logit",
+                                    "bh:null=normal,score=log_softmax",
+                                    "bh:temperature=0.3",
+                                    "bh:renormalize=true,temperature=12345.678",
+                                    "bh:renormalize=false",
+                                    "bh:null=logistic",
+                                    "bh:null=logistic,location=-7.25,scale=0.1",
+                                    "by",
+                                    "by:alpha=0.3,null=normal",
+                                    "ebh",
+                                    "ebh:kappa=0.25,alpha=0.9",
+                                    "bonferroni:alpha=0.4",
+                                    "sidak:alpha=0.4,score=log_softmax",
+                                    "holm:alpha=0.4,min_k=0",
+                                    "hochberg:null=logistic,alpha=0.4",
+                                    "hommel:alpha=0.4",
+                                    "storey",
+                                    "storey:lambda=0.3,alpha=0.2",
+                                    "bky:alpha=0.3",
+                                    "hc",
+                                    "hc:search=0.25,deviation=rank",
+                                    "hc:level=0.1",
+                                    "bj:search=0.75,level=0.3",
+                                    "lfdr",
+                                    "lfdr:alpha=0.5,null=normal"};
+  for (const std::string_view name : fd::policy_names()) {
+    const bool biased = test::takes(name, "selection_bias");
+    policies.push_back(std::string(name) + (biased ? ":selection_bias=none" : ""));
+  }
   for (const std::string& policy : policies) {
     CAPTURE(policy);
     const fd::AnyRouter once = fd::parse_router(policy, 16, table("log_softmax"));
@@ -233,10 +243,9 @@ TEST_CASE("a written-out policy reads back as itself") {
 }
 
 TEST_CASE("a malformed policy: where, and what is accepted there") {
-  const std::string policies =
-      "; accepted are topk, top_p, relative, threshold, bh, by, ebh, bonferroni, sidak, holm, "
-      "hochberg, hommel, storey, bky, hc, bj, lfdr, olmoe, mixtral, qwen3-moe, gpt-oss, llama4, "
-      "deepseek-v2, deepseek-v3, glm4-moe";
+  std::string policies;
+  for (const std::string_view name : fd::policy_names())
+    policies.append(policies.empty() ? "; accepted are " : ", ").append(name);
   CHECK(rejection("") == "policy '', position 1: unknown policy ''" + policies);
   CHECK(rejection("top-k") == "policy 'top-k', position 1: unknown policy 'top-k'" + policies);
   CHECK(rejection("BH") == "policy 'BH', position 1: unknown policy 'BH'" + policies);

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "fdroute/parse.hpp"
+#include "library/parse_once.hpp"
 #include "library/support.hpp"
 
 using fdroute::detail::one_line;

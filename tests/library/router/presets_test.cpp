@@ -12,12 +12,13 @@
 #include <fstream>
 #include <map>
 #include <optional>
+#include <set>
 #include <sstream>
 #include <string>
 #include <vector>
 
-#include "fdroute/parse.hpp"
 #include "fdroute/summary.hpp"
+#include "library/every_policy.hpp"
 #include "library/oracle.hpp"
 #include "library/support.hpp"
 
@@ -248,7 +249,9 @@ TEST_CASE("a preset's string makes the same router") {
   const test::Batch batch = test::batch_of_every_kind(16, 8, random);
   std::vector<float> bias(16);
   for (float& b : bias) b = random.normal();
+  std::set<std::string> compared;
   const auto alike = [&](const std::string& policy, const auto& router) {
+    compared.insert(policy.substr(0, policy.find(':')));
     const fd::AnyRouter parsed = fd::parse_router(policy, 16, bias);
     CHECK(fd::parse_router(parsed.policy(), 16, bias).policy() == parsed.policy());
     return test::routed(parsed, batch.view()) == test::routed(router, batch.view());
@@ -264,6 +267,8 @@ TEST_CASE("a preset's string makes the same router") {
               presets::deepseek_v3({16, 8, 4, 2, true, 2.5F}, bias)));
   CHECK(alike("glm4-moe:norm_topk_prob=false,routed_scaling_factor=1",
               presets::glm4_moe({16, 8, 1, 1, false, 1.0F}, bias)));
+  const auto names = test::names_of_presets();
+  CHECK(compared == std::set(names.begin(), names.end()));
   CHECK(test::rejection_of([] { fd::parse_router("glm4-moe", 16); }) ==
         "policy 'glm4-moe' needs a selection bias: give one value per expert, or "
         "selection_bias=none");

@@ -12,12 +12,12 @@
 #include "fdroute/null/normal.hpp"
 #include "fdroute/null/per_expert.hpp"
 #include "fdroute/openmp.hpp"
-#include "fdroute/parse.hpp"
 #include "fdroute/router.hpp"
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/zscore.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
 #include "fdroute/selection/topk.hpp"
+#include "library/every_policy.hpp"
 #include "library/support.hpp"
 
 namespace fd = fdroute;
@@ -30,29 +30,36 @@ auto bh_router(int experts, fd::ExpertBounds bounds = {0}, fd::SoftmaxWeights we
                     bounds);
 }
 
-std::vector<std::string> every_policy(int experts) {
-  std::vector<std::string> policies{"topk:k=" + std::to_string((experts + 1) / 2),
-                                    "topk:k=1,min_k=0,max_k=1", "top_p:p=0.7,min_k=0",
-                                    "relative:t=0.3,min_k=0,max_k=7", "threshold:t=0.05,min_k=0"};
-  for (const std::string rule : {"bonferroni", "sidak", "holm", "hochberg", "hommel", "bh", "by",
-                                 "storey", "bky", "ebh", "lfdr"}) {
-    policies.push_back(rule + ":alpha=0.6,null=normal,min_k=0");
-    policies.push_back(rule + ":alpha=0.3,null=normal,sd=0.7,max_k=5,temperature=0.5");
+std::vector<std::string> every_rule(int experts) {
+  std::vector<std::string> policies{"topk:k=1,min_k=0,max_k=1"};
+  for (const std::string& rule : test::names_of_null_free_rules()) {
+    if (test::takes(rule, "k")) {
+      policies.push_back(rule + ":k=" + std::to_string((experts + 1) / 2));
+    } else {
+      policies.push_back(rule + ":min_k=0");
+      policies.push_back(rule + (test::takes(rule, "p") ? ":p=0.7" : ":t=0.3") +
+                         ",min_k=0,max_k=7");
+    }
   }
-  for (const std::string rule : {"hc", "bj"}) {
-    policies.push_back(rule + ":null=normal,min_k=0");
-    policies.push_back(rule + ":null=normal,score=log_softmax,mean=-4,renormalize=true,max_k=6");
+  for (const std::string& rule : test::names_of_rules_of_p()) {
+    if (test::takes(rule, "alpha")) {
+      policies.push_back(rule + ":alpha=0.6,null=normal,min_k=0");
+      policies.push_back(rule + ":alpha=0.3,null=normal,sd=0.7,max_k=5,temperature=0.5");
+    } else {
+      policies.push_back(rule + ":null=normal,min_k=0");
+      policies.push_back(rule + ":null=normal,score=log_softmax,mean=-4,renormalize=true,max_k=6");
+    }
   }
   return policies;
 }
 
 }  // namespace
 
-TEST_CASE("CSR is the padded routing without padding, for every policy") {
+TEST_CASE("CSR is the padded routing without padding, for every rule of a string") {
   test::Random random(181);
   for (const int experts : {1, 2, 7, 63, 64, 65, 130, 256, 257, 1023, 1024}) {
     const test::Batch batch = test::batch_of_every_kind(experts, experts > 130 ? 2 : 6, random);
-    for (const std::string& policy : every_policy(experts)) {
+    for (const std::string& policy : every_rule(experts)) {
       CAPTURE(experts);
       CAPTURE(policy);
       const fd::AnyRouter router = fd::parse_router(policy, experts);
@@ -70,13 +77,10 @@ TEST_CASE("CSR is the padded routing without padding, for the presets and nulls 
     CHECK(test::difference_of_csr(router, batch.view()) == "");
     CHECK(test::difference_of_csr(router, batch.view(), fd::OpenMP{2}) == "");
   };
-  for (const std::string policy : {"olmoe", "mixtral", "qwen3-moe", "gpt-oss", "llama4",
-                                   "deepseek-v2:n_group=8,topk_group=3"}) {
-    CAPTURE(policy);
-    check(fd::parse_router(policy, 64));
+  for (const std::string& preset : test::names_of_presets()) {
+    CAPTURE(preset);
+    check(fd::parse_router(preset, 64, bias));
   }
-  check(fd::parse_router("deepseek-v3", 64, bias));
-  check(fd::parse_router("glm4-moe", 64, bias));
   check(fd::Router(64, fd::TopK{5}, fd::SoftmaxWeights{}, fd::ExpertBounds{0},
                    fd::ByLogit{fd::TieOrder::highest_index}));
   std::vector<fd::NormalNull> nulls;

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -135,6 +136,30 @@ TEST_CASE("numbers out of range are usage errors") {
   CHECK(run_olmoe({"generate", "--model", model, "--prompt", "x", "--max-new-tokens", "1", "--seed",
                    "18446744073709551615"})
             .code == 0);
+}
+
+TEST_CASE("options that name one of a few values take their names alone, and help shows them") {
+  const std::string model = nano.string();
+  const std::string out = (nano / "none").string();
+  const auto refused = [](std::vector<std::string> arguments, const std::string& names) {
+    for (const std::string value : {"0", "1", "3", "other", ""}) {
+      CAPTURE(value);
+      arguments.push_back(value);
+      check_error(arguments, 2, {arguments[arguments.size() - 2], "is not one of: " + names});
+      arguments.pop_back();
+    }
+    const Outcome help = run_olmoe({arguments.front(), "--help"});
+    CAPTURE(help.out);
+    CHECK(help.code == 0);
+    CHECK(std::all_of(help.out.begin(), help.out.end(),
+                      [](unsigned char c) { return c == '\n' || (c >= ' ' && c < 0x7f); }));
+  };
+  refused({"generate", "--model", model, "--prompt", "x", "--compute"}, "f32, bf16");
+  refused({"make-random", "--config", model, "--out", out, "--dtype"}, "bf16, f16, f32");
+  refused({"calibrate", "--model", model, "--text", "x", "--out", out, "--method"}, "kde, ecdf");
+  refused({"calibrate", "--model", model, "--text", "x", "--out", out, "--score"},
+          "logit, log_softmax, zscore");
+  refused({"verify", "--model", model, "--preset"}, "hf-integration-test");
 }
 
 TEST_CASE("as many threads as OMP_NUM_THREADS may ask for do not end the program") {

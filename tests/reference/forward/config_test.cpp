@@ -48,7 +48,7 @@ json olmoe_1b_7b() {
   })");
 }
 
-// The same with some fields set; null removes a field (JSON merge patch, RFC 7396).
+// OLMoE-1B-7B's config with some fields set; null removes a field (JSON merge patch, RFC 7396).
 json with(const json& patch) {
   json config = olmoe_1b_7b();
   config.merge_patch(patch);

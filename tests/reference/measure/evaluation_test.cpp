@@ -5,10 +5,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <stdexcept>
+#include <vector>
 
 #include "reference/error_of.hpp"
-#include "routing/routing.hpp"
+#include "reference/random_texts.hpp"
 
 namespace {
 
@@ -16,27 +20,6 @@ using olmoe::Evaluation;
 using olmoe::EvaluationOptions;
 using olmoe::EvaluationRecord;
 using olmoe::Text;
-using olmoe::Window;
-
-const std::string tiny = FDROUTE_SOURCE_DIR "/tests/data/tiny/";
-
-std::vector<std::int32_t> random_ids(std::size_t n, int vocabulary, std::uint32_t seed) {
-  std::vector<std::int32_t> ids;
-  for (std::size_t i = 0; i < n; ++i) {
-    seed = seed * 1664525U + 1013904223U;
-    ids.push_back(static_cast<std::int32_t>((seed >> 8) % static_cast<std::uint32_t>(vocabulary)));
-  }
-  return ids;
-}
-
-std::vector<Text> two_texts(const olmoe::Model& model) {
-  const int vocabulary = model.config().vocab_size;
-  return {{"one", random_ids(70, vocabulary, 1), ""}, {"two", random_ids(41, vocabulary, 2), ""}};
-}
-
-std::vector<fdroute::AnyRouter> routers(const olmoe::Model& model, const std::string& policy) {
-  return olmoe::make_routers(model.config(), policy, std::filesystem::path());
-}
 
 /// The definition, from forward() and the logits it returns.
 double naive_nll(const olmoe::Model& model, std::span<const fdroute::AnyRouter> policy,
@@ -66,65 +49,6 @@ double naive_nll(const olmoe::Model& model, std::span<const fdroute::AnyRouter> 
 }
 
 }  // namespace
-
-TEST_CASE("sliding windows score every token but the first once") {
-  using Windows = std::vector<Window>;
-  CHECK(olmoe::sliding_windows(9, 8, 4) == Windows{{0, 8, 0}});
-  CHECK(olmoe::sliding_windows(17, 8, 8) == Windows{{0, 8, 0}, {8, 8, 0}});
-  CHECK(olmoe::sliding_windows(17, 8, 4) == Windows{{0, 8, 0}, {4, 8, 4}, {8, 8, 4}});
-  CHECK(olmoe::sliding_windows(12, 8, 8) == Windows{{0, 8, 0}, {3, 8, 5}});
-
-  for (std::int64_t tokens = 2; tokens < 40; ++tokens) {
-    for (std::int64_t window = 1; window < tokens; ++window) {
-      for (std::int64_t stride = 1; stride <= window; ++stride) {
-        std::int64_t next = 0;
-        for (const Window& w : olmoe::sliding_windows(tokens, window, stride)) {
-          REQUIRE(w.length == window);
-          REQUIRE(w.first + w.scored == next);
-          REQUIRE(w.scored < w.length);
-          next = w.first + w.length;
-        }
-        REQUIRE(next == tokens - 1);
-      }
-    }
-  }
-  CHECK_THROWS_AS(olmoe::sliding_windows(8, 8, 4), std::invalid_argument);
-  CHECK_THROWS_AS(olmoe::sliding_windows(8, 4, 5), std::invalid_argument);
-  CHECK_THROWS_AS(olmoe::sliding_windows(8, 4, 0), std::invalid_argument);
-}
-
-TEST_CASE("cluster mean and its error, by hand") {
-  // mean (3 + 9) / 6 = 2; residuals 3 - 4 = -1 and 9 - 8 = 1; error^2 = 2 (1 + 1) / 36.
-  const std::vector<olmoe::WindowSum> windows{{2, 3.0}, {4, 9.0}};
-  const auto mean = olmoe::cluster_mean(windows);
-  CHECK(mean.value == 2.0);
-  REQUIRE(mean.error);
-  CHECK(*mean.error == doctest::Approx(1.0 / 3.0));
-  const auto perplexity = olmoe::perplexity_of(mean);
-  CHECK(perplexity.value == doctest::Approx(std::exp(2.0)));
-  CHECK(*perplexity.error == doctest::Approx(std::exp(2.0) / 3.0));
-
-  CHECK_FALSE(olmoe::cluster_mean(std::span(windows).first(1)).error);
-  CHECK_FALSE(olmoe::perplexity_of(olmoe::cluster_mean(std::span(windows).first(1))).error);
-}
-
-TEST_CASE("load: shares, CV and Gini, by hand") {
-  using Counts = std::vector<std::int64_t>;
-  const auto even = olmoe::load_statistics(Counts{5, 5, 5, 5});
-  CHECK(even.share == std::vector<double>(4, 0.25));
-  CHECK(even.cv == 0.0);
-  CHECK(even.gini == 0.0);
-  const auto one = olmoe::load_statistics(Counts{0, 7, 0, 0});
-  CHECK(one.cv == doctest::Approx(std::sqrt(3.0)));
-  CHECK(one.gini == doctest::Approx(0.75));
-  // Deviations -1.5, -0.5, 0.5, 1.5 from 2.5; mean difference over all pairs 1.25 = 2 x 2.5 x G.
-  const auto ramp = olmoe::load_statistics(Counts{3, 1, 4, 2});
-  CHECK(ramp.cv == doctest::Approx(std::sqrt(1.25) / 2.5));
-  CHECK(ramp.gini == doctest::Approx(0.25));
-  const auto none = olmoe::load_statistics(Counts{0, 0});
-  CHECK(none.share == std::vector<double>{0.0, 0.0});
-  CHECK(none.gini == 0.0);
-}
 
 TEST_CASE("perplexity is that of the definition, with several kinds of model and routing") {
   for (const char* name : {"plain", "gqa", "norm_topk", "tied", "thirteen_experts"}) {
@@ -171,61 +95,6 @@ TEST_CASE("the error is absent where one window is all there is") {
   CHECK(evaluation.domains[0].nll.error);
   CHECK_FALSE(evaluation.domains[1].nll.error);
   CHECK_FALSE(evaluation.total.nll.error);
-}
-
-TEST_CASE("the routing statistics are those of the routings executed") {
-  const olmoe::Model model(tiny + "plain");
-  const auto texts = two_texts(model);
-  const auto policy = routers(model, "bh:alpha=0.3,null=normal,min_k=1,max_k=3");
-  const EvaluationOptions options{.window = 16, .stride = 8};
-  EvaluationRecord record;
-  const auto evaluation = olmoe::evaluate(model, policy, texts, options, nullptr, &record);
-
-  const auto& routing = evaluation.total.routing;
-  const auto layers = static_cast<std::size_t>(model.config().num_hidden_layers);
-  REQUIRE(routing.layers.size() == layers);
-  std::vector<std::int64_t> histogram(static_cast<std::size_t>(model.config().num_experts) + 1, 0);
-  double sum = 0.0;
-  double rows = 0.0;
-  for (std::size_t l = 0; l < layers; ++l) {
-    const auto& counts = record.counts[l];
-    const auto& statistics = routing.layers[l];
-    CHECK(statistics.counts.rows == static_cast<std::int64_t>(counts.size()));
-    const double layer_sum = std::accumulate(counts.begin(), counts.end(), 0.0);
-    CHECK(statistics.counts.mean ==
-          doctest::Approx(layer_sum / static_cast<double>(counts.size())));
-    CHECK(statistics.counts.min == *std::min_element(counts.begin(), counts.end()));
-    CHECK(statistics.counts.max == *std::max_element(counts.begin(), counts.end()));
-    const auto rate = [&](int k) {
-      return static_cast<double>(std::count(counts.begin(), counts.end(), k)) /
-             static_cast<double>(counts.size());
-    };
-    CHECK(statistics.counts.floor_rate == doctest::Approx(rate(1)));
-    CHECK(statistics.counts.ceiling_rate == doctest::Approx(rate(3)));
-    const auto& share = statistics.load.share;
-    CHECK(std::accumulate(share.begin(), share.end(), 0.0) == doctest::Approx(1.0));
-    for (const std::int32_t k : counts) ++histogram[static_cast<std::size_t>(k)];
-    sum += layer_sum;
-    rows += static_cast<double>(counts.size());
-  }
-  CHECK(routing.counts.histogram == histogram);
-  CHECK(routing.counts.rows == static_cast<std::int64_t>(rows));
-  CHECK(routing.counts.mean == doctest::Approx(sum / rows));
-  CHECK(routing.counts.std > 0.0);
-
-  // One expert: gate and up (24, 32) and down (32, 24), f32.
-  const double expert_bytes = 3.0 * 24.0 * 32.0 * 4.0;
-  CHECK(routing.expert_bytes_per_token ==
-        doctest::Approx(routing.counts.mean * static_cast<double>(layers) * expert_bytes));
-  CHECK(routing.weight_mass > 0.0);
-  CHECK(routing.weight_mass < 1.0);
-
-  const auto all = olmoe::evaluate(model, routers(model, "topk:k=8"), texts, options);
-  CHECK(all.total.routing.weight_mass == doctest::Approx(1.0));
-  CHECK(all.total.routing.counts.std == 0.0);
-  CHECK(all.total.routing.counts.mean == 8.0);
-  CHECK(all.total.routing.counts.ceiling_rate == 1.0);
-  CHECK(all.total.routing.load_gini == 0.0);
 }
 
 TEST_CASE("against itself a policy agrees everywhere; against another it does not") {
@@ -333,43 +202,4 @@ TEST_CASE("texts that cannot be evaluated are named before any work") {
   CHECK_THROWS_AS(check({{"fine", {1, 2, 3}, ""}}, {.window = 65}), std::invalid_argument);
   CHECK_THROWS_AS(check({{"fine", {1, 2, 3}, ""}}, {.window = 2, .stride = 3}),
                   std::invalid_argument);
-  CHECK(olmoe::default_window(model.config()) == 64);
-}
-
-TEST_CASE("per-layer values in a policy string") {
-  const olmoe::Model model(tiny + "plain");
-  const auto of_layers = routers(model, "bh:alpha=0.1/0.2,max_k=4,null=normal");
-  REQUIRE(of_layers.size() == 2);
-  CHECK(of_layers[0].policy() == routers(model, "bh:alpha=0.1,max_k=4,null=normal")[0].policy());
-  CHECK(of_layers[1].policy() == routers(model, "bh:alpha=0.2,max_k=4,null=normal")[0].policy());
-  const std::string all = olmoe::policy_of(of_layers);
-  CHECK(all.starts_with("bh:alpha=0.1/0.2,min_k=1,max_k=4,"));
-  CHECK(olmoe::policy_of(routers(model, all)) == all);
-  CHECK(olmoe::policy_of(routers(model, "topk:k=2/2")) ==
-        olmoe::policy_of(routers(model, "topk:k=2")));
-  CHECK(routers(model, "topk:k=2,min_k=1/2")[1].bounds().min_k == 2);
-  CHECK(routers(model, "topk:k=2/-")[1].capacity() == 8);
-
-  // Layers of different nulls have different settings.
-  const auto mixed = routers(model, "bh:alpha=0.1/0.2,null=normal/logistic,sd=2/-,scale=-/3");
-  CHECK(mixed[0].policy().find(",sd=2") != std::string::npos);
-  CHECK(mixed[1].policy().find(",scale=3") != std::string::npos);
-  const std::string recorded = olmoe::policy_of(mixed);
-  CHECK(recorded.find(",null=normal/logistic,") != std::string::npos);
-  CHECK(recorded.find(",sd=2/-,") != std::string::npos);
-  CHECK(recorded.find(",location=-/0,scale=-/3") != std::string::npos);
-  CHECK(routers(model, recorded)[0].policy() == mixed[0].policy());
-  CHECK(routers(model, recorded)[1].policy() == mixed[1].policy());
-
-  const auto message = [&](const std::string& policy) -> std::string {
-    try {
-      routers(model, policy);
-    } catch (const std::invalid_argument& error) {
-      return error.what();
-    }
-    return "no error";
-  };
-  CHECK(message("topk:k=1/2/3") == "policy 'topk:k=1/2/3': 'k' lists 3 values for 2 layers");
-  CHECK(message("topk:k=1/x") == "policy 'topk:k=x', position 8: k takes an integer, got 'x'");
-  CHECK(message("topk:k=1/").starts_with("policy 'topk:k=', position 6: key=value expected"));
 }

@@ -13,94 +13,11 @@
 #include <vector>
 
 #include "formats/atomic_file.hpp"
-#include "reference/error_of.hpp"
 #include "reference/sound_sweep.hpp"
-#include "reference/temp_dir.hpp"
-#include "sweep/plots.hpp"
-#include "sweep/sweep.hpp"
 
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-olmoe::Config small_config() {
-  olmoe::Config config{};
-  config.num_hidden_layers = 2;
-  config.num_experts = 4;
-  config.num_experts_per_tok = 1;
-  return config;
-}
-
-/// A sweep's directory with a baseline, an adaptive row, one that is not reached, and top-2.
-class SmallSweep {
- public:
-  SmallSweep() : directory_(dir_.path() / "sweep"), plan_(sound_plan(small_config())) {
-    plan_.configurations.push_back({.name = "top_p_mean2",
-                                    .family = "top_p",
-                                    .policy = "top_p:p=?",
-                                    .nulls = {},
-                                    .target = 2});
-    plan_.configurations.push_back(
-        {.name = "bh_mean3", .family = "bh", .policy = "bh:alpha=?", .nulls = {}, .target = 3});
-    plan_.configurations.push_back({.name = "topk_2",
-                                    .family = "top-k",
-                                    .policy = "topk:k=2",
-                                    .nulls = {},
-                                    .target = {},
-                                    .role = olmoe::Configuration::Role::Curve});
-    directory_.write_plan(plan_);
-    const auto& c = plan_.configurations;
-    directory_.write_result(plan_, c[0], sound_result(small_config(), c[0]));
-    directory_.write_result(plan_, c[1], sound_result(small_config(), c[1], true));
-    directory_.write_result(plan_, c[2], {{"unreachable", "means from 1 to 2"}});
-    directory_.write_result(plan_, c[3], sound_result(small_config(), c[3]));
-    olmoe::write_atomically(directory_.timing_file(c[1].name), sound_timing().dump());
-  }
-
-  const olmoe::SweepDirectory& directory() const { return directory_; }
-  const olmoe::SweepPlan& plan() const { return plan_; }
-  const std::filesystem::path& scratch() const { return dir_.path(); }
-
-  std::vector<std::filesystem::path> files() const {
-    return {directory_.plan_file(), directory_.config_file("topk_1_baseline"),
-            directory_.config_file("top_p_mean2"), directory_.config_file("bh_mean3"),
-            directory_.timing_file("top_p_mean2")};
-  }
-
-  /// All that results are made of, without pictures; the message of its error, or "no error".
-  std::string error() const {
-    return error_of([&] {
-      const olmoe::SweepResults results = olmoe::read_results(directory_);
-      olmoe::full_results(results);
-      olmoe::summary_csv(results);
-      olmoe::timings_csv(results, directory_);
-      olmoe::report(results, olmoe::Pictures::none);
-      olmoe::gnuplot_script(olmoe::plot_data(results), results.plan.stem);
-    });
-  }
-
-  /// error() with a file's contents replaced.
-  std::string error_with(const std::filesystem::path& file, const std::string& contents) const {
-    const std::string before = olmoe::json_text(olmoe::read_sweep_file(file));
-    olmoe::write_atomically(file, contents);
-    const std::string message = error();
-    olmoe::write_atomically(file, before);
-    return message;
-  }
-
-  /// error() with one value of a file replaced.
-  std::string error_with(const std::filesystem::path& file, const std::string& pointer,
-                         const Json& value) const {
-    Json json = olmoe::read_sweep_file(file);
-    json.at(Json::json_pointer(pointer)) = value;
-    return error_with(file, json.dump());
-  }
-
- private:
-  TempDir dir_;
-  olmoe::SweepDirectory directory_;
-  olmoe::SweepPlan plan_;
-};
 
 /// The places of all values in a document.
 void collect(const Json& json, const std::string& pointer, std::vector<std::string>& places) {
@@ -233,42 +150,4 @@ TEST_CASE("Files too deep, too wide, too long or no files are refused at once") 
     if (path == file) std::filesystem::remove(path);
     if (path == file) olmoe::write_atomically(path, "{}");
   }
-}
-
-TEST_CASE("merge refuses a shard whose names lead elsewhere, and writes nothing") {
-  const SmallSweep sweep;
-  const auto shard = sweep.directory().plan_file();
-  Json plan = olmoe::read_sweep_file(shard);
-  plan["stem"] = (sweep.scratch() / "elsewhere").string();
-  olmoe::write_atomically(shard, plan.dump());
-  const auto out = sweep.scratch() / "merged";
-  CHECK(error_of([&] {
-          olmoe::merge_sweeps(out, {sweep.directory().path()});
-        }).starts_with(shard.string() + ": stem: "));
-  CHECK_FALSE(std::filesystem::exists(out));
-}
-
-TEST_CASE("gnuplot takes titles, names and paths as data") {
-  const TempDir dir;
-  const std::string command = "touch " + (dir.path() / "run").string();
-  const std::string hostile = "`" + command + "`'; system('" + command + "'); x='\"`" + command +
-                              "`\nsystem('" + command + "')";
-  const olmoe::PlotData data{.title = hostile,
-                             .top_k = {{1, 30.0}, {2, 20.0}},
-                             .native_k = 2,
-                             .families = {{hostile, {{1.5, 24.0, 0.98, 0.01}}}},
-                             .rows = {{hostile, {1.0, 2.0}, {0.0, 0.25, 0.75}}}};
-  const auto out = dir.path() / "bob's '; system('id > F'); b='";
-  const olmoe::Pictures pictures = olmoe::write_plots(data, out, "stem");
-  CHECK_FALSE(std::filesystem::exists(dir.path() / "run"));
-  CHECK_FALSE(std::filesystem::exists("F"));
-  CHECK_FALSE(std::filesystem::exists(out / "F"));
-  CHECK(std::filesystem::exists(out / "stem.gp"));
-  if (pictures == olmoe::Pictures::none) {
-    MESSAGE("skipped: there is no gnuplot");
-    return;
-  }
-  CHECK(pictures == olmoe::Pictures::drawn);
-  CHECK(std::filesystem::file_size(out / "stem.png") > 10'000);
-  CHECK(std::filesystem::file_size(out / "stem.svg") > 10'000);
 }

@@ -8,44 +8,18 @@
 #include <limits>
 
 #include "fdroute/bounds.hpp"
+#include "fdroute/detail/block/scores.hpp"
+#include "fdroute/detail/block/sets.hpp"
 #include "fdroute/detail/block/token_block.hpp"
 #include "fdroute/detail/rule/critical_scores.hpp"
 
 namespace fdroute::inline v0::detail {
 
-// A set of experts has a bit for each: expert j is bit j % 64 of word j / 64.
-
-/// The ones among 64 values that are >= threshold, and their number.
-template <class Arch>
-FDROUTE_INLINE int at_least_of_64(const float* x, float threshold, std::uint64_t& set) noexcept {
-  set = (Floats<Arch, 64>(threshold) <= Floats<Arch, 64>::load_anywhere(x)).bits();
-  return std::popcount(set);
-}
-
-/// The experts with values >= threshold, and their number. `x` is `stride` long, a multiple of 64,
-/// and -inf after its end; a threshold of -inf is not allowed.
-template <class Arch>
-FDROUTE_INLINE int at_least(const float* x, int stride, float threshold,
-                            std::uint64_t* set) noexcept {
-  int count = 0;
-  for (int i = 0; i < stride; i += 64) count += at_least_of_64<Arch>(x + i, threshold, set[i / 64]);
-  return count;
-}
-
-template <class Arch>
-FDROUTE_INLINE bool any_finite(const float* x, int stride) noexcept {
-  std::array<std::uint64_t, max_experts / 64> set;
-  return at_least<Arch>(x, stride, std::numeric_limits<float>::lowest(), set.data()) > 0;
-}
-
-// ---- By critical scores
-// ------------------------------------------------------------------------------
-
-/// Fills in `passing`, `sets` and `count`, from critical scores with_ends().
+/// Fills in `set_size`, `sets` and `count`, from critical scores kernel_table().
 template <class Arch, bool step_down>
-FDROUTE_KERNEL void count_passing(TokenBlock& block, const float* critical, MapKind kind,
-                                  ExpertBounds bounds) noexcept {
-  const int stride = block.stride;
+FDROUTE_KERNEL void count_by_critical_scores(TokenBlock& block, const float* critical, MapKind kind,
+                                             ExpertBounds bounds) noexcept {
+  const int stride = block.stride_64;
   TokenBlock::PerToken<const float*> scores = block.rows;
   if (kind != MapKind::identity) {
     for (int t = 0; t < block.tokens; ++t) {
@@ -61,12 +35,12 @@ FDROUTE_KERNEL void count_passing(TokenBlock& block, const float* critical, MapK
   const auto count = [&](const auto& reach) FDROUTE_INLINED {
     TokenBlock::PerToken<bool> settled;
     const auto step = [&](std::size_t t) FDROUTE_INLINED {
-      settled[t] = step_to_count<step_down>(critical, block.passing[t],
-                                            [&](float threshold)
-                                                FDROUTE_INLINED { return reach(t, threshold); });
+      settled[t] = next_count<step_down>(critical, block.set_size[t],
+                                         [&](float threshold)
+                                             FDROUTE_INLINED { return reach(t, threshold); });
     };
     const auto tokens = static_cast<std::size_t>(block.tokens);
-    block.passing.fill(first_count<step_down>(block.experts));
+    block.set_size.fill(first_count<step_down>(block.experts));
     // A step waits for the one before, but not for other tokens. The first four settle most
     // tokens; how many more one needs is unpredictable, and a misprediction dearer than some steps.
     for (int round = 0; round < 4; ++round) {
@@ -74,9 +48,9 @@ FDROUTE_KERNEL void count_passing(TokenBlock& block, const float* critical, MapK
     }
     for (std::size_t t = 0; t < tokens; ++t) {
       while (!settled[t]) step(t);
-      if (block.passing[t] == 0 && !any_finite<Arch>(block.rows[t], stride))
+      if (block.set_size[t] == 0 && !any_finite<Arch>(block.rows[t], stride))
         block.ordinary[t] = false;
-      block.count[t] = std::min(bounds(block.passing[t]), block.experts);
+      block.count[t] = std::min(bounds(block.set_size[t]), block.experts);
     }
   };
   if (stride == 64) {

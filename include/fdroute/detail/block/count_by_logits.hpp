@@ -7,25 +7,26 @@
 
 #include "fdroute/bounds.hpp"
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/block/count_by_critical_scores.hpp"
+#include "fdroute/detail/block/sets.hpp"
 #include "fdroute/detail/block/sort.hpp"
 #include "fdroute/detail/block/token_block.hpp"
 #include "fdroute/detail/number/rounded_sum.hpp"
 #include "fdroute/detail/row/exp_sum.hpp"
 #include "fdroute/selection/top_p.hpp"
 
-// Counts by rules that read the logits. These fill in `passing`, `sets` and `count`.
+// Counts by rules that read the logits. These fill in `set_size`, `sets` and `count`.
 
 namespace fdroute::inline v0::detail {
 
 /// By rules of Kernel::margin.
 template <class Arch>
-FDROUTE_KERNEL void count_within(TokenBlock& block, double margin, ExpertBounds bounds) noexcept {
+FDROUTE_KERNEL void count_by_margin(TokenBlock& block, double margin,
+                                    ExpertBounds bounds) noexcept {
   for (int t = 0; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
     const float least = rounded_up_sum(block.largest[at], margin);
-    const int passing = at_least<Arch>(block.rows[at], block.stride, least, block.set_of(t));
-    block.passing[at] = passing;
+    const int passing = at_least<Arch>(block.rows[at], block.stride_64, least, block.set_of(t));
+    block.set_size[at] = passing;
     block.count[at] = std::min(bounds(passing), block.experts);
   }
 }
@@ -54,7 +55,7 @@ FDROUTE_KERNEL void count_nucleus(const TokenBlock& block, double p, Columns<16>
   Wide sum(0.0);
   Wide below(0.0);  // how many sums are below the level, and, in the other, may be
   Wide near(0.0);
-  for (int i = 0; i < block.padded; i += 4) {
+  for (int i = 0; i < block.padded_16; i += 4) {
     const auto exps = exp(Floats<Arch, 64>::load(columns.x.data() + 16 * i) - shift);
     unrolled<4>([&](std::size_t j) FDROUTE_INLINED {
       sum = sum + widen(Lane::generate([&](std::size_t part) FDROUTE_INLINED {
@@ -72,7 +73,7 @@ FDROUTE_KERNEL void count_nucleus(const TokenBlock& block, double p, Columns<16>
     counts[t] = least[t] == most[t] ? static_cast<int>(least[t]) + 1 : 0;
 }
 
-/// Fills in `passing`, `sets` and `count`.
+/// Fills in `set_size`, `sets` and `count`.
 template <class Arch, LogitRule R>
 [[gnu::noinline]] void count_by_logits(TokenBlock& block, const R& rule,
                                        ExpertBounds bounds) noexcept {
@@ -92,7 +93,8 @@ template <class Arch, LogitRule R>
 template <class Arch>
 [[gnu::noinline]] void count_by_logits(TokenBlock& block, const TopP& rule,
                                        ExpertBounds bounds) noexcept {
-  if (block.padded > Columns<16>::longest) return count_by_logits<Arch, TopP>(block, rule, bounds);
+  if (block.padded_16 > Columns<16>::longest)
+    return count_by_logits<Arch, TopP>(block, rule, bounds);
   Columns<16> columns;
   TokenBlock::PerToken<int> counts;
   count_nucleus<Arch>(block, rule.p, columns, counts);

@@ -9,7 +9,8 @@
 
 #include "fdroute/bounds.hpp"
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/block/count_by_critical_scores.hpp"
+#include "fdroute/detail/block/scores.hpp"
+#include "fdroute/detail/block/sets.hpp"
 #include "fdroute/detail/block/sort.hpp"
 #include "fdroute/detail/block/token_block.hpp"
 #include "fdroute/detail/rule/survival_table.hpp"
@@ -33,7 +34,7 @@ struct PValues {
 
 /// How many of the smallest p-values a rule reads: all of them unless it says otherwise.
 template <class R>
-constexpr int read_by(const R& rule, int experts) noexcept {
+constexpr int p_values_needed(const R& rule, int experts) noexcept {
   if constexpr (kernel_of<R> == Kernel::smallest_p || kernel_of<R> == Kernel::vectors_of_p) {
     return rule.reads(experts);
   } else {
@@ -43,8 +44,8 @@ constexpr int read_by(const R& rule, int experts) noexcept {
 
 /// Fills in p-values from sorted rows of logits.
 template <class Arch>
-FDROUTE_KERNEL void look_up_p(const TokenBlock& block, const SurvivalTable& null, MapKind kind,
-                              PValues& p) noexcept {
+FDROUTE_KERNEL void p_from_table(const TokenBlock& block, const SurvivalTable& null, MapKind kind,
+                                 PValues& p) noexcept {
   for (int t = 0; t < block.tokens; ++t) {
     const float* sorted = block.scores_of(t);
     const ScoreMap& map = block.map[static_cast<std::size_t>(t)];
@@ -89,18 +90,18 @@ FDROUTE_KERNEL void count_by_rule(TokenBlock& block, const R& rule, const PValue
   }
 }
 
-/// Fills in `passing`, `sets` and `count`.
+/// Fills in `set_size`, `sets` and `count`.
 template <class Arch, class R, class N>
 [[gnu::noinline]] void count_by_p(TokenBlock& block, const R& rule, const N& null, MapKind kind,
                                   ExpertBounds bounds) noexcept {
   const int first =
-      std::min(block.experts, std::max({read_by(rule, block.experts), bounds.min_k, 1}));
+      std::min(block.experts, std::max({p_values_needed(rule, block.experts), bounds.min_k, 1}));
   sort_rows<Arch>(block, first);
   PValues p(first);
   const SurvivalTable* table = nullptr;
   if constexpr (kernel_of<N> == Kernel::table) table = null.table();
   if (table != nullptr) {
-    look_up_p<Arch>(block, *table, kind, p);
+    p_from_table<Arch>(block, *table, kind, p);
   } else {
     compute_p(block, null, first, p);
   }

@@ -6,15 +6,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "fdroute/detail/block/token_block.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/views.hpp"
 
 namespace fdroute::inline v0::detail {
 
-/// The largest size of a block.
-inline constexpr int max_block_tokens = 64;
-
-/// Routes the tokens in blocks of `block`, each by route_block(logits, view).
+/// Routes the tokens in blocks of `block`, at most TokenBlock::max_tokens, each by
+/// route_block(logits, view).
 template <Execution E, class T, class View, class RouteBlock>
 TokenStatus route_blocks(const E& execution, std::ptrdiff_t block, int, LogitsView<T> logits,
                          View out, const RouteBlock& route_block) noexcept {
@@ -25,8 +24,8 @@ TokenStatus route_blocks(const E& execution, std::ptrdiff_t block, int, LogitsVi
   });
 }
 
-/// The same for CSR, where a token has at most `capacity` experts. route_block() numbers places
-/// from those of its own view on, whose offsets[0] is 0.
+/// route_blocks() for CSR, where a token has at most `capacity` experts. route_block() numbers
+/// places from those of its own view on, whose offsets[0] is 0.
 ///
 /// A block's place follows from all blocks before it. Serially, it is known in time. Otherwise a
 /// block is routed to where its padded form would stand, which is no earlier place, and moved when
@@ -59,7 +58,7 @@ TokenStatus route_blocks(const E& execution, std::ptrdiff_t block, int capacity,
         const std::ptrdiff_t tokens = tokens_from(first);
         const std::int64_t place = in_order ? end : first * capacity;
         // Not in out.offsets: this block's first is the last of the one before.
-        std::array<std::int64_t, max_block_tokens + 1> offsets;
+        std::array<std::int64_t, TokenBlock::max_tokens + 1> offsets;
         offsets[0] = 0;
         const TokenStatus of_block =
             route_block(logits.slice(first, tokens),

@@ -5,15 +5,15 @@
 #include <cstdint>
 
 #include "fdroute/bounds.hpp"
-#include "fdroute/detail/block/count_by_critical_scores.hpp"
 #include "fdroute/detail/block/rank.hpp"
+#include "fdroute/detail/block/scores.hpp"
 #include "fdroute/detail/block/token_block.hpp"
 
 namespace fdroute::inline v0::detail {
 
-/// From a block's only token, loaded, to what write_exps() reads, by critical scores with_ends(),
-/// for at most 64 experts; false if that is left to the kernels for many tokens. The score is
-/// Logit, LogSoftmax or ZScore, for MapKind identity, shift or affine.
+/// From a block's only token, loaded, to what write_exps() reads, by critical scores
+/// kernel_table(), for at most 64 experts; false if that is left to the kernels for many tokens.
+/// The score is Logit, LogSoftmax or ZScore, for MapKind identity, shift or affine.
 ///
 /// With one token there is nothing to do while a step of the count waits for the last. So it takes
 /// none: the experts that reach t_m are all that any rule by critical scores can count. They are
@@ -28,14 +28,14 @@ FDROUTE_KERNEL bool count_one(TokenBlock& block, const float* critical, MapKind 
     take_exps_of<Arch>(block, 0);
     block.map[0] = log_softmax_map(block.largest[0], log_of_sum(block.exp_sum[0]));
   } else if (kind == MapKind::affine) {
-    block.map[0] = zscore_map<Arch>(row, block.experts, block.padded, block.largest[0]);
+    block.map[0] = zscore_map<Arch>(row, block.experts, block.padded_16, block.largest[0]);
   }
   const ScoreMap map = block.map[0];
 
   const auto scores = score(Floats<Arch, 64>::load_anywhere(row), map, kind);
   const std::uint64_t set = (scores >= Floats<Arch, 64>(critical[block.experts])).bits();
   const int candidates = std::popcount(set);
-  if (candidates == 0 || candidates > TokenBlock::few) return false;
+  if (candidates == 0 || candidates > TokenBlock::most_listed) return false;
   block.sets[0] = set;
   block.candidates[0] = candidates;
   list_few<Arch>(block, 0);
@@ -49,7 +49,7 @@ FDROUTE_KERNEL bool count_one(TokenBlock& block, const float* critical, MapKind 
       static_cast<std::uint32_t>(passes.bits()) & ((std::uint32_t{1} << candidates) - 1);
   const int count =
       step_down ? std::countr_one(passing) : static_cast<int>(std::bit_width(passing));
-  block.passing[0] = -1;  // the set holds more
+  block.set_size[0] = -1;  // the set holds more
   block.count[0] = std::min(bounds(count), block.experts);
   return block.count[0] <= candidates;
 }

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "fdroute/detail/block/count_by_critical_scores.hpp"
+#include "fdroute/detail/block/sets.hpp"
 #include "fdroute/detail/block/token_block.hpp"
 
 namespace fdroute::inline v0::detail {
@@ -67,7 +67,7 @@ FDROUTE_INLINE void find_best(TokenBlock& block, const TokenGroup& tokens) noexc
     const auto at = static_cast<std::size_t>(t);
     const float* x = block.rows[at];
     Floats<Arch> most = Floats<Arch>::load_anywhere(x);
-    for (int i = 16; i < block.padded; i += 16)
+    for (int i = 16; i < block.padded_16; i += 16)
       most = larger(most, Floats<Arch>::load_anywhere(x + i));
     most.store(lanes[at].data());
     ordered(most).store(keys[at].data());
@@ -77,7 +77,8 @@ FDROUTE_INLINE void find_best(TokenBlock& block, const TokenGroup& tokens) noexc
     const int k = std::max(block.count[at], 1);
     const auto kth = places<16, Arch>(keys[at].data()) == Ints<Arch>(k - 1);
     const float reached = lanes[at][static_cast<std::size_t>(std::countr_zero(kth.bits()))];
-    block.candidates[at] = at_least<Arch>(block.rows[at], block.stride, reached, block.set_of(t));
+    block.candidates[at] =
+        at_least<Arch>(block.rows[at], block.stride_64, reached, block.set_of(t));
     if (reached == -std::numeric_limits<float>::infinity()) block.candidates[at] = 0;
   });
 }
@@ -90,7 +91,7 @@ FDROUTE_INLINE void list(const TokenBlock& block, int t, std::int32_t* ids,
   const float* row = block.rows[static_cast<std::size_t>(t)];
   const std::uint64_t* set = block.set_of(t);
   int n = 0;
-  for (int i = 0; i < block.padded; i += 16) {
+  for (int i = 0; i < block.padded_16; i += 16) {
     const auto bits = static_cast<std::uint32_t>(set[i / 64] >> (i % 64)) & 0xFFFFU;
     alignas(64) std::array<std::int32_t, 16> key;
     ordered(Floats<Arch>::load_anywhere(row + i)).store(key.data());
@@ -142,8 +143,8 @@ FDROUTE_INLINE void list_few(TokenBlock& block, int t) noexcept {
         Ints<Arch>(block.candidates[at]) > Ints<Arch>::load(lane_numbers.data());
     choose(is_candidate, keys, Ints<Arch>(least_key)).store(block.candidate_keys_of(t));
   } else {
-    list_of_64<TokenBlock::few, Arch>(block, t);
-    find_keys<TokenBlock::few, Arch>(block, t);
+    list_of_64<TokenBlock::most_listed, Arch>(block, t);
+    find_keys<TokenBlock::most_listed, Arch>(block, t);
   }
 }
 
@@ -159,20 +160,20 @@ FDROUTE_INLINE void rank_by_places(TokenBlock& block, int t) noexcept {
 /// Ranks what is listed with its keys.
 template <class Arch>
 FDROUTE_INLINE void rank_listed(TokenBlock& block, int t) noexcept {
-  const auto place = places<TokenBlock::few, Arch>(block.candidate_keys_of(t));
+  const auto place = places<TokenBlock::most_listed, Arch>(block.candidate_keys_of(t));
   if constexpr (requires { inverse(place.part[0], Arch{}); }) {
     const auto ids = Ints<Arch>::load(block.candidate_ids_of(t));
     permute(ids.part[0], inverse(place.part[0], Arch{}), Arch{}).store_aligned(block.ranked_of(t));
   } else {
     place.store(block.candidate_keys_of(t));
-    rank_by_places<TokenBlock::few>(block, t);
+    rank_by_places<TokenBlock::most_listed>(block, t);
   }
 }
 
 /// Ranks the candidates of these tokens, at most n, 8 or 16, each.
 template <std::size_t n, class Arch>
 FDROUTE_INLINE void rank_few(TokenBlock& block, const TokenGroup& tokens) noexcept {
-  if (block.stride == 64) {
+  if (block.stride_64 == 64) {
     tokens.each([&](int t) FDROUTE_INLINED { list_of_64<n, Arch>(block, t); });
     tokens.each([&](int t) FDROUTE_INLINED { find_keys<n, Arch>(block, t); });
   } else {
@@ -187,11 +188,19 @@ FDROUTE_INLINE void rank_few(TokenBlock& block, const TokenGroup& tokens) noexce
   tokens.each([&](int t) FDROUTE_INLINED { rank_by_places<n>(block, t); });
 }
 
-/// The best experts of one token, of more than TokenBlock::few candidates.
+/// Ranks the candidates of one token at a time, of up to `limit`.
 class ManyRanked {
  public:
   static constexpr int limit = 128;
 
+  /// The ids of any token's candidates by rank; valid until the next call.
+  template <class Arch>
+  FDROUTE_INLINE const std::int32_t* ranked_of(const TokenBlock& block, int t) noexcept {
+    const bool is_ranked = block.candidates[static_cast<std::size_t>(t)] <= TokenBlock::most_listed;
+    return is_ranked ? block.ranked_of(t) : rank<Arch>(block, t);
+  }
+
+ private:
   template <class Arch>
   FDROUTE_KERNEL const std::int32_t* rank(const TokenBlock& block, int t) noexcept {
     const int count = block.candidates[static_cast<std::size_t>(t)];
@@ -209,27 +218,26 @@ class ManyRanked {
     return ranked_.data();
   }
 
- private:
   alignas(64) std::array<std::int32_t, limit + 16> keys_;  // list() writes whole vectors
   alignas(64) std::array<std::int32_t, limit + 16> ids_;
   std::array<std::int32_t, limit> ranked_;
 };
 
-/// Fills in `candidates` and, where they are few, `ranked`, of tokens that are not written yet: at
-/// least the `count` best experts, and at least one. Where there is no set of them, candidates is
-/// 0.
+/// Fills in `candidates` and, where they are at most most_listed, `ranked`: at least the `count`
+/// best experts, and at least one. Where there is no set of them, candidates is 0; so it is, if
+/// `sets_suffice`, of tokens whose selected experts are their set.
 template <class Arch>
-FDROUTE_KERNEL void rank_best(TokenBlock& block) noexcept {
+FDROUTE_KERNEL void rank_best(TokenBlock& block, bool sets_suffice) noexcept {
   constexpr int many = ManyRanked::limit;
   TokenGroup to_find;
   for (int t = 0; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
-    const int passing = block.passing[at];
+    const int size = block.set_size[at];
     const int n = std::max(block.count[at], 1);
-    const bool open = block.ordinary[at] && !block.written[at];
+    const bool open = block.ordinary[at] && !(sets_suffice && block.selects_set(t));
     // The set may hold the best, and not much more than them.
-    const bool found = n <= passing && passing <= (n <= 16 ? 32 : many);
-    block.candidates[at] = open && found ? passing : 0;
+    const bool found = n <= size && size <= (n <= 16 ? 32 : many);
+    block.candidates[at] = open && found ? size : 0;
     to_find.add_if(open && !found && n <= 16, t);
     if (open && !found && n > 16 && block.experts <= many) {
       std::uint64_t* set = block.set_of(t);
@@ -245,7 +253,7 @@ FDROUTE_KERNEL void rank_best(TokenBlock& block) noexcept {
     int& candidates = block.candidates[static_cast<std::size_t>(t)];
     if (candidates > many) candidates = 0;
     up_to_8.add_if(candidates > 0 && candidates <= 8, t);
-    up_to_16.add_if(candidates > 8 && candidates <= TokenBlock::few, t);
+    up_to_16.add_if(candidates > 8 && candidates <= TokenBlock::most_listed, t);
   }
   rank_few<8, Arch>(block, up_to_8);
   rank_few<16, Arch>(block, up_to_16);

@@ -8,7 +8,6 @@
 #include <limits>
 #include <utility>
 
-#include "fdroute/detail/block/count_by_critical_scores.hpp"
 #include "fdroute/detail/block/token_block.hpp"
 
 namespace fdroute::inline v0::detail {
@@ -162,16 +161,16 @@ struct Columns {
   template <class Arch>
   FDROUTE_INLINE void sort(const TokenBlock& block, int token, int first) noexcept {
     using Sort = ColumnSort<Arch, lanes>;
-    const int n = static_cast<int>(std::bit_ceil(static_cast<unsigned>(block.padded)));
+    const int n = static_cast<int>(std::bit_ceil(static_cast<unsigned>(block.padded_16)));
     const int tokens = std::min(lanes, block.tokens - token);
     std::array<const float*, lanes> rows;
     rows.fill(block.rows[static_cast<std::size_t>(token)]);
     std::copy_n(block.rows.begin() + token, tokens, rows.begin());
-    for (int i = 0; i < block.padded; ++i) {
+    for (int i = 0; i < block.padded_16; ++i) {
       for (std::size_t t = 0; t < rows.size(); ++t)
         x[static_cast<std::size_t>(lanes * i) + t] = rows[t][i];
     }
-    std::fill(x.begin() + lanes * block.padded, x.begin() + lanes * n,
+    std::fill(x.begin() + lanes * block.padded_16, x.begin() + lanes * n,
               -std::numeric_limits<float>::infinity());
     for (int lane = 0; lane < tokens; lane += Sort::width) Sort(x.data() + lane).sort(n, first);
   }
@@ -194,26 +193,9 @@ FDROUTE_KERNEL void sort_rows_by(TokenBlock& block, int first) noexcept {
 /// order, and whatever up to the next multiple of 16. Of rows that are not ordinary, anything.
 template <class Arch>
 void sort_rows(TokenBlock& block, int first) noexcept {
-  if (block.padded <= Columns<16>::longest) return sort_rows_by<Arch, 16>(block, first);
-  if (block.padded <= Columns<8>::longest) return sort_rows_by<Arch, 8>(block, first);
+  if (block.padded_16 <= Columns<16>::longest) return sort_rows_by<Arch, 16>(block, first);
+  if (block.padded_16 <= Columns<8>::longest) return sort_rows_by<Arch, 8>(block, first);
   sort_rows_by<Arch, 4>(block, first);
-}
-
-/// Fills in `sets` and `passing` from `count` and the token's logit of that rank, or its largest if
-/// nothing counts: the experts that reach it, and their number; -1 where there is no such set.
-template <class Arch>
-FDROUTE_KERNEL void find_sets(TokenBlock& block,
-                              const TokenBlock::PerToken<float>& reached) noexcept {
-  for (int t = 0; t < block.tokens; ++t) {
-    const auto at = static_cast<std::size_t>(t);
-    int passing = at_least<Arch>(block.rows[at], block.stride, reached[at], block.set_of(t));
-    if (reached[at] == -std::numeric_limits<float>::infinity()) passing = -1;
-    if (block.count[at] == 0) {
-      std::fill_n(block.set_of(t), block.stride / 64, std::uint64_t{0});
-      passing = 0;
-    }
-    block.passing[at] = passing;
-  }
 }
 
 }  // namespace fdroute::inline v0::detail

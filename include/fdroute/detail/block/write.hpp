@@ -5,7 +5,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <span>
+#include <type_traits>
 
 #include "fdroute/detail/block/rank.hpp"
 #include "fdroute/detail/block/token_block.hpp"
@@ -13,19 +13,15 @@
 #include "fdroute/detail/row/write_row.hpp"
 #include "fdroute/views.hpp"
 
-// The last pass over a block. These write what they can, and return how many tokens they left.
+// The last pass over a block: kernels that write tokens from a given one on, up to the first that
+// they cannot write, which is returned.
 
 namespace fdroute::inline v0::detail {
 
-/// The id of a padded row's unused places.
-template <class Id>
-FDROUTE_INLINE Id padding_of(const RoutingView<Id>& out, std::int32_t best) noexcept {
-  return out.padding == Padding::minus_one ? Id(-1) : static_cast<Id>(best);
-}
-
-/// How many ranked ids of a token to go through, real ones or not: without a branch on the count.
-FDROUTE_INLINE int ranked_ids(int candidates) noexcept {
-  return candidates <= 8 ? 8 : std::max(candidates, TokenBlock::few);
+/// How many places to write: 8, 16 or all candidates, so that the loop has no branch on the count.
+/// Places past the count get padding.
+FDROUTE_INLINE int places_to_write(int candidates) noexcept {
+  return candidates <= 8 ? 8 : std::max(candidates, TokenBlock::most_listed);
 }
 
 /// What the exps of a token's `count` best experts are multiplied by. An ordinary row's largest
@@ -42,96 +38,66 @@ FDROUTE_INLINE float weight_factor(const TokenBlock& block, int t, const std::in
   return factor;
 }
 
-/// Writes a token's best experts and their weights, and padding after them, in no more than
-/// `capacity` places; returns how many.
+/// Writes a token's best experts and their weights, and padding after them; returns to how many of
+/// the places.
 template <class Arch, class Id>
 FDROUTE_INLINE int write_listed(const TokenBlock& block, int t, const std::int32_t* ranked,
-                                float factor, Id padding, int capacity, Id* experts,
-                                float* weights) noexcept {
+                                float factor, const Places<Id>& to) noexcept {
   const auto at = static_cast<std::size_t>(t);
   const int count = block.count[at];
   const int candidates = block.candidates[at];
   const float* exps = block.exps_of(t);
   if constexpr (std::same_as<Id, std::int32_t>) {
-    if (candidates <= TokenBlock::few && block.stride == 64) {
-      const int listed = std::min(capacity, TokenBlock::few);
+    if (candidates <= TokenBlock::most_listed && block.stride_64 == 64) {
+      const int listed = std::min(to.room, TokenBlock::most_listed);
       const auto selected = Ints<Arch>(count) > Ints<Arch>::load(lane_numbers.data());
       const auto ids = choose(selected, Ints<Arch>::load(ranked), Ints<Arch>(0));
-      choose(selected, ids, Ints<Arch>(padding)).store_first(listed, experts);
+      choose(selected, ids, Ints<Arch>(to.padding)).store_first(listed, to.experts);
       multiply_by_bits((std::uint32_t{1} << count) - 1, pick(exps, ids), Floats<Arch>(factor))
-          .store_first(listed, weights);
+          .store_first(listed, to.weights);
       return listed;
     }
   }
-  const int listed = std::min(capacity, ranked_ids(candidates));
+  const int listed = std::min(to.room, places_to_write(candidates));
   for (int i = 0; i < listed; ++i) {
     const std::int32_t expert = ranked[i];
     const float weight = exps[expert] * factor;
-    experts[i] = i < count ? static_cast<Id>(expert) : padding;
-    weights[i] = i < count ? weight : 0.0F;
+    to.experts[i] = i < count ? static_cast<Id>(expert) : to.padding;
+    to.weights[i] = i < count ? weight : 0.0F;
   }
   return listed;
 }
 
-/// Padded rows of which the weights are exps over their sum, or over that of the selected ones.
-template <class Arch, class Id>
-FDROUTE_KERNEL int write_exps(TokenBlock& block, RoutingView<Id> out, bool renormalize) noexcept {
-  ManyRanked many;
-  int left = block.tokens;
-  for (int t = 0; t < block.tokens; ++t) {
-    const auto at = static_cast<std::size_t>(t);
-    const int candidates = block.candidates[at];
-    block.written[at] = candidates > 0;
-    if (!block.written[at]) continue;
-    --left;
-    const std::int32_t* ranked =
-        candidates <= TokenBlock::few ? block.ranked_of(t) : many.rank<Arch>(block, t);
-    const int count = block.count[at];
-    const float factor = weight_factor(block, t, ranked, count, renormalize);
-    const auto to = out.from(t);
-    const Id padding = padding_of(to, ranked[0]);
-    const int listed =
-        write_listed<Arch>(block, t, ranked, factor, padding, to.capacity, to.experts, to.weights);
-    std::fill(to.experts + listed, to.experts + to.capacity, padding);
-    std::fill(to.weights + listed, to.weights + to.capacity, 0.0F);
-    *to.counts = count;
-    if (to.status != nullptr) *to.status = TokenStatus::ok;
-  }
-  return left;
-}
-
-/// CSR rows of the same, from token t on up to the first that cannot be written, which is returned.
-/// Each is written with no more than `capacity` places, the surplus for the next row to overwrite.
-template <class Arch, class Id>
-FDROUTE_KERNEL int write_exps(TokenBlock& block, int t, CsrView<Id> out, int capacity,
+/// Rows of a view that lists experts, with weights that are exps over their sum, or, renormalised,
+/// over that of the selected ones. A token has at most `capacity` experts.
+template <class Arch, class View>
+FDROUTE_KERNEL int write_exps(const TokenBlock& block, int t, View out, int capacity,
                               bool renormalize) noexcept {
+  using Id = std::remove_pointer_t<decltype(out.experts)>;
   ManyRanked many;
   for (; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
-    const int candidates = block.candidates[at];
-    if (candidates == 0) break;
-    const std::int32_t* ranked =
-        candidates <= TokenBlock::few ? block.ranked_of(t) : many.rank<Arch>(block, t);
+    if (block.candidates[at] == 0) break;
+    const std::int32_t* ranked = many.ranked_of<Arch>(block, t);
     const int count = block.count[at];
     const float factor = weight_factor(block, t, ranked, count, renormalize);
-    const auto to = out.from(t);
-    write_listed<Arch>(block, t, ranked, factor, Id(0), capacity, to.experts + to.offsets[0],
-                       to.weights + to.offsets[0]);
-    finish(to, count, TokenStatus::ok);
+    const auto row = out.from(t);
+    const auto to = places_of(row, capacity, static_cast<Id>(ranked[0]));
+    const int written = write_listed<Arch>(block, t, ranked, factor, to);
+    write_rest(row, written, to.padding, count);
+    write_status(row, TokenStatus::ok);
   }
   return t;
 }
 
-/// Dense rows of the same. Only of tokens whose selected experts are their set.
+/// Dense rows with such weights, of tokens whose selected experts are their set.
 template <class Arch>
-FDROUTE_KERNEL int write_exps(TokenBlock& block, DenseView out, bool renormalize) noexcept {
+FDROUTE_KERNEL int write_dense(const TokenBlock& block, int t, DenseView out,
+                               bool renormalize) noexcept {
   const int experts = block.experts;
-  int left = block.tokens;
-  for (int t = 0; t < block.tokens; ++t) {
+  for (; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
-    block.written[at] = block.selects_set(t);
-    if (!block.written[at]) continue;
-    --left;
+    if (!block.selects_set(t)) break;
     const float* exps = block.exps_of(t);
     const std::uint64_t* set = block.set_of(t);
     const auto bits_at = [&](int i) FDROUTE_INLINED {
@@ -144,7 +110,7 @@ FDROUTE_KERNEL int write_exps(TokenBlock& block, DenseView out, bool renormalize
     if (renormalize) {
       factor = Floats<Arch>(1.0F);
       Doubles<Arch> kept(0.0);
-      for (int i = 0; i < block.padded; i += 16) kept = kept + fixed_point(widen(weights_at(i)));
+      for (int i = 0; i < block.padded_16; i += 16) kept = kept + fixed_point(widen(weights_at(i)));
       factor = Floats<Arch>(static_cast<float>(1.0 / sum(kept)));
     }
     const auto to = out.from(t);
@@ -161,20 +127,18 @@ FDROUTE_KERNEL int write_exps(TokenBlock& block, DenseView out, bool renormalize
       weights_at(i).store(rest.data());
       std::copy_n(rest.begin(), experts - i, to.weights + i);
     }
-    finish(to, block.count[at], TokenStatus::ok);
+    write_rest(to, block.count[at]);
+    write_status(to, TokenStatus::ok);
   }
-  return left;
+  return t;
 }
 
-/// The sets themselves, of tokens whose selected experts they are.
-inline int write_sets(TokenBlock& block, BitmaskView out) noexcept {
-  const int words = block.stride / 64;
-  int left = block.tokens;
-  for (int t = 0; t < block.tokens; ++t) {
+/// The sets themselves, of tokens whose selected experts are their set.
+inline int write_sets(const TokenBlock& block, int t, BitmaskView out) noexcept {
+  const int words = block.stride_64 / 64;
+  for (; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
-    block.written[at] = block.selects_set(t);
-    if (!block.written[at]) continue;
-    --left;
+    if (!block.selects_set(t)) break;
     const auto to = out.from(t);
     if (to.stride == 1) {
       *to.words = block.sets[at];
@@ -182,9 +146,10 @@ inline int write_sets(TokenBlock& block, BitmaskView out) noexcept {
       std::copy_n(block.set_of(t), words, to.words);
       std::fill_n(to.words + words, to.stride - words, std::uint64_t{0});
     }
-    finish(to, block.count[at], TokenStatus::ok);
+    write_rest(to, block.count[at]);
+    write_status(to, TokenStatus::ok);
   }
-  return left;
+  return t;
 }
 
 }  // namespace fdroute::inline v0::detail

@@ -28,7 +28,8 @@ void expect_valid(const LogitsView<T>& logits, int experts) noexcept {
           "|logits.stride| >= logits.experts, or 0");
 }
 
-/// Of a view to write to, for rows of at most `capacity` of `experts` experts.
+/// Checks what a view to write to promises: room for rows of at most `capacity` experts, and ids
+/// that hold each of `experts`.
 template <class Id>
 void expect_room(const RoutingView<Id>& out, int experts, int capacity) noexcept {
   expects(out.capacity >= capacity, "out.capacity >= router.capacity()");

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/rule/step_rules.hpp"
 #include "fdroute/detail/rule/survival_table.hpp"
 #include "fdroute/null/tabulated.hpp"
 
@@ -17,35 +16,31 @@
 
 namespace fdroute::inline v0::detail {
 
-/// The critical values of a step rule for one number of experts.
+/// Any rule that reads p-values.
+struct AnyRule {
+  std::function<int(std::span<const double>)> rule;
+
+  int operator()(std::span<const double> sorted_p) const noexcept { return rule(sorted_p); }
+};
+
+/// Any rule by critical values, for one number of experts. A Router compares the rule's own count
+/// with that of its values.
 template <bool down>
-struct TabulatedStepRule {
+struct AnyStepRule : AnyRule {
   static constexpr bool step_down = down;
   std::vector<double> values;
 
   double critical_value(int k, int) const noexcept {
     return values[static_cast<std::size_t>(k - 1)];
   }
-
-  int operator()(std::span<const double> sorted_p) const noexcept {
-    const auto critical = [this](int k) { return critical_value(k, 0); };
-    return down ? detail::step_down(sorted_p, critical) : detail::step_up(sorted_p, critical);
-  }
 };
 
 template <CriticalValueRule R>
-auto tabulated(const R& rule, int experts) {
-  TabulatedStepRule<StepDownRule<R>> table;
-  for (int k = 1; k <= experts; ++k) table.values.push_back(rule.critical_value(k, experts));
-  return table;
+auto any_step_rule(const R& rule, int experts) {
+  AnyStepRule<StepDownRule<R>> any{{rule}, {}};
+  for (int k = 1; k <= experts; ++k) any.values.push_back(rule.critical_value(k, experts));
+  return any;
 }
-
-/// Any rule.
-struct AnyRule {
-  std::function<int(std::span<const double>)> rule;
-
-  int operator()(std::span<const double> sorted_p) const noexcept { return rule(sorted_p); }
-};
 
 /// Any null distribution, for the score of this name.
 struct AnyNull {

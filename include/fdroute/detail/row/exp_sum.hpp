@@ -13,7 +13,8 @@
 
 namespace fdroute::inline v0::detail {
 
-/// The bits of 2^(64 + i/8), twice, less those that i << 20 adds.
+/// bits(2^(64 + i/8)) - (i << 20) for i = 0 .. 7; stored twice to fill 64 bytes. Adding
+/// eighths << 20 sets the exponent.
 alignas(64) inline constexpr Table8 eighth_powers = {
     0x5f800000, 0x5f7b95c2, 0x5f7837f0, 0x5f75fed7, 0x5f7504f3, 0x5f75672a, 0x5f7744fd, 0x5f7ac0c7,
     0x5f800000, 0x5f7b95c2, 0x5f7837f0, 0x5f75fed7, 0x5f7504f3, 0x5f75672a, 0x5f7744fd, 0x5f7ac0c7};
@@ -39,11 +40,11 @@ class ExpOfDifference {
   FDROUTE_INLINE explicit ExpOfDifference(float largest) noexcept
       : ExpOfDifference(largest, high_part(largest), largest - high_part(largest)) {}
 
-  /// The same with high and low already known.
+  /// With high and low already known.
   FDROUTE_INLINE ExpOfDifference(float largest, float high, float low) noexcept
       : largest_(largest), high_(high), low_(low) {}
 
-  /// Of a number or of many: rounded to a multiple of 2^-12.
+  /// `largest`, a number or many, rounded to a multiple of 2^-12.
   template <class V>
   static FDROUTE_INLINE V high_part(const V& largest) noexcept {
     return (largest + V(3072.0F)) - V(3072.0F);
@@ -71,22 +72,14 @@ class ExpOfDifference {
   float low_;
 };
 
-/// The sum of the first 64 of a row's exps, or of as many as there are, lane by lane, v0 ... v3
-/// being its vectors of 16 lanes: (v0 + v2) + (v1 + v3).
+/// exp_sum() of a row's first `padded` numbers, at most 64, in sixteen lanes: v0 ... v3 being its
+/// vectors of 16 lanes, or 0 where it is shorter, (v0 + v2) + (v1 + v3).
 ///
-/// `x` and `e` are `padded` long, a multiple of 16; the padding is -inf. `e` is aligned to 64
-/// bytes; the exps are written to it. It may be `x`.
+/// `padded` is a multiple of 16; the padding is -inf. `e` is aligned to 64 bytes; the exps are
+/// written to it. It may be `x`.
 template <class Arch>
-FDROUTE_INLINE Floats<Arch> exp_sum_of_64(const ExpOfDifference<Arch>& exp, const float* x,
+FDROUTE_INLINE Floats<Arch> exp_sum_by_16(const ExpOfDifference<Arch>& exp, const float* x,
                                           int padded, float* e) noexcept {
-  if constexpr (!std::same_as<Arch, ScalarArch>) {
-    if (padded >= 64) {
-      const auto plus = [](const auto& a, const auto& b) FDROUTE_INLINED { return a + b; };
-      const auto exps = exp(Floats<Arch, 64>::load_anywhere(x));
-      exps.store(e);
-      return halved(halved(exps, plus), plus);
-    }
-  }
   std::array<Floats<Arch>, 4> v;
   v.fill(Floats<Arch>(0.0F));
   for (int i = 0; i < std::min(padded, 64); i += 16) {
@@ -97,11 +90,28 @@ FDROUTE_INLINE Floats<Arch> exp_sum_of_64(const ExpOfDifference<Arch>& exp, cons
   return (v[0] + v[2]) + (v[1] + v[3]);
 }
 
+/// exp_sum_by_16() of 64 numbers: all at once where they fit in half of an Arch's registers.
+template <class Arch>
+FDROUTE_INLINE Floats<Arch> exp_sum_of_64(const ExpOfDifference<Arch>& exp, const float* x,
+                                          float* e) noexcept {
+  if constexpr (Floats<Arch, 64>::parts <= 8) {
+    const auto plus = [](const auto& a, const auto& b) FDROUTE_INLINED { return a + b; };
+    const auto exps = exp(Floats<Arch, 64>::load_anywhere(x));
+    exps.store(e);
+    return halved(halved(exps, plus), plus);
+  } else {
+    return exp_sum_by_16(exp, x, 64, e);
+  }
+}
+
 /// The exps of a row's differences from its largest element, written to `e`, and their sum: 64 at a
 /// time by lanes in float, then these lanes, and then the lanes, in double. Its relative rounding
-/// error is at most 2^-23, for any number of experts.
+/// error is at most 2^-23, for any number of experts. `x`, `padded` and `e` are as above.
+///
+/// Compiled once per Arch: it is more code than most kernels that call it.
 template <class Arch>
-FDROUTE_INLINE double exp_sum(const float* x, int padded, float largest, float* e) noexcept {
+[[gnu::flatten, gnu::noinline]] double exp_sum(const float* x, int padded, float largest,
+                                               float* e) noexcept {
   if (!(std::abs(largest) <= ExpOfDifference<Arch>::limit)) [[unlikely]] {
     // Exact for all elements within a factor of 2 of the largest; the others' exps are 0.
     for (int i = 0; i < padded; i += 16)
@@ -110,9 +120,10 @@ FDROUTE_INLINE double exp_sum(const float* x, int padded, float largest, float* 
     largest = 0.0F;
   }
   const ExpOfDifference<Arch> exp(largest);
-  Doubles<Arch> total = widen(exp_sum_of_64(exp, x, padded, e));
-  for (int i = 64; i < padded; i += 64)
-    total = total + widen(exp_sum_of_64(exp, x + i, padded - i, e + i));
+  Doubles<Arch> total(0.0);
+  int i = 0;
+  for (; i + 64 <= padded; i += 64) total = total + widen(exp_sum_of_64(exp, x + i, e + i));
+  if (i < padded) total = total + widen(exp_sum_by_16(exp, x + i, padded - i, e + i));
   return sum(total);
 }
 

@@ -10,7 +10,7 @@ namespace fdroute::inline v0::detail {
 
 /// What a router is made of.
 template <class R, class S, class N, class W, class K>
-struct Policies {
+struct RouterParts {
   /// The rule is evaluated on critical scores, not on p-values.
   static constexpr bool has_critical_scores = CriticalValueRule<R> && NullDistribution<N>;
 
@@ -21,7 +21,7 @@ struct Policies {
   K ranking;
   ExpertBounds bounds;
   int experts;
-  std::vector<float> critical{};  // with_ends(), if has_critical_scores
+  std::vector<float> critical{};  // kernel_table(), if has_critical_scores
 
   int bounded(int count) const noexcept { return std::min(bounds(count), experts); }
 

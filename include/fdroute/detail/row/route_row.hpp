@@ -11,69 +11,40 @@
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/number/total_order.hpp"
 #include "fdroute/detail/row/score_maps.hpp"
-#include "fdroute/detail/row/write_row.hpp"
 #include "fdroute/detail/rule/critical_scores.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/views.hpp"
 
 namespace fdroute::inline v0::detail {
 
-/// One token's routing by the definition, for any policies and any row: P is a Policies.
-template <class P>
-class GeneralRow {
- public:
-  explicit GeneralRow(const P& policies) noexcept : policies_(policies) {}
+/// Room for one token's routing. Uninitialised: only what RowRouter fills is used.
+struct RoutedRow {
+  std::array<std::int32_t, max_experts> experts;  // by rank: at least `count`, and at least one
+  std::array<float, max_experts> weights;         // of the `count` first
+  int count;
+  TokenStatus status;
+};
 
-  template <class T>
-  void select(const T* logits) noexcept {
-    load(logits);
+/// One token's routing by the definition, for any policies and any row: P is a RouterParts.
+template <class P>
+class RowRouter {
+ public:
+  /// `logits` has shape (experts).
+  RowRouter(const P& parts, std::span<const float> logits, RoutedRow& row) noexcept
+      : parts_(parts), logits_(logits), row_(row) {}
+
+  void select() noexcept {
+    rank_keys();
     if (!routable_) {
-      status_ = status_ | TokenStatus::no_finite_logit;
-      count_ = policies_.bounds.min_k;
-      for (int i = 0; i <= count_ && i < policies_.experts; ++i) experts_[at(i)] = i;
-      std::fill_n(weights_.begin(), count_, 0.0F);
+      row_.status = row_.status | TokenStatus::no_finite_logit;
+      row_.count = parts_.bounds.min_k;
+      for (int i = 0; i <= row_.count && i < parts_.experts; ++i) row_.experts[at(i)] = i;
+      std::fill_n(row_.weights.begin(), row_.count, 0.0F);
       return;
     }
     rank_and_count();
-    policies_.weights(span_of(logits_), std::span<const std::int32_t>(experts_.data(), at(count_)),
-                      std::span<float>(weights_.data(), at(count_)));
-  }
-
-  template <class Id>
-  TokenStatus write(RoutingView<Id> out) const noexcept {
-    for (int i = 0; i < count_; ++i) {
-      out.experts[i] = static_cast<Id>(experts_[at(i)]);
-      out.weights[i] = weights_[at(i)];
-    }
-    // select() ranks at least one expert, so there is a valid id even for an empty selection.
-    finish(out, count_, static_cast<Id>(experts_[0]), status_);
-    return status_;
-  }
-
-  /// The row starts at out.offsets[0].
-  template <class Id>
-  TokenStatus write(CsrView<Id> out) const noexcept {
-    for (int i = 0; i < count_; ++i) {
-      out.experts[out.offsets[0] + i] = static_cast<Id>(experts_[at(i)]);
-      out.weights[out.offsets[0] + i] = weights_[at(i)];
-    }
-    finish(out, count_, status_);
-    return status_;
-  }
-
-  TokenStatus write(DenseView out) const noexcept {
-    std::fill_n(out.weights, policies_.experts, 0.0F);
-    for (int i = 0; i < count_; ++i) out.weights[experts_[at(i)]] = weights_[at(i)];
-    finish(out, count_, status_);
-    return status_;
-  }
-
-  TokenStatus write(BitmaskView out) const noexcept {
-    std::fill_n(out.words, out.stride, std::uint64_t{0});
-    for (int i = 0; i < count_; ++i)
-      out.words[experts_[at(i)] / 64] |= std::uint64_t{1} << (experts_[at(i)] % 64);
-    finish(out, count_, status_);
-    return status_;
+    parts_.weights(logits_, std::span<const std::int32_t>(row_.experts.data(), at(row_.count)),
+                   std::span<float>(row_.weights.data(), at(row_.count)));
   }
 
  private:
@@ -84,93 +55,90 @@ class GeneralRow {
 
   template <class T>
   std::span<const T> span_of(const PerExpert<T>& values) const noexcept {
-    return {values.data(), at(policies_.experts)};
+    return {values.data(), at(parts_.experts)};
   }
 
-  template <class T>
-  void load(const T* logits) noexcept {
+  void rank_keys() noexcept {
     bool any_nan = false;
     bool any_finite = false;
-    for (int j = 0; j < policies_.experts; ++j) {
-      const auto x = static_cast<float>(logits[j]);
-      logits_[at(j)] = x;
+    for (const float x : logits_) {
       any_nan |= std::isnan(x);
       any_finite |= std::isfinite(x);
     }
-    policies_.ranking(span_of(logits_), std::span<float>(keys_.data(), at(policies_.experts)));
+    parts_.ranking(logits_, std::span<float>(keys_.data(), at(parts_.experts)));
     any_finite_key_ = false;
     bool any_infinite_key = false;
-    for (int j = 0; j < policies_.experts; ++j) {
-      any_finite_key_ |= std::isfinite(keys_[at(j)]);
-      any_infinite_key |= keys_[at(j)] == std::numeric_limits<float>::infinity();
+    for (const float key : span_of(keys_)) {
+      any_finite_key_ |= std::isfinite(key);
+      any_infinite_key |= key == std::numeric_limits<float>::infinity();
     }
     routable_ = any_finite_key_ || (any_infinite_key && any_finite);
-    status_ = any_nan ? TokenStatus::has_nan : TokenStatus::ok;
+    row_.status = any_nan ? TokenStatus::has_nan : TokenStatus::ok;
   }
 
   // A score reads finite keys; where a ranking leaves none, +inf and -inf are scores of themselves.
   ScoreMap score_map() const noexcept {
-    return any_finite_key_ ? checked(policies_.score(span_of(keys_))) : ScoreMap{};
+    return any_finite_key_ ? checked(parts_.score(span_of(keys_))) : ScoreMap{};
   }
 
   void rank_and_count() noexcept {
     if constexpr (ExpertNull<decltype(P::null)>) {
-      rank(policies_.experts);
-      count_ = policies_.bounded(count_from_expert_nulls());
+      rank(parts_.experts);
+      row_.count = parts_.bounded(count_from_expert_nulls());
     } else if constexpr (FixedCountRule<decltype(P::rule)>) {
-      count_ = policies_.bounded(policies_.rule.count(policies_.experts));
-      rank(std::max(count_, 1));
+      row_.count = parts_.bounded(parts_.rule.count(parts_.experts));
+      rank(std::max(row_.count, 1));
     } else if constexpr (P::has_critical_scores) {
       const std::span<const float> keys = span_of(keys_);
       const ScoreMap score = score_map();
-      const auto passing = [&](float threshold) {
+      const auto reaching = [&](float threshold) {
         return static_cast<int>(
             std::ranges::count_if(keys, [&](float x) { return score(x) >= threshold; }));
       };
       constexpr bool step_down = StepDownRule<decltype(P::rule)>;
-      int passed = first_count<step_down>(policies_.experts);
-      while (!step_to_count<step_down>(policies_.critical.data(), passed, passing)) {
+      int counted = first_count<step_down>(parts_.experts);
+      while (!next_count<step_down>(parts_.critical.data(), counted, reaching)) {
       }
-      count_ = policies_.bounded(passed);
-      rank(std::max(count_, 1));
+      row_.count = parts_.bounded(counted);
+      rank(std::max(row_.count, 1));
     } else {
-      rank(policies_.experts);
-      count_ = policies_.bounded(count_from_ranking());
+      rank(parts_.experts);
+      row_.count = parts_.bounded(count_from_ranking());
     }
   }
 
   void rank(int n) noexcept {
-    rank_largest(span_of(keys_), policies_.ranking.ties, {scratch_.data(), at(policies_.experts)},
-                 {experts_.data(), at(n)});
+    rank_largest(span_of(keys_), parts_.ranking.ties, {scratch_.data(), at(parts_.experts)},
+                 {row_.experts.data(), at(n)});
   }
 
   // The rule sees all keys, or all p-values, in selection order.
   int count_from_ranking() const noexcept {
-    PerExpert<float> sorted;
-    for (int i = 0; i < policies_.experts; ++i) sorted[at(i)] = keys_[at(experts_[at(i)])];
+    PerExpert<float> sorted{};
+    for (int i = 0; i < parts_.experts; ++i) sorted[at(i)] = keys_[at(row_.experts[at(i)])];
     if constexpr (LogitRule<decltype(P::rule)>) {
-      return policies_.rule(span_of(sorted));
+      return parts_.rule(span_of(sorted));
     } else {
       const ScoreMap score = score_map();
-      PerExpert<double> p;
-      for (int i = 0; i < policies_.experts; ++i)
-        p[at(i)] = p_value(score(sorted[at(i)]), [&](double s) { return policies_.null(s); });
-      return policies_.rule(span_of(p));
+      PerExpert<double> p{};
+      for (int i = 0; i < parts_.experts; ++i)
+        p[at(i)] = p_value(score(sorted[at(i)]), [&](double s) { return parts_.null(s); });
+      return parts_.rule(span_of(p));
     }
   }
 
   // With a null distribution per expert, the p-values decide the selection order too.
   int count_from_expert_nulls() noexcept {
     const ScoreMap score = score_map();
-    PerExpert<double> p_of_expert;
-    for (int j = 0; j < policies_.experts; ++j) {
+    PerExpert<double> p_of_expert{};
+    for (int j = 0; j < parts_.experts; ++j) {
       p_of_expert[at(j)] =
-          p_value(score(keys_[at(j)]), [&](double s) { return policies_.null(s, j); });
+          p_value(score(keys_[at(j)]), [&](double s) { return parts_.null(s, j); });
     }
-    rank_by_p(span_of(p_of_expert), {experts_.data(), at(policies_.experts)});
-    PerExpert<double> p;
-    for (int i = 0; i < policies_.experts; ++i) p[at(i)] = p_of_expert[at(experts_[at(i)])];
-    return policies_.rule(span_of(p));
+    rank_by_p(span_of(p_of_expert), {row_.experts.data(), at(parts_.experts)});
+    PerExpert<double> p{};
+    for (int i = 0; i < parts_.experts; ++i) p[at(i)] = p_of_expert[at(row_.experts[at(i)])];
+    return parts_.rule(span_of(p));
   }
 
   template <class Survival>
@@ -180,17 +148,14 @@ class GeneralRow {
     return survival(static_cast<double>(score));
   }
 
-  // Uninitialised: only the first policies_.experts places are used.
-  const P& policies_;
-  PerExpert<float> logits_;
+  const P& parts_;
+  std::span<const float> logits_;
+  RoutedRow& row_;
+  // Uninitialised: only the first parts_.experts places are used.
   PerExpert<float> keys_;
   PerExpert<std::uint64_t> scratch_;
-  PerExpert<std::int32_t> experts_;
-  PerExpert<float> weights_;
-  int count_ = 0;
   bool any_finite_key_ = false;
   bool routable_ = false;
-  TokenStatus status_ = TokenStatus::ok;
 };
 
 }  // namespace fdroute::inline v0::detail

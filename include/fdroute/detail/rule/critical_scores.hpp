@@ -46,9 +46,9 @@ std::vector<float> critical_scores(const R& rule, const N& null, int experts) {
   return scores;
 }
 
-/// Critical scores as kernels read them, t_k at place k: with a t_0 that nothing reaches,
-/// t_(m+1) = t_m, and then, as far as place 16, others that nothing reaches.
-inline std::vector<float> with_ends(const std::vector<float>& critical) {
+/// The table that kernels load from t_1 .. t_m: NaN at 0, t_1 .. t_m, t_m once more, then NaN up to
+/// index 16, so that 16 lanes can be loaded from index 1. Nothing reaches NaN.
+inline std::vector<float> kernel_table(const std::vector<float>& critical) {
   constexpr float unreachable = std::numeric_limits<float>::quiet_NaN();
   std::vector<float> table{unreachable};
   table.insert(table.end(), critical.begin(), critical.end());
@@ -72,7 +72,7 @@ inline std::vector<float> with_ends(const std::vector<float>& critical) {
 ///
 /// This takes one step, and returns whether k has repeated.
 template <bool step_down, class Passing>
-FDROUTE_INLINE bool step_to_count(const float* t, int& k, const Passing& passing) noexcept {
+FDROUTE_INLINE bool next_count(const float* t, int& k, const Passing& passing) noexcept {
   const int before = k;
   k = passing(t[step_down ? before + 1 : before]);
   return k == before;

@@ -47,7 +47,8 @@ constexpr void adjust_step_up(std::span<double> sorted_p, const Level& level) no
   }
 }
 
-/// The same for the step-down rule.
+/// Replaces sorted p-values by the smallest alpha at which the step-down rule rejects each, at most
+/// 1, with adjust_step_up()'s `level`.
 template <class Level>
 constexpr void adjust_step_down(std::span<double> sorted_p, const Level& level) noexcept {
   double largest = 0.0;

@@ -22,6 +22,17 @@ FDROUTE_INLINE void unrolled(const Body& body) noexcept {
   (std::make_index_sequence<n>{});
 }
 
+/// unrolled(), but a plain loop over registers of one number, ScalarArch's: unrolled, they are much
+/// code and no faster.
+template <std::size_t width, std::size_t parts, class Body>
+FDROUTE_INLINE void each_part(const Body& body) noexcept {
+  if constexpr (width == 1) {
+    for (std::size_t i = 0; i < parts; ++i) body(i);
+  } else {
+    unrolled<parts>(body);
+  }
+}
+
 /// 0, 1, 2 ...
 alignas(64) inline constexpr std::array<std::int32_t, 64> lane_numbers = [] {
   std::array<std::int32_t, 64> numbers{};
@@ -88,7 +99,7 @@ struct Lanes {
   template <class Make>
   static FDROUTE_INLINE Lanes generate(const Make& make) noexcept {
     Lanes result;
-    unrolled<parts>([&](std::size_t i) FDROUTE_INLINED { result.part[i] = make(i); });
+    each_part<width, parts>([&](std::size_t i) FDROUTE_INLINED { result.part[i] = make(i); });
     return result;
   }
 };
@@ -123,7 +134,8 @@ struct LaneMask {
   template <class Make>
   static FDROUTE_INLINE LaneMask generate(const Make& make) noexcept {
     LaneMask result;
-    unrolled<parts>([&](std::size_t i) FDROUTE_INLINED { result.part[i] = make(i); });
+    each_part<Lanes<T, Arch, n>::width, parts>([&](std::size_t i)
+                                                   FDROUTE_INLINED { result.part[i] = make(i); });
     return result;
   }
 };

@@ -195,7 +195,7 @@ FDROUTE_INLINE Fields<Doubles<Arch>> pick_records(const Record* table,
   return fields;
 }
 
-/// The same numbers in double.
+/// Every lane as a double.
 template <class Arch>
 FDROUTE_INLINE Doubles<Arch> widen(const Floats<Arch>& x) noexcept {
   Doubles<Arch> result;
@@ -219,7 +219,8 @@ FDROUTE_INLINE Lanes<T, Arch, n / 2> halved(const Lanes<T, Arch, n>& x,
       [&](std::size_t i) FDROUTE_INLINED { return combine(x.part[i], x.part[i + x.parts / 2]); });
 }
 
-/// Folds the lanes in halves: lane j with lane j + n / 2, then with j + n / 4, ... and j + 1.
+/// The largest lane. Folds the lanes in halves: lane j with lane j + n / 2, then with j + n / 4,
+/// ... and j + 1.
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE T largest(const Lanes<T, Arch, n>& x) noexcept {
   if constexpr (Lanes<T, Arch, n>::parts > 1) {
@@ -230,7 +231,7 @@ FDROUTE_INLINE T largest(const Lanes<T, Arch, n>& x) noexcept {
   }
 }
 
-/// Likewise.
+/// The sum of the lanes, folded in the order of largest().
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE T sum(const Lanes<T, Arch, n>& x) noexcept {
   using Register = RegisterOf<T, Arch>;

@@ -1,0 +1,219 @@
+#include "cli/command_line.hpp"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <exception>
+#include <fdroute/version.hpp>
+#include <filesystem>
+#include <iostream>
+#include <new>
+#include <optional>
+#include <stdexcept>
+#include <system_error>
+
+#include "formats/error.hpp"
+#include "formats/json.hpp"
+
+#define OLMOE_TEXT_OF(x) #x
+#define OLMOE_TEXT(x) OLMOE_TEXT_OF(x)
+
+namespace olmoe {
+namespace {
+
+/// A finite number that is not negative, or, if `positive`, above 0.
+CLI::Validator finite_number(bool positive) {
+  const auto check = [=](const std::string& text) -> std::string {
+    double value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool number = error == std::errc{} && end == text.data() + text.size();
+    if (number && std::isfinite(value) && (positive ? value > 0.0 : value >= 0.0)) return {};
+    return quote(text) + " is not a finite number " + (positive ? "above 0" : "of at least 0");
+  };
+  return {check, ""};
+}
+
+std::string joined(const std::vector<std::string>& words, const char* separator) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : separator) + word;
+  return text;
+}
+
+/// One line on stderr, whatever the message quotes.
+void complain(const std::exception& error, const char* advice = "") {
+  std::cerr << "olmoe: " << one_line(error.what(), message_limit) << advice << '\n';
+}
+
+}  // namespace
+
+const Option& Option::required() const {
+  option_->required();
+  return *this;
+}
+
+const Option& Option::shown_as(const std::string& placeholder) const {
+  option_->type_name(placeholder);
+  return *this;
+}
+
+const Option& Option::shows_default() const {
+  option_->capture_default_str();
+  return *this;
+}
+
+const Option& Option::shows_default(const std::string& text) const {
+  option_->default_str(text);
+  return *this;
+}
+
+const Option& Option::needs(const Option& other) const {
+  option_->needs(other.option_);
+  return *this;
+}
+
+/// CLI11's own conversion takes what does not fit the type for its largest value and, of an
+/// unsigned type, -1 too.
+template <class Integer>
+const Option& Option::whole_number(Integer low, Integer high) const {
+  const auto check = [=](const std::string& text) -> std::string {
+    Integer value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error == std::errc{} && end == text.data() + text.size() && value >= low && value <= high)
+      return {};
+    return quote(text) + " is not a whole number from " + std::to_string(low) + " to " +
+           std::to_string(high);
+  };
+  option_->check(CLI::Validator(check, ""));
+  return *this;
+}
+
+template const Option& Option::whole_number(int, int) const;
+template const Option& Option::whole_number(std::int64_t, std::int64_t) const;
+template const Option& Option::whole_number(std::uint64_t, std::uint64_t) const;
+
+const Option& Option::at_least_0() const {
+  option_->check(finite_number(false));
+  return *this;
+}
+
+const Option& Option::above_0() const {
+  option_->check(finite_number(true));
+  return *this;
+}
+
+template <class Value>
+Option Command::option(const std::string& names, Value& value,
+                       const std::string& description) const {
+  return Option(*app_->add_option(names, value, description));
+}
+
+template Option Command::option(const std::string&, int&, const std::string&) const;
+template Option Command::option(const std::string&, std::int64_t&, const std::string&) const;
+template Option Command::option(const std::string&, std::uint64_t&, const std::string&) const;
+template Option Command::option(const std::string&, double&, const std::string&) const;
+template Option Command::option(const std::string&, std::string&, const std::string&) const;
+template Option Command::option(const std::string&, std::optional<std::string>&,
+                                const std::string&) const;
+template Option Command::option(const std::string&, std::vector<std::string>&,
+                                const std::string&) const;
+template Option Command::option(const std::string&, std::filesystem::path&,
+                                const std::string&) const;
+template Option Command::option(const std::string&, std::vector<std::filesystem::path>&,
+                                const std::string&) const;
+
+Option Command::option(const std::string& names, const std::function<void(const std::string&)>& set,
+                       const std::string& description) const {
+  return Option(*app_->add_option_function<std::string>(names, set, description));
+}
+
+Option Command::choice(const std::string& names, const std::vector<std::string>& words,
+                       const std::function<void(std::size_t)>& choose,
+                       const std::string& description) const {
+  const auto place = [words](const std::string& text) {
+    return static_cast<std::size_t>(std::find(words.begin(), words.end(), text) - words.begin());
+  };
+  const auto check = [words, place](const std::string& text) -> std::string {
+    if (place(text) < words.size()) return {};
+    return quote(text) + " is not one of: " + joined(words, ", ");
+  };
+  const auto set = [choose, place](const std::string& text) { choose(place(text)); };
+  return Option(*app_->add_option_function<std::string>(names, set, description)
+                     ->check(CLI::Validator(check, ""))
+                     ->type_name(joined(words, "|")));
+}
+
+Option Command::word(const std::string& names, std::string& value,
+                     const std::vector<std::string>& words, const std::string& description) const {
+  return choice(
+      names, words, [&value, words](std::size_t i) { value = words[i]; }, description);
+}
+
+Option Command::bytes(const std::string& names, std::uint64_t& value,
+                      const std::string& description) const {
+  // CLI11 takes -1 for the largest size, so the sign is checked first: the last transformation that
+  // is added is the first that is applied.
+  const auto begins_with_digit = [](std::string& text) -> std::string {
+    if (!text.empty() && text.front() >= '0' && text.front() <= '9') return {};
+    return quote(text) + " is not a size";
+  };
+  return Option(*app_->add_option(names, value, description)
+                     ->transform(CLI::AsSizeValue(true))
+                     ->transform(CLI::Validator(begins_with_digit, "")));
+}
+
+Option Command::flag(const std::string& names, bool& value, const std::string& description) const {
+  return Option(*app_->add_flag(names, value, description));
+}
+
+Command Command::exactly_one_of(const std::string& title) const {
+  CLI::Option_group& group = *app_->add_option_group(title, "Exactly one of");
+  group.require_option(1);
+  return Command(group);
+}
+
+void Command::runs(const std::function<void()>& action) const {
+  app_->callback(action);
+}
+
+CommandLine::CommandLine(const std::string& description)
+    : app_(std::make_unique<CLI::App>(description)) {
+  app_->set_version_flag("--version",
+                         OLMOE_TEXT(FDROUTE_VERSION_MAJOR) "." OLMOE_TEXT(
+                             FDROUTE_VERSION_MINOR) "." OLMOE_TEXT(FDROUTE_VERSION_PATCH));
+  app_->require_subcommand(1);
+}
+
+CommandLine::~CommandLine() = default;
+
+Command CommandLine::subcommand(const std::string& name, const std::string& description) {
+  return Command(*app_->add_subcommand(name, description));
+}
+
+int CommandLine::run(int argc, char** argv) {
+  constexpr int failure = 1;
+  constexpr int usage = 2;
+  try {
+    app_->parse(argc, argv);
+    std::cout.flush();
+    if (!std::cout) throw std::runtime_error("cannot write to standard output");
+    return 0;
+  } catch (const CLI::Success& request) {  // for help or the version
+    return app_->exit(request);
+  } catch (const CLI::ParseError& error) {
+    complain(error, " (see --help)");
+    return usage;
+  } catch (const std::invalid_argument& error) {
+    complain(error);
+    return usage;
+  } catch (const std::bad_alloc&) {
+    std::cerr << "olmoe: out of memory\n";
+    return failure;
+  } catch (const std::exception& error) {
+    complain(error);
+    return failure;
+  }
+}
+
+}  // namespace olmoe

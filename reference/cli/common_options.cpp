@@ -1,0 +1,83 @@
+#include "cli/common_options.hpp"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+
+#include "kernels/isa.hpp"
+#include "routing/nulls_model.hpp"
+
+namespace olmoe {
+namespace {
+
+/// More are slower on every machine, and their stacks may not fit its memory.
+constexpr int most_threads = 1024;
+
+}  // namespace
+
+std::vector<fdroute::AnyRouter> RouteOptions::routers(const std::string& directory,
+                                                      const Model& model) const {
+  std::filesystem::path file = nulls;
+  const std::filesystem::path beside = std::filesystem::path(directory) / "nulls.safetensors";
+  if (file.empty() && policy != native_policy && std::filesystem::exists(beside)) file = beside;
+  if (!file.empty()) check_nulls_model(file, model);
+  return make_routers(model.config(), policy, file);
+}
+
+void add_model_option(const Command& command, std::string& model) {
+  command.option("--model", model, "Directory with a Hugging Face OLMoE checkpoint")
+      .required()
+      .shown_as("DIR");
+}
+
+void add_route_options(const Command& command, RouteOptions& route) {
+  command
+      .option("--route", route.policy,
+              "Routing policy: native (the model's own top-k), topk:k=8, "
+              "bh:alpha=0.05,min_k=1,max_k=16 ...")
+      .shows_default()
+      .shown_as("POLICY");
+  command
+      .option("--nulls", route.nulls,
+              "Null distributions, one per layer; default: nulls.safetensors in the model "
+              "directory, if there is one")
+      .shown_as("FILE");
+}
+
+void add_threads_option(const Command& command) {
+  command
+      .option(
+          "--threads", [](const std::string& text) { omp_set_num_threads(std::stoi(text)); },
+          "Number of threads; default: all")
+      .whole_number(1, most_threads)
+      .shown_as("N");
+}
+
+void add_kernel_options(const Command& command) {
+  add_threads_option(command);
+  command
+      .option(
+          "--isa", [](const std::string& isa) { use_isa(std::string_view(isa)); },
+          "Instruction set of the kernels: baseline, avx2 or avx512; default: the processor's best")
+      .shown_as("ISA");
+}
+
+void add_compute_options(const Command& command, Compute& compute) {
+  add_kernel_options(command);
+  command
+      .choice("--compute", compute, {{"f32", Compute::f32}, {"bf16", Compute::bf16}},
+              "Arithmetic of products with weight matrices: f32, or bf16, which rounds activations "
+              "to bfloat16 and needs AVX512_BF16 and BF16 weights")
+      .shows_default("f32");
+}
+
+void limit_threads() {
+  if (omp_get_max_threads() <= most_threads) return;
+  std::cerr << "olmoe: warning: OMP_NUM_THREADS asks for " << omp_get_max_threads()
+            << " threads, more than " << most_threads << "; one thread per processor is used\n";
+  omp_set_num_threads(std::min(omp_get_num_procs(), most_threads));
+}
+
+}  // namespace olmoe

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <fdroute/any_router.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/command_line.hpp"
+#include "forward/model.hpp"
+#include "routing/routing.hpp"
+
+/// The options that several subcommands share.
+namespace olmoe {
+
+/// The options that choose a routing policy.
+struct RouteOptions {
+  std::string policy = native_policy;
+  std::string nulls;
+
+  /// One router per layer of the model in `directory`. Without `nulls`, the directory's
+  /// nulls.safetensors serves if there is one. Throws as make_routers() and check_nulls_model() do.
+  std::vector<fdroute::AnyRouter> routers(const std::string& directory, const Model& model) const;
+};
+
+/// --model
+void add_model_option(const Command& command, std::string& model);
+
+/// --route, --nulls
+void add_route_options(const Command& command, RouteOptions& route);
+
+/// --threads, which takes effect at once.
+void add_threads_option(const Command& command);
+
+/// --threads and --isa, which take effect at once.
+void add_kernel_options(const Command& command);
+
+/// --threads, --isa and --compute: for the commands that run a model.
+void add_compute_options(const Command& command, Compute& compute);
+
+/// OpenMP reads OMP_NUM_THREADS without a check. If it asks for more threads than --threads allows,
+/// warns and uses one per processor.
+void limit_threads();
+
+}  // namespace olmoe

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "measure/estimates.hpp"
+#include "measure/evaluation.hpp"
+
+namespace olmoe {
+
+/// {"value", "error"}; the error is null where it could not be estimated.
+nlohmann::ordered_json to_json(const Estimate& estimate);
+
+/// An evaluation as JSON. The names are those of docs/experiments.md; what was not measured is
+/// null.
+nlohmann::ordered_json to_json(const Evaluation& evaluation);
+
+}  // namespace olmoe

@@ -1,0 +1,204 @@
+#include "sweep/sweep_inputs.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <fdroute/version.hpp>
+#include <filesystem>
+#include <set>
+#include <span>
+#include <stdexcept>
+#include <utility>
+
+#include "formats/error.hpp"
+#include "formats/json.hpp"
+#include "formats/sha256.hpp"
+#include "measure/windows.hpp"
+#include "routing/nulls.hpp"
+#include "routing/nulls_model.hpp"
+#include "routing/routing.hpp"
+#include "sweep/grid.hpp"
+#include "sweep/model_digest.hpp"
+#include "sweep/sweep_files.hpp"
+#include "tokenizer/unicode.hpp"
+
+namespace olmoe {
+
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+bool needs_calibration(const SweepOptions& options) {
+  return options.grid == "frontier";
+}
+
+/// Throws Error unless the sweep's files can hold `text` as a label.
+void check_label(const std::string& text, const std::string& what) {
+  require_utf8(text, what);
+  if (!is_label(text))
+    throw Error(what + " " + quote(text) + " is not 1 to 255 bytes without control characters");
+}
+
+Json texts_json(std::span<const Text> texts) {
+  Json json = Json::array();
+  for (const Text& text : texts) {
+    const auto bytes = std::as_bytes(std::span(text.ids));
+    json.push_back(
+        {{"name", text.name}, {"tokens", text.ids.size()}, {"ids_sha256", sha256(bytes)}});
+  }
+  return json;
+}
+
+/// The nulls file that was given, or else the model directory's; empty if there is neither.
+std::filesystem::path nulls_file(const SweepOptions& options) {
+  const std::filesystem::path beside = options.model / "nulls.safetensors";
+  return options.nulls.empty() && std::filesystem::exists(beside) ? beside : options.nulls;
+}
+
+Json nulls_json(const std::filesystem::path& path, const fdroute::TabulatedNull& null) {
+  const fdroute::NullProvenance& provenance = null.provenance();
+  return {{"sha256", sha256_file(path)},
+          {"score", provenance.score},
+          {"trim", provenance.trim},
+          {"tokens", provenance.tokens}};
+}
+
+void cut(std::vector<Text>& texts, std::size_t longest) {
+  for (Text& text : texts) {
+    if (text.ids.size() > longest) text.ids.resize(longest);
+  }
+}
+
+/// Moves the first quarter of every text to a text of its own.
+std::vector<Text> split_off_calibration(std::vector<Text>& texts) {
+  std::vector<Text> first = texts;
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    const std::size_t quarter = texts[i].ids.size() / 4;
+    first[i].ids.resize(quarter);
+    texts[i].ids.erase(texts[i].ids.begin(),
+                       texts[i].ids.begin() + static_cast<std::ptrdiff_t>(quarter));
+  }
+  return first;
+}
+
+}  // namespace
+
+SweepInputs::SweepInputs(const SweepOptions& options)
+    : model(options.model, options.compute),
+      tokenizer(Tokenizer::load(options.model / "tokenizer.json")) {
+  load_texts(options);
+  load_prompts(options);
+  load_given_nulls(options);
+  record_inputs(options);
+  choose_configurations(options);
+}
+
+void SweepInputs::load_texts(const SweepOptions& options) {
+  const auto paths =
+      options.texts.empty() ? std::vector{(options.model / "text").string()} : options.texts;
+  texts = olmoe::load_texts(paths, tokenizer);
+  for (const Text& text : texts) check_label(text.name, "the name of text");
+  if (!options.calibration_texts.empty()) {
+    if (!needs_calibration(options))
+      throw std::invalid_argument("--calibration-text goes with --grid frontier only");
+    calibration_texts = olmoe::load_texts(options.calibration_texts, tokenizer);
+    for (const Text& text : calibration_texts) check_label(text.name, "the name of text");
+  } else if (needs_calibration(options)) {
+    calibration_texts = split_off_calibration(texts);
+    if (options.max_tokens > 0) {
+      constexpr std::int64_t least = 64;
+      cut(calibration_texts, static_cast<std::size_t>(std::max(options.max_tokens / 4, least)));
+    }
+  }
+  // The last token is predicted only, so one more than are predicted from.
+  if (options.max_tokens > 0) cut(texts, static_cast<std::size_t>(options.max_tokens) + 1);
+  constexpr std::int64_t longest_window = 512;
+  evaluation.window = options.window > 0 ? options.window
+                                         : std::min(default_window(model.config()), longest_window);
+  evaluation.stride = options.stride > 0 ? options.stride : evaluation.window;
+  check_texts(model.config(), texts, evaluation);
+}
+
+void SweepInputs::load_prompts(const SweepOptions& options) {
+  const auto given = options.prompts.empty() ? default_prompts() : read_prompts(options.prompts);
+  std::set<std::string> classes;
+  for (const Prompt& prompt : given) {
+    check_label(prompt.group, "the class of a prompt,");
+    classes.insert(prompt.group);
+    prompts.push_back({prompt, tokenizer.encode(prompt.text)});
+    const std::size_t length =
+        prompts.back().ids.size() + static_cast<std::size_t>(options.new_tokens);
+    if (length > static_cast<std::size_t>(model.config().max_position_embeddings))
+      throw Error("prompt " + std::to_string(prompts.size()) + " with " +
+                  std::to_string(options.new_tokens) +
+                  " new tokens exceeds max_position_embeddings, " +
+                  std::to_string(model.config().max_position_embeddings));
+  }
+  constexpr std::size_t most_classes = 256;  // as many as an object in a sweep's file may name
+  if (classes.size() > most_classes)
+    throw Error(options.prompts.string() + ": has prompts of more than " +
+                std::to_string(most_classes) + " classes");
+}
+
+void SweepInputs::load_given_nulls(const SweepOptions& options) {
+  if (needs_calibration(options)) {
+    if (!options.nulls.empty())
+      throw std::invalid_argument("--grid frontier fits its own nulls; --nulls cannot be given");
+    return;
+  }
+  const std::filesystem::path path = nulls_file(options);
+  if (path.empty()) return;
+  check_nulls_model(path, model);
+  nulls = load_nulls(path, model.config().num_hidden_layers);
+}
+
+void SweepInputs::record_inputs(const SweepOptions& options) {
+  const Config& config = model.config();
+  Json& inputs = plan.inputs = Json::object();
+  inputs["fdroute"] = std::to_string(FDROUTE_VERSION_MAJOR) + "." +
+                      std::to_string(FDROUTE_VERSION_MINOR) + "." +
+                      std::to_string(FDROUTE_VERSION_PATCH);
+  inputs["model"] = {{"sha256", model_sha256(options.model, model.checkpoint())},
+                     {"layers", config.num_hidden_layers},
+                     {"experts", config.num_experts},
+                     {"native_k", config.num_experts_per_tok}};
+  inputs["compute"] = std::string(name(options.compute));
+  inputs["texts"] = texts_json(texts);
+  inputs["window"] = evaluation.window;
+  inputs["stride"] = evaluation.stride;
+  inputs["calibration_texts"] =
+      needs_calibration(options) ? texts_json(calibration_texts) : Json(nullptr);
+  inputs["calibration_is_first_quarter"] =
+      needs_calibration(options) && options.calibration_texts.empty();
+  inputs["nulls"] = nulls.empty() ? Json(nullptr) : nulls_json(nulls_file(options), nulls.front());
+  inputs["new_tokens"] = options.new_tokens;
+  inputs["prompts"] = Json::array();
+  for (const TokenizedPrompt& p : prompts)
+    inputs["prompts"].push_back({{"class", p.prompt.group}, {"text", p.prompt.text}});
+}
+
+void SweepInputs::choose_configurations(const SweepOptions& options) {
+  const Config& config = model.config();
+  if (needs_calibration(options)) {
+    plan.stem = "frontier";
+    plan.configurations = frontier_grid(config);
+    return;
+  }
+  const auto in_full = [&](const std::string& policy) {
+    return policy_of(make_routers(config, policy, nulls));
+  };
+  if (options.grid == "bh21") {
+    plan.stem = "bh_routing";
+    plan.configurations = bh21_grid(config);
+    for (const Configuration& c : plan.configurations) in_full(c.policy);
+  } else {
+    plan.stem = "grid";
+    plan.configurations = file_grid(options.grid, config, in_full);
+  }
+  for (Configuration& fixed : top_k_curve(config, Configuration::Role::Curve)) {
+    fixed.name += "_curve";
+    plan.configurations.push_back(std::move(fixed));
+  }
+  check_names_unique(plan.configurations);
+}
+
+}  // namespace olmoe

@@ -1,0 +1,182 @@
+"""Which tests are to kill the mutants of which headers.
+
+A suite is an executable: sources with their flags, and doctest's arguments. Suites that compile
+quickly come first, for the first failure ends a mutant. forms_test and simd_test are taken apart
+by policy and by instruction set: whole, they take minutes to compile.
+"""
+
+import dataclasses
+
+AVX2 = ("-mavx2", "-mfma", "-mf16c")
+AVX512 = ("-mavx512f", "-mavx512cd", "-mavx512bw", "-mavx512dq", "-mavx512vl")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    path: str  # below tests/
+    flags: tuple = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    sources: tuple
+    arguments: tuple = ()
+    # With the mutant only these are compiled, the others without: instruction sets have functions
+    # of their own, and every one alone is compared with the definition.
+    mutated: tuple = ()
+    libraries: tuple = ()
+
+
+def library(path, *flags, libraries=()):
+    return Suite((Source(f"library/{path}_test.cpp", flags),), libraries=libraries)
+
+
+def forms(policies, flags=()):
+    """forms_test of some of its policies (`kinds` there)."""
+    return library("views/forms", f"-DFDROUTE_FORMS={policies}", *flags)
+
+
+SIMD = {
+    "scalar": Source("simd/scalar.cpp"),
+    "sse2": Source("simd/sse2.cpp"),
+    "avx2": Source("simd/avx2.cpp", AVX2),
+    "avx512": Source("simd/avx512.cpp", AVX512),
+}
+
+
+def simd(arch):
+    sources = (Source("simd/simd_test.cpp"), Source("simd/routing_digest_test.cpp"), *SIMD.values())
+    return Suite(sources, mutated=(SIMD[arch].path,))
+
+
+SUITES = {
+    # One policy, or few, by the kernels and by the definition, in every form.
+    "forms_bh": forms(0x001),
+    "forms_topk": forms(0x002),
+    "forms_log_softmax": forms(0x004),
+    "forms_zscore": forms(0x008),
+    "forms_holm": forms(0x010),
+    "forms_p": forms(0x020),
+    "forms_top_p": forms(0x040),
+    "forms_relative": forms(0x080),
+    "forms_weights": forms(0x100),
+    "forms_avx2": forms(0x011, AVX2),
+    "forms_avx2_p": forms(0x062, AVX2),
+    "forms_avx512": forms(0x011, AVX512),
+    "forms_avx512_p": forms(0x062, AVX512),
+    "simd_scalar": simd("scalar"),
+    "simd_sse2": simd("sse2"),
+    "simd_avx2": simd("avx2"),
+    "simd_avx512": simd("avx512"),
+    "any_router": library("router/any_router"),
+    "any_weights": library("weights/any_weights"),
+    "conformal": library("nulls/conformal_null"),
+    "critical_scores": library("rules/critical_scores"),
+    "csr": library("views/csr", "-fopenmp"),
+    "deviation_rules": library("rules/deviation_rules"),
+    "dispatch": library("views/dispatch"),
+    "eigen": library("views/eigen"),
+    "error_control": library("rules/error_control"),
+    "expert_nulls": library("nulls/expert_nulls"),
+    "formats": library("views/formats"),
+    "group_limited": library("router/group_limited"),
+    "in_place": library("router/in_place"),
+    "multiple_testing": library("rules/multiple_testing"),
+    "nulls": library("nulls/nulls"),
+    "openmp": library("router/openmp", "-fopenmp"),
+    "own_policies": library("router/own_policies"),
+    "parse": library("policy_string/parse"),
+    "preconditions": library("router/preconditions"),
+    "presets": library("router/presets"),
+    "quote": library("policy_string/quote"),
+    "ranking": library("router/ranking"),
+    "router": library("router/router"),
+    "rule_routing": library("rules/rule_routing"),
+    "rules": library("rules/rules"),
+    "scores": library("scores/scores"),
+    "sigmoid_weights": library("weights/sigmoid_weights"),
+    "summary": library("router/summary"),
+    "tails": library("nulls/tails"),
+    "views": library("views/views"),
+    "weights": library("weights/weights"),
+}
+
+# The longest prefix of a header's path below include/fdroute/ that stands here decides.
+TESTS = {
+    "": "views router any_router own_policies forms_bh",
+    "any_router": "any_router own_policies",
+    "bounds": "rules router forms_bh",
+    "concepts": "views own_policies router",
+    "detail/": "forms_bh forms_topk router simd_sse2",
+    "detail/block/": "forms_bh forms_topk forms_top_p forms_weights simd_sse2",
+    "detail/block/count_by_critical": "forms_bh forms_holm simd_sse2",
+    "detail/block/count_by_logits": "forms_top_p forms_relative simd_sse2",
+    "detail/block/count_by_p": "forms_p simd_sse2",
+    "detail/block/in_blocks": "csr openmp",
+    "detail/block/load": "forms_bh views simd_avx2",
+    "detail/block/one_token": "forms_bh forms_holm forms_log_softmax simd_avx2",
+    "detail/block/rank": "forms_topk forms_bh simd_sse2 simd_avx512",
+    "detail/block/scores": "forms_bh forms_log_softmax forms_zscore simd_sse2",
+    "detail/block/sort": "forms_p forms_top_p simd_sse2",
+    "detail/block/widen": "formats simd_avx2 eigen",
+    "detail/block/write": "forms_bh forms_topk forms_weights simd_avx512",
+    "detail/block/token_block": "forms_bh forms_log_softmax forms_zscore forms_topk simd_sse2",
+    "detail/checks/": "preconditions views router own_policies",
+    "detail/number/": "quote rules ranking critical_scores forms_relative router",
+    "detail/number/rounded_sum": "forms_relative simd_sse2 rules",
+    "detail/number/to_text": "quote parse",
+    "detail/number/total_order": "ranking critical_scores expert_nulls router",
+    "detail/policy_string/": "parse",
+    "detail/row/": "weights scores router forms_bh forms_topk views",
+    "detail/row/exp_sum": "weights scores forms_log_softmax simd_scalar simd_sse2",
+    "detail/row/route_row": "forms_bh expert_nulls router rule_routing views ranking",
+    "detail/row/score_maps": "scores forms_zscore forms_log_softmax simd_sse2",
+    "detail/rule/": "rules deviation_rules critical_scores rule_routing tails forms_bh",
+    "detail/rule/boundary_crossing": "deviation_rules error_control",
+    "detail/rule/critical_scores": "critical_scores forms_bh rule_routing",
+    "detail/rule/step_rules": "rules multiple_testing rule_routing",
+    "detail/rule/strongest_deviation": "deviation_rules rules simd_sse2",
+    "detail/rule/survival_table": "nulls tails forms_p simd_sse2",
+    "detail/rule/weighted_p": "rules nulls conformal expert_nulls",
+    "detail/simd/": "forms_bh forms_topk forms_p forms_avx2 forms_avx512 simd_sse2 simd_avx2",
+    "detail/simd/avx512": "forms_avx512 forms_avx512_p simd_avx512",
+    "detail/simd/x86": "forms_bh forms_p forms_avx2 forms_avx2_p simd_avx2 simd_sse2",
+    "dispatch": "dispatch",
+    "eigen": "eigen",
+    "execution": "csr openmp router",
+    "formats": "formats views",
+    "limits": "router dispatch parse",
+    "multiple_testing": "multiple_testing",
+    "null/": "nulls tails expert_nulls conformal router",
+    "null/conformal": "conformal",
+    "null/per_expert": "expert_nulls",
+    "null/weighted": "nulls conformal expert_nulls",
+    "openmp": "openmp csr",
+    "parse": "parse",
+    "presets": "presets parse",
+    "ranking/": "ranking group_limited presets",
+    "router": "router any_router forms_bh own_policies preconditions in_place",
+    "score/": "scores router",
+    "selection/": "rules deviation_rules rule_routing router parse",
+    "selection/absolute": "rules router",
+    "selection/berk_jones": "deviation_rules rule_routing critical_scores",
+    "selection/critical_statistic": "deviation_rules",
+    "selection/higher_criticism": "deviation_rules rule_routing",
+    "selection/relative": "rules router forms_relative",
+    "selection/top_p": "rules router forms_top_p",
+    "summary": "summary",
+    "ties": "ranking",
+    "views": "views csr formats dispatch",
+    "weights/": "weights any_weights sigmoid_weights presets",
+    "weights/sigmoid": "sigmoid_weights presets",
+    "weights/softmax": "weights any_weights router forms_topk",
+}
+
+
+def suites_of(header):
+    path = header.removeprefix("fdroute/")
+    prefix = max((p for p in TESTS if path.startswith(p)), key=len)
+    return TESTS[prefix].split()
+
+
+assert all(name in SUITES for names in TESTS.values() for name in names.split())

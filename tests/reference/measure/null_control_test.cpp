@@ -1,0 +1,23 @@
+#include "measure/null_control.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <fdroute/parse.hpp>
+#include <string>
+#include <vector>
+
+TEST_CASE("The null control: BH rejects anything on a share alpha of independent noise") {
+  for (const double alpha : {0.05, 0.2}) {
+    CAPTURE(alpha);
+    const std::vector routers{
+        fdroute::parse_router("bh:null=normal,min_k=2,max_k=8,alpha=" + std::to_string(alpha), 64)};
+    const auto noise = olmoe::null_control(routers);
+    REQUIRE(noise.has_value());
+    // Simes' equality; four standard errors of 20000 rows.
+    CHECK(std::abs(noise->rejecting - alpha) < 4.0 * std::sqrt(alpha * (1.0 - alpha) / 20000.0));
+    CHECK(noise->mean >= 2.0);
+    CHECK(noise->mean < 2.2);
+  }
+  CHECK_FALSE(olmoe::null_control(std::vector{fdroute::parse_router("topk:k=2", 64)}).has_value());
+}
