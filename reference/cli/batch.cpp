@@ -24,7 +24,7 @@ TokenBatch token_batch(const Tensor& tensor) {
       .origin = tensor.origin, .ids = {}, .sequences = tensor.shape[0], .length = tensor.shape[1]};
   for (const std::int64_t id : tensor.to_int64()) {
     if (id < 0 || id > std::numeric_limits<std::int32_t>::max())
-      throw Error(tensor.origin + " holds " + std::to_string(id) + ", which is no token id");
+      throw Error(tensor.origin + " holds " + std::to_string(id) + ", which is not a token id");
     batch.ids.push_back(static_cast<std::int32_t>(id));
   }
   return batch;

@@ -42,7 +42,7 @@ TokenBatch batch_from_json(const std::string& path) {
       throw Error(path + ": the sequences differ in length");
     for (const nlohmann::json& id : sequence) {
       if (!id.is_number_integer() || id < 0 || id > std::numeric_limits<std::int32_t>::max())
-        throw Error(path + ": " + show(id) + " is no token id");
+        throw Error(path + ": " + show(id) + " is not a token id");
       batch.ids.push_back(id.get<std::int32_t>());
     }
   }

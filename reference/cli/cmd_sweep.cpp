@@ -37,7 +37,7 @@ void add_sweep(CommandLine& line) {
   command
       .option("--grid", options->grid,
               "bh21: top-k and BH at max_k 4 ... 64, alpha 0.01 ... 0.2; frontier: many families "
-              "at matched mean experts; or a file of policy strings, one a line")
+              "at matched mean experts; or a file of policy strings, one per line")
       .shows_default()
       .shown_as("bh21|frontier|FILE");
   command
@@ -82,7 +82,7 @@ void add_sweep(CommandLine& line) {
       .option("--shard", *shard,
               "Measure only configurations I, I + N, I + 2N ...; `olmoe merge` unites the shards")
       .shown_as("I/N");
-  command.flag("--resume", options->resume, "Go on with the sweep that --out holds");
+  command.flag("--resume", options->resume, "Continue the sweep that --out holds");
   add_compute_options(command, options->compute);
   command.runs([options, shard] {
     parse_shard(*shard, *options);

@@ -87,7 +87,7 @@ void Sweep::open_directory() {
   if (directory_.has_plan()) {
     const std::string where = options_.out.string();
     if (!options_.resume)
-      throw Error(where + ": holds a sweep; go on with it by --resume, or give another --out");
+      throw Error(where + ": holds a sweep; continue it with --resume, or give another --out");
     const std::string change = difference(inputs_.plan, directory_.read_plan());
     if (!change.empty())
       throw Error(where + ": holds another sweep: here, " + change + "; give another --out");
@@ -280,7 +280,8 @@ void Sweep::run() {
   double total = 0.0;
   for (const Configuration* c : work) total += weight_of(*c);
   const std::size_t all = inputs_.plan.configurations.size();
-  std::fprintf(stderr, "%zu configurations, of which %zu are left to this run\n", all, work.size());
+  std::fprintf(stderr, "%zu configurations, %zu of them to be measured by this run\n", all,
+               work.size());
   if (!work.empty()) {
     Progress progress(work.size(), total);
     progress.start("baseline");
@@ -308,7 +309,7 @@ void Sweep::run() {
     std::printf("%s\n", write_results(directory_).c_str());
   } else {
     std::printf(
-        "shard %d of %d is done; bring the shards together by: olmoe merge --out DIR %s "
+        "shard %d of %d is done; unite the shards with: olmoe merge --out DIR %s "
         "...\n",
         options_.shard, options_.shards, options_.out.c_str());
   }

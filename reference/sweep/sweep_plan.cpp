@@ -108,7 +108,7 @@ SweepPlan SweepPlan::from_json(const Json& json, const std::string& origin) {
   }
   if (plan.baseline().role != Configuration::Role::Row || plan.baseline().target)
     throw Error(origin + ": the first configuration, " + plan.baseline().name +
-                ", is no baseline: that has the role 'row' and no target");
+                ", is not a baseline: a baseline has the role 'row' and no target");
   return plan;
 }
 
@@ -186,7 +186,7 @@ void SweepDirectory::check_no_strangers(const SweepPlan& plan) const {
     // A killed sweep may leave a temporary file of its own.
     if (name.find(".json.tmp") != std::string::npos) continue;
     if (!names.contains(name))
-      throw Error(entry.path().string() + ": is no configuration of this sweep");
+      throw Error(entry.path().string() + ": is not a configuration of this sweep");
   }
   if (error) throw Error((path_ / "configs").string() + ": cannot read: " + error.message());
 }

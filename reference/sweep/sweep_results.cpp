@@ -163,12 +163,13 @@ std::string summary_csv(const SweepResults& results) {
       return e ? to_json(*e) : Json(nullptr);
     };
     const Json nll_difference = of(comparison, "nll_difference");
+    const std::optional<double>& target = row.configuration.target;
     const std::vector<std::pair<const char*, Json>> columns{
         {"name", row.configuration.name},
         {"family", row.configuration.family},
         {"policy", row.result.at("policy")},
         {"nulls", row.configuration.nulls},
-        {"target_experts", optional_json(row.configuration.target)},
+        {"target_experts", target ? Json(*target) : Json(nullptr)},
         {"mean_experts", experts.at("mean")},
         {"std_experts", experts.at("std")},
         {"min_experts", experts.at("min")},

@@ -12,19 +12,13 @@
 #include "formats/safetensors.hpp"
 #include "formats/safetensors_writer.hpp"
 #include "kernels/isa.hpp"
+#include "reference/cli/generate.hpp"
 #include "reference/run_olmoe.hpp"
 #include "reference/temp_dir.hpp"
 
 namespace {
 
 using nlohmann::json;
-
-std::vector<std::string> generate(const std::filesystem::path& model,
-                                  std::vector<std::string> more = {}) {
-  std::vector<std::string> arguments{"generate", "--model", model.string(), "--prompt", "x"};
-  arguments.insert(arguments.end(), more.begin(), more.end());
-  return arguments;
-}
 
 /// A copy of the plain tiny checkpoint, to be spoilt.
 class Copy {
@@ -53,66 +47,6 @@ class Copy {
 
 }  // namespace
 
-TEST_CASE("verify passes on the bundled model, and one changed weight byte fails it") {
-  const Outcome good = run_olmoe(
-      {"verify", "--model", nano.string(), "--capture", (nano / "capture.safetensors").string()});
-  CAPTURE(good.err);
-  CHECK(good.code == 0);
-  CHECK(good.out.find("route native") != std::string::npos);
-  CHECK(good.out.find("route bh:") != std::string::npos);
-  CHECK(good.out.find("FAILED") == std::string::npos);
-
-  const TempDir copy;
-  for (const auto& entry : std::filesystem::directory_iterator(nano)) {
-    if (entry.is_regular_file())
-      std::filesystem::copy_file(entry.path(), copy.path() / entry.path().filename());
-  }
-  std::string weights = read(nano / "model.safetensors");
-  weights[weights.size() / 2] = static_cast<char>(weights[weights.size() / 2] ^ 1);
-  copy.write("model.safetensors", weights);
-  const Outcome changed = run_olmoe({"verify", "--model", copy.path().string(), "--capture",
-                                     (nano / "capture.safetensors").string()});
-  CHECK(changed.code == 1);
-  CHECK(changed.out.find("FAILED") != std::string::npos);
-  CHECK(changed.err.find("does not reproduce this capture") != std::string::npos);
-}
-
-TEST_CASE("the integration test of the published weights fails on others") {
-  const TempDir directory;
-  json config = json::parse(read(plain / "config.json"));
-  config["vocab_size"] = 7000;
-  const auto file = directory.write("config.json", config.dump()).string();
-  const std::string model = (directory.path() / "model").string();
-  REQUIRE(run_olmoe({"make-random", "--config", file, "--seed", "1", "--out", model}).code == 0);
-  const Outcome outcome =
-      run_olmoe({"verify", "--model", model, "--preset", "hf-integration-test"});
-  CHECK(outcome.code == 1);
-  CHECK(outcome.out.find("FAILED") != std::string::npos);
-  CHECK(outcome.err ==
-        "olmoe: " + model + ": these are not the logits of allenai/OLMoE-1B-7B-0924\n");
-  check_error({"verify", "--model", plain.string(), "--preset", "hf-integration-test"}, 1,
-              {"outside the vocabulary of 112"});
-  CHECK(run_olmoe({"verify", "--model", plain.string(), "--preset", "other"}).code == 2);
-}
-
-TEST_CASE("generate writes text to stdout and the cost to stderr") {
-  const std::vector<std::string> common{"--max-new-tokens", "12"};
-  const Outcome native = run_olmoe(generate(nano, common));
-  CHECK(native.code == 0);
-  CHECK(native.out.starts_with("x"));
-  CHECK(native.err.find("8.00 experts per token") != std::string::npos);
-  CHECK(native.err.find("12 new tokens") != std::string::npos);
-  CHECK(run_olmoe(generate(nano, common)).out == native.out);
-
-  const Outcome few = run_olmoe(generate(nano, {"--max-new-tokens", "12", "--route", "topk:k=3"}));
-  CHECK(few.code == 0);
-  CHECK(few.err.find("3.00 experts per token") != std::string::npos);
-  const Outcome bh = run_olmoe(generate(
-      nano, {"--max-new-tokens", "12", "--route", "bh:alpha=0.05,max_k=16", "--threads", "1"}));
-  CHECK(bh.code == 0);
-  CHECK(bh.err.find("bh:alpha=0.05,min_k=1,max_k=16") != std::string::npos);
-}
-
 TEST_CASE("with a value per layer, every command records what ran in each") {
   const TempDir directory;
   const std::string out = (directory.path() / "out.safetensors").string();
@@ -134,55 +68,6 @@ TEST_CASE("with a value per layer, every command records what ran in each") {
                      directory.write("grid.txt", policy + "\n").string()})
               .code == 0);
   CHECK(read(directory.path() / "sweep/grid_summary.csv").find(recorded) != std::string::npos);
-}
-
-TEST_CASE("logits writes what was executed, for ids as JSON, as safetensors and as text") {
-  const TempDir directory;
-  const std::string out = (directory.path() / "out.safetensors").string();
-  const auto ids = directory.write("ids.json", "[[5, 6, 7], [8, 9, 10]]").string();
-  const Outcome outcome = run_olmoe({"logits", "--model", plain.string(), "--ids", ids, "--out",
-                                     out, "--route", "bh:alpha=0.3,null=normal,max_k=5"});
-  CAPTURE(outcome.err);
-  REQUIRE(outcome.code == 0);
-  const olmoe::SafetensorsFile file(out);
-  CHECK(file.at("logits").shape == olmoe::Shape{2, 3, 112});
-  CHECK(file.at("router_logits.1").shape == olmoe::Shape{6, 8});
-  CHECK(file.at("selected_experts.0").shape == olmoe::Shape{6, 5});
-  CHECK(file.at("routing_weights.0").shape == olmoe::Shape{6, 5});
-  const auto counts = file.at("expert_counts.0").to_int64();
-  const auto experts = file.at("selected_experts.0").to_int64();
-  for (std::size_t t = 0; t < counts.size(); ++t) {
-    for (std::size_t i = 0; i < 5; ++i)
-      CHECK((experts[t * 5 + i] >= 0) == (static_cast<std::int64_t>(i) < counts[t]));
-  }
-
-  // The same ids from a capture give the capture's logits.
-  const Outcome captured = run_olmoe({"logits", "--model", plain.string(), "--ids",
-                                      (plain / "capture.safetensors").string(), "--out", out});
-  REQUIRE(captured.code == 0);
-  const auto actual = olmoe::SafetensorsFile(out).at("logits").to_float();
-  const auto expected =
-      olmoe::SafetensorsFile(plain / "capture.safetensors").at("logits").to_float();
-  REQUIRE(actual.size() == expected.size());
-  for (std::size_t i = 0; i < actual.size(); ++i)
-    REQUIRE(actual[i] == doctest::Approx(expected[i]).epsilon(1e-4));
-
-  const Outcome text =
-      run_olmoe({"logits", "--model", nano.string(), "--text", "In the beginning", "--out", out});
-  CHECK(text.code == 0);
-  CHECK(olmoe::SafetensorsFile(out).at("logits").shape.at(2) == 4096);
-}
-
-TEST_CASE("inspect describes the bundled model") {
-  const Outcome outcome = run_olmoe({"inspect", "--model", nano.string()});
-  CHECK(outcome.code == 0);
-  CHECK(outcome.out.find("64 of intermediate size 64 (silu)") != std::string::npos);
-  CHECK(outcome.out.find("top-8, weights not renormalised") != std::string::npos);
-  CHECK(outcome.out.find("instruction set      ") != std::string::npos);
-  const Outcome baseline = run_olmoe({"inspect", "--model", nano.string(), "--isa", "baseline"});
-  CHECK(baseline.out.find("instruction set      baseline, of baseline") != std::string::npos);
-  check_error({"inspect", "--model", nano.string(), "--isa", "mmx"}, 2,
-              {"unknown instruction set 'mmx'"});
 }
 
 TEST_CASE("compute bf16 runs where it can, and is refused where not") {
@@ -216,41 +101,6 @@ TEST_CASE("compute bf16 runs where it can, and is refused where not") {
                                     (nano / "capture.safetensors").string(), "--compute", "bf16"});
   CHECK(verify.code == 1);
   CHECK(verify.out.find("FAILED") != std::string::npos);
-}
-
-TEST_CASE("verify tells how near a capture of transformers' bfloat16 is") {
-  const std::filesystem::path file = nano / "capture_bf16.safetensors";
-  const auto verify = [](const std::filesystem::path& capture, const std::string& compute) {
-    return run_olmoe(
-        {"verify", "--model", nano.string(), "--capture", capture.string(), "--compute", compute});
-  };
-  std::vector<std::string> computes{"f32"};
-  if (olmoe::bf16_dot() != nullptr) {
-    computes.emplace_back("bf16");
-  } else {
-    MESSAGE("bf16 skipped: this processor has no AVX512_BF16");
-  }
-  // Had transformers' bfloat16 been exact, nothing else could be as near.
-  const TempDir directory;
-  const auto exact = directory.path() / "exact.safetensors";
-  const olmoe::SafetensorsFile capture(file);
-  const auto copy = [&](const std::string& name, const std::string& from) {
-    const olmoe::Tensor& tensor = capture.at(from);
-    return olmoe::NamedTensor{name, tensor.dtype, tensor.shape, tensor.bytes};
-  };
-  olmoe::write_safetensors(exact,
-                           {copy("input_ids", "input_ids"), copy("logits", "f32.logits"),
-                            copy("f32.logits", "f32.logits")},
-                           capture.metadata());
-  for (const std::string& compute : computes) {
-    const Outcome good = verify(file, compute);
-    CAPTURE(good.err);
-    CHECK(good.code == 0);
-    CHECK(good.out.find(compute + " here - float32 there") != std::string::npos);
-    const Outcome bad = verify(exact, compute);
-    CHECK(bad.code == 1);
-    CHECK(bad.err.find("transformers' bfloat16 is nearer") != std::string::npos);
-  }
 }
 
 TEST_CASE("usage errors exit 2") {
@@ -379,8 +229,8 @@ TEST_CASE("bad ids, prompts and nulls exit 1 and name the file") {
     CHECK(!std::filesystem::exists(out));
   };
   ids("[1, 112]", {"token id 112 is outside the vocabulary of 112"});
-  ids("[-1]", {"-1 is no token id"});
-  ids("[1.5]", {"1.5 is no token id"});
+  ids("[-1]", {"-1 is not a token id"});
+  ids("[1.5]", {"1.5 is not a token id"});
   ids("[]", {"no tokens"});
   ids("[[1, 2], [3]]", {"differ in length"});
   ids("{\"ids\": [1]}", {"an array of token ids"});
@@ -414,6 +264,7 @@ TEST_CASE("bad ids, prompts and nulls exit 1 and name the file") {
 }
 
 #if defined(__GNUC__) && !defined(__clang__)
+
 TEST_CASE("threads that wait sleep, unless the user has chosen") {
   // libgomp prints what it uses: once for the program, once more if it is started anew.
   const auto shown = [](const std::string& environment) {

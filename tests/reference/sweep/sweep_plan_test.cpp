@@ -55,7 +55,7 @@ TEST_CASE("A plan survives its file, and everything in it is in the fingerprint"
   plan.configurations.erase(plan.configurations.begin());
   CHECK(error_of([&] {
           directory.check_no_strangers(plan);
-        }).find("is no configuration of this sweep") != std::string::npos);
+        }).find("is not a configuration of this sweep") != std::string::npos);
   CHECK(error_of([&] {
           olmoe::check_complete(other, "here",
                                 [](const std::string& name) { return name != "topk_8_baseline"; });
