@@ -11,7 +11,7 @@
 #include "fdroute/detail/simd/x86.hpp"
 
 #if defined(__GNUC__) && !defined(__clang__)
-// g++'s own AVX-512 intrinsics start from undefined values: GCC bug 105593.
+// GCC bug 105593: see base.hpp.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"

@@ -12,7 +12,7 @@
 #include "fdroute/detail/simd/registers.hpp"
 
 #if defined(__GNUC__) && !defined(__clang__)
-// See avx512.hpp: it is here that its functions are inlined.
+// GCC bug 105593: see base.hpp.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
