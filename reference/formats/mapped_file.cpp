@@ -65,8 +65,9 @@ MappedFile::Mapping::Mapping(const std::filesystem::path& path) : path_(path), s
   const std::string_view text(static_cast<const char*>(address), size);
   if (size < 1024 && text.starts_with("version https://git-lfs.github.com/spec/")) {
     ::munmap(address, size);
-    throw Error(path.string() +
-                ": is a git-lfs pointer, not the file itself: run `git lfs pull` where it came from");
+    throw Error(
+        path.string() +
+        ": is a git-lfs pointer, not the file itself: run `git lfs pull` where it came from");
   }
   report_ =
       std::string("olmoe: ") + Error(path.string() + ": was truncated while in use").what() + "\n";
