@@ -24,11 +24,15 @@ class Suite:
     # With the mutant only these are compiled, the others without: instruction sets have functions
     # of their own, and every one alone is compared with the definition.
     mutated: tuple = ()
-    libraries: tuple = ()
 
 
-def library(path, *flags, libraries=()):
-    return Suite((Source(f"library/{path}_test.cpp", flags),), libraries=libraries)
+def library(path, *flags):
+    return Suite((Source(f"library/{path}_test.cpp", flags),))
+
+
+def parsing(path, *flags):
+    """A test that leaves parse_router()'s instantiation to library/parse_once.cpp."""
+    return Suite((*library(path, *flags).sources, Source("library/parse_once.cpp")))
 
 
 def forms(policies, flags=()):
@@ -72,23 +76,24 @@ SUITES = {
     "any_weights": library("weights/any_weights"),
     "conformal": library("nulls/conformal_null"),
     "critical_scores": library("rules/critical_scores"),
-    "csr": library("views/csr", "-fopenmp"),
+    "csr": parsing("views/csr", "-fopenmp"),
     "deviation_rules": library("rules/deviation_rules"),
     "dispatch": library("views/dispatch"),
-    "eigen": library("views/eigen"),
+    "eigen": library("views/eigen", "-fopenmp"),
     "error_control": library("rules/error_control"),
     "expert_nulls": library("nulls/expert_nulls"),
     "formats": library("views/formats"),
+    "generic": Suite((Source("simd/generic_test.cpp"),)),
     "group_limited": library("router/group_limited"),
     "in_place": library("router/in_place"),
     "multiple_testing": library("rules/multiple_testing"),
     "nulls": library("nulls/nulls"),
     "openmp": library("router/openmp", "-fopenmp"),
     "own_policies": library("router/own_policies"),
-    "parse": library("policy_string/parse"),
+    "parse": parsing("policy_string/parse"),
     "preconditions": library("router/preconditions"),
-    "presets": library("router/presets"),
-    "quote": library("policy_string/quote"),
+    "presets": parsing("router/presets"),
+    "quote": parsing("policy_string/quote"),
     "ranking": library("router/ranking"),
     "router": library("router/router"),
     "rule_routing": library("rules/rule_routing"),
@@ -114,7 +119,8 @@ TESTS = {
     "detail/block/count_by_p": "forms_p simd_sse2",
     "detail/block/in_blocks": "csr openmp",
     "detail/block/load": "forms_bh views simd_avx2",
-    "detail/block/one_token": "forms_bh forms_holm forms_log_softmax simd_avx2",
+    "detail/block/one_token": "critical_scores forms_bh forms_holm forms_log_softmax simd_avx2",
+    "detail/block/policy_kernels": "own_policies ranking forms_bh forms_topk forms_top_p simd_sse2",
     "detail/block/rank": "forms_topk forms_bh simd_sse2 simd_avx512",
     "detail/block/scores": "forms_bh forms_log_softmax forms_zscore simd_sse2",
     "detail/block/sort": "forms_p forms_top_p simd_sse2",
@@ -140,6 +146,7 @@ TESTS = {
     "detail/rule/weighted_p": "rules nulls conformal expert_nulls",
     "detail/simd/": "forms_bh forms_topk forms_p forms_avx2 forms_avx512 simd_sse2 simd_avx2",
     "detail/simd/avx512": "forms_avx512 forms_avx512_p simd_avx512",
+    "detail/simd/generic": "generic simd_avx2",
     "detail/simd/x86": "forms_bh forms_p forms_avx2 forms_avx2_p simd_avx2 simd_sse2",
     "dispatch": "dispatch",
     "eigen": "eigen",
@@ -153,6 +160,7 @@ TESTS = {
     "null/weighted": "nulls conformal expert_nulls",
     "openmp": "openmp csr",
     "parse": "parse",
+    "policy_settings": "parse",
     "presets": "presets parse",
     "ranking/": "ranking group_limited presets",
     "router": "router any_router forms_bh own_policies preconditions in_place",

@@ -204,6 +204,7 @@ TEST_CASE("tables on any grid do not increase, and find every segment") {
   test::Random random(35);
   int fell = 0;
   int wrong = 0;
+  int unlike = 0;
   for (int repeat = 0; repeat < 300; ++repeat) {
     const auto n = static_cast<std::size_t>(2 + random.below(repeat % 10 == 0 ? 2000 : 40));
     // From evenly spaced points to all but one in one place.
@@ -238,9 +239,20 @@ TEST_CASE("tables on any grid do not increase, and find every segment") {
       const double least = i == x.size() ? 0.0 : std::exp(y[i]) * (1.0 - 1e-11);
       wrong += static_cast<int>(!(p <= most && p >= least));
     }
+    for (std::size_t i = 0; i < at.size(); i += 16) {
+      const std::size_t count = std::min<std::size_t>(16, at.size() - i);
+      alignas(64) std::array<double, 16> many{};
+      std::copy_n(at.begin() + static_cast<std::ptrdiff_t>(i), count, many.begin());
+      table.table()->to_p_values<fd::DefaultArch>(many.data(), 16);
+      for (std::size_t j = 0; j < count; ++j) {
+        const double score = at[i + j];
+        unlike += static_cast<int>(many[j] != (score == -infinity ? 1.0 : table(score)));
+      }
+    }
   }
   CHECK(fell == 0);
   CHECK(wrong == 0);
+  CHECK(unlike == 0);
 }
 
 TEST_CASE("tables interpolate as they are defined to") {

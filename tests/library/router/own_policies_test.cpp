@@ -290,6 +290,14 @@ struct WithTable : PlainNull {
       {0.0, 1.0}, {-0.1, -0.2}, fd::detail::SurvivalTable::Form::log_survival};
 };
 
+/// The map of ZScore, computed row by row and not by its kernel.
+struct OwnZScore {
+  static constexpr std::string_view name = "own_zscore";
+  fd::ScoreMap operator()(std::span<const float> logits) const noexcept {
+    return fd::ZScore{}(logits);
+  }
+};
+
 template <class A, class B>
 void check_same_routing(const A& a, const B& b) {
   test::Random random(7);
@@ -328,6 +336,14 @@ TEST_CASE("a member that has the name of a kernel's opens none: the call operato
   check_same_routing(by_p(WithCount{}), by_p(AtMost{}));
   check_same_routing(by_p(DerivedFromCount{}), by_p(AtMost{}));
   check_same_routing(by_p(AtMost{}, WithTable{}), by_p(AtMost{}));
+}
+
+TEST_CASE("a score of one's own maps every row of a batch") {
+  const auto by = [](const auto& score) {
+    return fd::Router(24, fd::BenjaminiHochberg{0.3}, score, fd::NormalNull{}, fd::SoftmaxWeights{},
+                      fd::ExpertBounds{0});
+  };
+  check_same_routing(by(OwnZScore{}), by(fd::ZScore{}));
 }
 
 TEST_CASE("a declaration opens one") {

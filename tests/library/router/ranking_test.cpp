@@ -142,18 +142,21 @@ TEST_CASE("a row whose keys are all masked has nothing to rank") {
 }
 
 TEST_CASE("equal keys rank by the tie order") {
-  test::Batch batch{6};
-  batch.add({1.0F, 2.0F, 1.0F, 2.0F, test::nan, 1.0F});
-  const auto ids = [&](fd::TieOrder ties) {
-    const fd::Router router(6, fd::TopK{6}, fd::SoftmaxWeights{}, fd::ExpertBounds{},
-                            fd::ByLogit{ties});
-    const auto out = test::routed(router, batch.view());
-    std::vector<int> experts;
-    for (int i = 0; i < 6; ++i) experts.push_back(out.experts[i]);
-    return experts;
-  };
-  CHECK(ids(fd::TieOrder::lowest_index) == std::vector<int>{1, 3, 0, 2, 5, 4});
-  CHECK(ids(fd::TieOrder::highest_index) == std::vector<int>{3, 1, 5, 2, 0, 4});
+  for (const float last : {test::nan, 0.5F}) {
+    test::Batch batch{6};
+    batch.add({1.0F, 2.0F, 1.0F, 2.0F, last, 1.0F});
+    const auto ids = [&](fd::TieOrder ties) {
+      const fd::Router router(6, fd::TopK{6}, fd::SoftmaxWeights{}, fd::ExpertBounds{},
+                              fd::ByLogit{ties});
+      const auto out = test::routed(router, batch.view());
+      std::vector<int> experts;
+      for (int i = 0; i < 6; ++i) experts.push_back(out.experts[i]);
+      return experts;
+    };
+    CAPTURE(last);
+    CHECK(ids(fd::TieOrder::lowest_index) == std::vector<int>{1, 3, 0, 2, 5, 4});
+    CHECK(ids(fd::TieOrder::highest_index) == std::vector<int>{3, 1, 5, 2, 0, 4});
+  }
 }
 
 TEST_CASE("with a null per expert the p-values decide the order, then the keys, then the index") {

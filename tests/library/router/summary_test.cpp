@@ -64,6 +64,16 @@ TEST_CASE("a summary refuses ids that are no experts") {
         "summarize: expert id -1 is outside [0, 4)");
 }
 
+TEST_CASE("a summary refuses counts that no row can have") {
+  Example example;
+  example.counts[1] = -1;
+  CHECK(test::rejection_of([&] { fd::summarize(example.view(), 3, 4); }) ==
+        "summarize: counts of -1 to 3 in rows of 3");
+  example.counts[1] = 4;
+  CHECK(test::rejection_of([&] { fd::summarize(example.view(), 3, 4); }) ==
+        "summarize: counts of 2 to 4 in rows of 3");
+}
+
 TEST_CASE("both load-balancing losses, worked out by hand") {
   // P = (1/2, 1/4, 1/8, 1/8) and (1/8, 1/2, 1/4, 1/8), means (5, 6, 3, 2) / 16.
   const float a = std::log(4.0F);
