@@ -12,7 +12,9 @@
 #include <new>
 #include <optional>
 #include <stdexcept>
+#include <string_view>
 #include <system_error>
+#include <type_traits>
 
 #include "formats/error.hpp"
 #include "formats/json.hpp"
@@ -43,7 +45,9 @@ std::string joined(const std::vector<std::string>& words, const char* separator)
 
 /// One line on stderr, whatever the message quotes.
 void complain(const std::exception& error, const char* advice = "") {
-  std::cerr << "olmoe: " << one_line(error.what(), message_limit) << advice << '\n';
+  const std::string_view begin = "olmoe: ";
+  const std::size_t rest = message_limit - begin.size() - std::string_view(advice).size();
+  std::cerr << begin << one_line(error.what(), rest) << advice << '\n';
 }
 
 }  // namespace
@@ -106,7 +110,15 @@ const Option& Option::above_0() const {
 template <class Value>
 Option Command::option(const std::string& names, Value& value,
                        const std::string& description) const {
-  return Option(*app_->add_option(names, value, description));
+  CLI::Option& option = *app_->add_option(names, value, description);
+  if constexpr (std::is_same_v<Value, std::filesystem::path> ||
+                std::is_same_v<Value, std::vector<std::filesystem::path>>) {
+    const auto check = [](const std::string& text) -> std::string {
+      return text.empty() ? "an empty text names no file" : "";
+    };
+    option.check(CLI::Validator(check, ""));
+  }
+  return Option(option);
 }
 
 template Option Command::option(const std::string&, int&, const std::string&) const;
@@ -191,10 +203,21 @@ Command CommandLine::subcommand(const std::string& name, const std::string& desc
   return Command(*app_->add_subcommand(name, description));
 }
 
+/// CLI11 only says that one is required.
+void CommandLine::check_subcommand(int argc, char** argv) const {
+  if (argc < 2 || argv[1][0] == '-') return;
+  std::vector<std::string> names;
+  for (const CLI::App* command : app_->get_subcommands({})) names.push_back(command->get_name());
+  if (std::find(names.begin(), names.end(), argv[1]) != names.end()) return;
+  throw std::invalid_argument("no subcommand " + quote(argv[1]) + "; there are " +
+                              joined(names, ", "));
+}
+
 int CommandLine::run(int argc, char** argv) {
   constexpr int failure = 1;
   constexpr int usage = 2;
   try {
+    check_subcommand(argc, argv);
     app_->parse(argc, argv);
     std::cout.flush();
     if (!std::cout) throw std::runtime_error("cannot write to standard output");

@@ -112,6 +112,8 @@ class CommandLine {
   int run(int argc, char** argv);
 
  private:
+  void check_subcommand(int argc, char** argv) const;
+
   std::unique_ptr<CLI::App> app_;
 };
 

@@ -36,6 +36,11 @@ constexpr std::string_view mark = ".tmp";
 
 std::filesystem::path temporary_beside(const std::filesystem::path& path) {
   const std::string name = path.filename().string();
+  if (name.empty()) throw Error(quote(path.string()) + " names no file to write");
+  std::error_code none;
+  const auto status = std::filesystem::status(path, none);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
+    throw Error(path.string() + ": is no regular file, and is not replaced by one");
   std::vector<std::filesystem::path> stale;
   std::error_code ignored;
   const auto directory = path.has_parent_path() ? path.parent_path() : ".";

@@ -29,8 +29,7 @@ RegularFile::RegularFile(const std::filesystem::path& path)
   };
   if (path.native().find('\0') != std::string::npos) refuse("no file has a NUL byte in its name");
   std::error_code ignored;
-  if (descriptor_ < 0 && std::filesystem::is_symlink(path, ignored) &&
-      !std::filesystem::exists(path, ignored)) {
+  if (descriptor_ < 0 && error == ENOENT && std::filesystem::is_symlink(path, ignored)) {
     refuse("is a link to " + quote(std::filesystem::read_symlink(path, ignored).string()) +
            ", which does not exist: copy the file itself, too");
   }

@@ -43,8 +43,8 @@ void check_texts_of(const Field& texts) {
   }
 }
 
-void check_estimate(const Field& estimate) {
-  estimate["value"].number();
+void check_estimate(const Field& estimate, double lowest) {
+  estimate["value"].number(lowest, HUGE_VAL);
   if (!estimate["error"].is_null()) estimate["error"].number(0.0, HUGE_VAL);
 }
 
@@ -64,14 +64,14 @@ void check_counts(const Field& counts, const Extents& extents) {
 void check_routing(const Field& routing, const Extents& extents) {
   check_counts(routing["experts"], extents);
   for (const char* key : {"load_cv", "load_gini", "weight_mass", "expert_bytes_per_token"})
-    routing[key].number();
+    routing[key].number(0.0, HUGE_VAL);
   for (const Field& layer : routing["layers"].elements(extents.layers, extents.layers)) {
     check_counts(layer["experts"], extents);
     for (const Field& share : layer["load"]["share"].elements(extents.experts, extents.experts))
-      share.number();
-    layer["load"]["cv"].number();
-    layer["load"]["gini"].number();
-    layer["weight_mass"].number();
+      share.number(0.0, 1.0);
+    layer["load"]["cv"].number(0.0, HUGE_VAL);
+    layer["load"]["gini"].number(0.0, 1.0);
+    layer["weight_mass"].number(0.0, HUGE_VAL);
   }
 }
 
@@ -79,20 +79,20 @@ void check_routing(const Field& routing, const Extents& extents) {
 void check_text_evaluation(const Field& text, bool against_baseline) {
   text["name"].label();
   text["predicted_tokens"].integer(1, most);
-  check_estimate(text["nll"]);
-  check_estimate(text["perplexity"]);
+  check_estimate(text["nll"], 0.0);
+  check_estimate(text["perplexity"], 0.0);
   const Field baseline = text["baseline"];
   if (!against_baseline && baseline.is_null()) return;
   baseline["argmax_agreement"].number(0.0, 1.0);
   baseline["kl"].number();
-  check_estimate(baseline["nll_difference"]);
+  check_estimate(baseline["nll_difference"], -HUGE_VAL);
 }
 
 void check_evaluation(const Field& evaluation, const Extents& extents, bool against_baseline) {
   check_text_evaluation(evaluation["total"], against_baseline);
   check_routing(evaluation["total"]["routing"], extents);
-  evaluation["macro_nll"].number();
-  evaluation["macro_perplexity"].number();
+  evaluation["macro_nll"].number(0.0, HUGE_VAL);
+  evaluation["macro_perplexity"].number(0.0, HUGE_VAL);
   for (const Field& domain : evaluation["domains"].elements(extents.texts, extents.texts)) {
     check_text_evaluation(domain, against_baseline);
     check_counts(domain["experts"], extents);

@@ -209,6 +209,23 @@ TEST_CASE("pipes and devices are no input files") {
               {out + "/sweep.json", "not a regular file"});
 }
 
+TEST_CASE("what is not replaced: pipes, devices, directories; what is no file: an empty text") {
+  const TempDir dir;
+  const std::string pipe = (dir.path() / "pipe").string();
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  const std::string ids = dir.write("ids.json", "[1, 2]").string();
+  const auto logits = [&](const std::string& out) {
+    return std::vector<std::string>{"logits", "--model", plain.string(), "--ids", ids,
+                                    "--out",  out};
+  };
+  check_error(logits(pipe), 1, {pipe, "is no regular file, and is not replaced by one"});
+  CHECK(std::filesystem::is_fifo(pipe));
+  check_error(logits(dir.path().string()), 1, {"is no regular file"});
+  check_error(logits(""), 2, {"--out", "an empty text names no file"});
+  check_error({"inspect", "--model", ""}, 2, {"--model", "an empty text names no file"});
+  check_error({"perplexiti"}, 2, {"no subcommand 'perplexiti'; there are generate, tokenize"});
+}
+
 TEST_CASE("weights that are truncated under a run end it with a line that names the file") {
   const Copy copy;
   const Outcome outcome =

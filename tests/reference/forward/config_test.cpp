@@ -300,6 +300,12 @@ TEST_CASE("refused: a key that might change the numbers") {
   refused("is_causal", false);
   refused("use_qk_norm", false);
   refused("RoPE_scale", 2);
+  refused("swiglu_limit", 7);
+  refused("apply_layernorm_1p", true);
+  refused("normalization", "layernorm");
+  refused("prenorm", true);
+  refused("useSlidingWindow", true);
+  refused("numSharedExperts", 3);
   refused("compression_config", {{"format", "int4"}});
   CHECK(config_error({{"head_dim", 128}}) == "no error");
   CHECK(config_error({{"head_dim", 64}}) == "head_dim is not hidden_size / num_attention_heads");
@@ -310,6 +316,16 @@ TEST_CASE("ignored: null, what is as good as absent, and the keys of trainers an
   for (const char* key : {"sliding_window", "quantization_config", "head_dim", "layer_types",
                           "rope_parameters", "attn_logit_softcapping"})
     document[key] = nullptr;
+  document["layer_types"] = {"full_attention", "full_attention"};
+  document["num_beam_groups"] = 1;
+  document["no_repeat_ngram_size"] = 0;
+  document["encoder_no_repeat_ngram_size"] = 0;
+  document["max_window_layers"] = 28;
+  document["use_flash_attention_2"] = true;
+  document["rotary_pct"] = 1.0;
+  document["logit_scale"] = 1.0;
+  document["attn_logit_softcapping"] = 0.0;
+  document["num_nextn_predict_layers"] = 0;
   document["mlp_bias"] = false;
   document["use_sliding_window"] = false;
   document["n_shared_experts"] = 0;
