@@ -240,7 +240,7 @@ def write_survivors(rows, path):
             elif known and not re.match(r"`|$|- `", line):
                 reasons.append(line)
     lines = ["# Mutants that no test kills", "", report(rows) + ".", ""]
-    lines += ["Each is equivalent to the code or says here why it may live."]
+    lines += ["Each says whether it is equivalent to the code, and if not, which test is to kill it."]
     for row in sorted(rows, key=lambda r: r["place"]):
         if row["verdict"] != SURVIVED:
             continue
