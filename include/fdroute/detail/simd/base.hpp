@@ -263,7 +263,7 @@ FDROUTE_INLINE xsimd::batch<float, Arch> float16_in_upper_half(
   return xsimd::bitwise_cast<Float>(xsimd::bitwise_cast<Int>(scaled) | beyond | (bits ^ magnitude));
 }
 
-/// ordered() of a register (number/total_order.hpp); none is NaN.
+/// ordered() of a register (detail/number/total_order.hpp); none is NaN.
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> ordered(
     const xsimd::batch<float, Arch>& x) noexcept {
