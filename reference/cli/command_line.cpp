@@ -14,7 +14,6 @@
 #include <stdexcept>
 #include <string_view>
 #include <system_error>
-#include <type_traits>
 
 #include "formats/error.hpp"
 #include "formats/json.hpp"
@@ -110,15 +109,7 @@ const Option& Option::above_0() const {
 template <class Value>
 Option Command::option(const std::string& names, Value& value,
                        const std::string& description) const {
-  CLI::Option& option = *app_->add_option(names, value, description);
-  if constexpr (std::is_same_v<Value, std::filesystem::path> ||
-                std::is_same_v<Value, std::vector<std::filesystem::path>>) {
-    const auto check = [](const std::string& text) -> std::string {
-      return text.empty() ? "an empty text names no file" : "";
-    };
-    option.check(CLI::Validator(check, ""));
-  }
-  return Option(option);
+  return Option(*app_->add_option(names, value, description));
 }
 
 template Option Command::option(const std::string&, int&, const std::string&) const;

@@ -209,7 +209,7 @@ TEST_CASE("pipes and devices are no input files") {
               {out + "/sweep.json", "not a regular file"});
 }
 
-TEST_CASE("what is not replaced: pipes, devices, directories; what is no file: an empty text") {
+TEST_CASE("what is not replaced: pipes, devices, directories; an empty text names no file") {
   const TempDir dir;
   const std::string pipe = (dir.path() / "pipe").string();
   REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
@@ -221,8 +221,7 @@ TEST_CASE("what is not replaced: pipes, devices, directories; what is no file: a
   check_error(logits(pipe), 1, {pipe, "is no regular file, and is not replaced by one"});
   CHECK(std::filesystem::is_fifo(pipe));
   check_error(logits(dir.path().string()), 1, {"is no regular file"});
-  check_error(logits(""), 2, {"--out", "an empty text names no file"});
-  check_error({"inspect", "--model", ""}, 2, {"--model", "an empty text names no file"});
+  check_error(logits(""), 1, {"'' names no file to write"});
   check_error({"perplexiti"}, 2, {"no subcommand 'perplexiti'; there are generate, tokenize"});
 }
 

@@ -86,7 +86,7 @@ TEST_CASE("a failing write says so and leaves what was there") {
   std::filesystem::create_directory(dir.path() / "taken");
   const std::string taken = (dir.path() / "taken").string();
   CHECK(error_of([&] { write_safetensors(taken, {}); }) ==
-        taken + ": cannot replace the file: Is a directory");
+        taken + ": is no regular file, and is not replaced by one");
 
   // A full disk, as a limit on the size of files. Nothing else may write meanwhile.
   const auto path = write_some(dir.path(), "x.safetensors");

@@ -86,7 +86,8 @@ TEST_CASE("A wrong field is named") {
   const auto timing = sweep.directory().timing_file("top_p_mean2");
   CHECK(sweep.error_with(row, "/result/evaluation/total/perplexity/value", nullptr) ==
         row.string() +
-            ": result.evaluation.total.perplexity.value: a number is expected, got null");
+            ": result.evaluation.total.perplexity.value: a number not below 0.0 is expected, got "
+            "null");
   CHECK(sweep.error_with(row, "/result/evaluation/domains/0/windows/1/0", "x") ==
         row.string() +
             ": result.evaluation.domains[0].windows[1][0]: an integer from 1 on is "
