@@ -79,24 +79,27 @@ const std::array<std::pair<std::string_view, json>, 24> neutral_values = {{
 
 // A key that has one of these words is about the model's arithmetic.
 constexpr auto model_words = std::to_array<std::string_view>(
-    {"act",      "activation", "activations",   "adapter",       "alibi",      "attention",
-     "attn",     "bias",       "bidirectional", "bits",          "cap",        "capping",
-     "causal",   "clip",       "compress",      "compression",   "conv",       "dense",
-     "dim",      "embed",      "embedding",     "embeddings",    "eps",        "epsilon",
-     "expert",   "experts",    "factor",        "ffn",           "freq",       "gate",
-     "geglu",    "glu",        "layernorm",     "normalization", "postnorm",   "prenorm",
-     "reglu",    "rmsnorm",    "swiglu",        "gating",        "group",      "groups",
-     "head",     "heads",      "hidden",        "interleave",    "kv",         "latent",
-     "layer",    "layers",     "logit",         "logits",        "lora",       "mamba",
-     "mask",     "mlp",        "moe",           "mtp",           "multiplier", "nextn",
-     "norm",     "parallel",   "position",      "positional",    "positions",  "qk",
-     "qkv",      "quant",      "quantization",  "quantize",      "quantized",  "renormalize",
-     "residual", "rope",       "rotary",        "routed",        "router",     "routing",
-     "scale",    "scaled",     "scaling",       "scoring",       "shared",     "sigmoid",
-     "sink",     "sinks",      "size",          "sliding",       "softcap",    "softcapping",
-     "softmax",  "sparse",     "sparsity",      "ssm",           "state",      "temperature_tuning",
-     "theta",    "tie",        "tied",          "topk",          "vocab",      "weight",
-     "weights",  "window",     "yarn"});
+    {"act",           "activation", "activations", "adapter",       "alibi",
+     "attention",     "attn",       "bias",        "bidirectional", "bits",
+     "cap",           "capping",    "causal",      "clip",          "compress",
+     "compression",   "conv",       "dense",       "dim",           "embed",
+     "embedding",     "embeddings", "eps",         "epsilon",       "expert",
+     "experts",       "factor",     "ffn",         "freq",          "gate",
+     "gating",        "geglu",      "glu",         "group",         "groups",
+     "head",          "heads",      "hidden",      "interleave",    "kv",
+     "latent",        "layer",      "layernorm",   "layers",        "logit",
+     "logits",        "lora",       "mamba",       "mask",          "mlp",
+     "moe",           "mtp",        "multiplier",  "nextn",         "norm",
+     "normalization", "parallel",   "position",    "positional",    "positions",
+     "postnorm",      "prenorm",    "qk",          "qkv",           "quant",
+     "quantization",  "quantize",   "quantized",   "reglu",         "renormalize",
+     "residual",      "rmsnorm",    "rope",        "rotary",        "routed",
+     "router",        "routing",    "scale",       "scaled",        "scaling",
+     "scoring",       "shared",     "sigmoid",     "sink",          "sinks",
+     "size",          "sliding",    "softcap",     "softcapping",   "softmax",
+     "sparse",        "sparsity",   "ssm",         "state",         "swiglu",
+     "theta",         "tie",        "tied",        "topk",          "vocab",
+     "weight",        "weights",    "window",      "yarn"});
 
 bool is_upper(char c) {
   return c >= 'A' && c <= 'Z';
