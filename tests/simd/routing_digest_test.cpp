@@ -62,7 +62,7 @@ std::vector<Case> cases_of(Case::Policy policy) {
       c.k = 1 + random.below(std::min(experts, 20));
       c.alpha = alphas[test::index(random.below(3))];
       c.bounds = {random.below(2) * std::min(experts, 2), fd::ExpertBounds::all};
-      c.weights = {1.0, renormalize};
+      c.weights.softmax.renormalize = renormalize;
       c.stored = Case::Stored::as_float;
       c.slice = random.below(2) * 5;
       c.experts = experts;

@@ -5,8 +5,10 @@
 #include <span>
 #include <stdexcept>
 
+#include "fdroute/concepts.hpp"
 #include "fdroute/detail/checks/check_policies.hpp"
 #include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/detail/row/recipes.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -27,6 +29,14 @@ struct Scaled {
     for (float& weight : out) weight *= factor;
   }
 
+  /// How kernels make these weights (Kernel::weight_recipe).
+  detail::WeightRecipe recipe() const noexcept requires(kernel_of<W> == Kernel::weight_recipe) {
+    detail::WeightRecipe inner = weights.recipe();
+    if (inner.factor != 1.0F) return {};  // two products, each rounded
+    inner.factor = factor;
+    return inner;
+  }
+
   void validate(int experts) const {
     if (!(factor > 0.0F && factor <= std::numeric_limits<float>::max())) {
       throw std::invalid_argument("Scaled: factor must be positive and finite, got " +
@@ -35,5 +45,9 @@ struct Scaled {
     detail::validate_policy(weights, experts);
   }
 };
+
+template <class W>
+inline constexpr Kernel kernel_of<Scaled<W>> =
+    kernel_of<W> == Kernel::weight_recipe ? Kernel::weight_recipe : Kernel::none;
 
 }  // namespace fdroute::inline v0

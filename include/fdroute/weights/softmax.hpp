@@ -8,8 +8,10 @@
 #include <span>
 #include <stdexcept>
 
+#include "fdroute/concepts.hpp"
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/exp_sum.hpp"
+#include "fdroute/detail/row/recipes.hpp"
 #include "fdroute/detail/row/softmax_numerator.hpp"
 #include "fdroute/limits.hpp"
 
@@ -45,6 +47,12 @@ struct SoftmaxWeights {
     } else {
       weigh_by_all(logits, experts, weights);
     }
+  }
+
+  /// How kernels make these weights (Kernel::weight_recipe).
+  detail::WeightRecipe recipe() const noexcept {
+    if (temperature != 1.0) return {};
+    return {.of = detail::WeightRecipe::Of::softmax, .renormalize = renormalize};
   }
 
   void validate(int) const {
@@ -106,5 +114,8 @@ struct SoftmaxWeights {
       weights[i] = static_cast<float>(numerator(logit_of(logits, experts[i])) / sum);
   }
 };
+
+template <>
+inline constexpr Kernel kernel_of<SoftmaxWeights> = Kernel::weight_recipe;
 
 }  // namespace fdroute::inline v0

@@ -294,6 +294,11 @@ FDROUTE_INLINE float pick(const float* row, std::int32_t id) noexcept {
   return row[id];
 }
 
+/// row[id].
+FDROUTE_INLINE float gather(const float* row, std::int32_t id) noexcept {
+  return row[id];
+}
+
 template <class Arch>
 struct WidePair {
   xsimd::batch<double, Arch> low;
