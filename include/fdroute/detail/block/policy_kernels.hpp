@@ -11,6 +11,7 @@
 #include "fdroute/detail/block/count_by_logits.hpp"
 #include "fdroute/detail/block/count_by_p.hpp"
 #include "fdroute/detail/block/scores.hpp"
+#include "fdroute/detail/block/small_rows.hpp"
 #include "fdroute/detail/block/token_block.hpp"
 #include "fdroute/detail/row/recipes.hpp"
 #include "fdroute/detail/row/route_row.hpp"
@@ -52,7 +53,8 @@ struct ErasedRouter {
   ExpertBounds bounds;
   bool has_kernels = false;
   bool keys_are_logits = false;
-  bool has_key_recipe = false;  // else keys are those of calls->rank()
+  bool has_small_kernel = false;  // of small_rows.hpp
+  bool has_key_recipe = false;    // else keys are those of calls->rank()
   KeyRecipe keys{};
   WeightRecipe weights{};
   const SoftmaxWeights* softmax = nullptr;  // the weights, if they are these, else null
@@ -106,6 +108,11 @@ class PolicyKernels {
     }
     if constexpr (kernel_of<Weights> == Kernel::weight_recipe)
       router.weights = parts.weights.recipe();
+    if constexpr (!has_sets) {
+      router.has_small_kernel = router.has_kernels && router.keys_are_logits &&
+                                router.weights.of != WeightRecipe::Of::other &&
+                                SmallRows::fit(parts.experts, router.capacity);
+    }
     if constexpr (std::same_as<Weights, SoftmaxWeights>) router.softmax = &parts.weights;
     if constexpr (P::has_critical_scores && has_map_kernel) router.critical = parts.critical.data();
     return router;

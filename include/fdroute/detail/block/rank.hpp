@@ -261,8 +261,9 @@ FDROUTE_KERNEL void rank_best(TokenBlock& block, bool sets_suffice) noexcept {
     // The set may hold the best, and not much more than them.
     const bool found = n <= size && size <= (n <= 16 ? 32 : many);
     block.candidates[at] = open && found ? size : 0;
-    to_find.add_if(open && !found && n <= 16, t);
-    if (open && !found && n > 16 && block.experts <= many) {
+    const bool all = block.experts <= TokenBlock::most_listed || (n > 16 && block.experts <= many);
+    to_find.add_if(open && !found && !all && n <= 16, t);
+    if (open && !found && all) {
       // All but the masked experts, whose order the definition decides.
       const int finite = at_least<Arch>(block.rows[at], block.stride_64,
                                         std::numeric_limits<float>::lowest(), block.set_of(t));

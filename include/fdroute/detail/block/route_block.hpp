@@ -14,6 +14,7 @@
 #include "fdroute/detail/block/one_token.hpp"
 #include "fdroute/detail/block/policy_kernels.hpp"
 #include "fdroute/detail/block/rank.hpp"
+#include "fdroute/detail/block/small_rows.hpp"
 #include "fdroute/detail/block/token_block.hpp"
 #include "fdroute/detail/block/weigh.hpp"
 #include "fdroute/detail/block/write.hpp"
@@ -77,6 +78,11 @@ class BlockRouter {
                                              View out) noexcept {
     if (!router.has_kernels) [[unlikely]]
       return route_row(router, logits.data, out);
+    if constexpr (lists_experts<View>) {
+      // With fewer tokens, lanes without one cost more than those that a row lacks.
+      if (router.has_small_kernel && logits.tokens >= 4)
+        return route_small_rows(router, logits, out);
+    }
     TokenBlock block(static_cast<int>(logits.tokens), router.experts);
     load(router, block, logits, holds_weights<View>);
     if (router.keys_are_logits) return BlockRouter(router, block, block).route_loaded(logits, out);
@@ -91,6 +97,33 @@ class BlockRouter {
       : router_(router), logits_(block), keys_(keys) {}
 
   static constexpr std::size_t at(int i) noexcept { return static_cast<std::size_t>(i); }
+
+  template <class T, class View>
+  static TokenStatus route_small_rows(const ErasedRouter& router, LogitsView<T> logits,
+                                      View out) noexcept {
+    using Id = std::remove_pointer_t<decltype(out.experts)>;
+    SmallRows small;
+    small.experts = router.experts;
+    small.selected = router.capacity;
+    load_small_rows<Arch>(small, logits);
+    route_small<Arch>(small, router.weights);
+    TokenStatus status = TokenStatus::ok;
+    for (int t = 0; t < logits.tokens; ++t) {
+      const auto row = out.from(t);
+      if ((small.decided >> t & 1U) == 0) [[unlikely]] {
+        status = status | route_row(router, logits.row(t), row);
+        continue;
+      }
+      const auto to = places_of(row, small.selected, static_cast<Id>(small.ids[0][at(t)]));
+      for (int i = 0; i < small.selected; ++i) {
+        to.experts[i] = static_cast<Id>(small.ids[at(i)][at(t)]);
+        to.weights[i] = small.weights[at(i)][at(t)];
+      }
+      write_rest(row, small.selected, to.padding, small.selected);
+      write_status(row, TokenStatus::ok);
+    }
+    return status;
+  }
 
   template <class T>
   static void load(const ErasedRouter& router, TokenBlock& block, LogitsView<T> logits,

@@ -273,6 +273,15 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> ordered(
   return (bits ^ (sign & Int(0x7FFF'FFFF))) - sign;
 }
 
+/// The inverse of ordered(), +0 of 0.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> from_ordered(
+    const xsimd::batch<std::int32_t, Arch>& x) noexcept {
+  using Int = xsimd::batch<std::int32_t, Arch>;
+  const Int sign = x >> 31;
+  return xsimd::bitwise_cast<xsimd::batch<float, Arch>>((x + sign) ^ (sign & Int(0x7FFF'FFFF)));
+}
+
 /// The largest lane, and the sum of the lanes, folded in halves as Lanes are.
 FDROUTE_INLINE float largest_of(float x) noexcept {
   return x;

@@ -181,6 +181,13 @@ FDROUTE_INLINE Lanes<std::int32_t, Arch, n> ordered(const Floats<Arch, n>& x) no
   return result;
 }
 
+/// The inverse of ordered(), +0 of 0.
+template <class Arch, std::size_t n>
+FDROUTE_INLINE Floats<Arch, n> from_ordered(const Lanes<std::int32_t, Arch, n>& x) noexcept {
+  return Floats<Arch, n>::generate([&](std::size_t i)
+                                       FDROUTE_INLINED { return from_ordered(x.part[i]); });
+}
+
 /// row[ids[i]] for ids in [0, 64).
 template <class Arch, std::size_t n>
 FDROUTE_INLINE Floats<Arch, n> pick(const float* row,
