@@ -29,6 +29,14 @@
 
 namespace fdroute::inline v0::detail {
 
+/// What every Arch converts to, as it does to its bases: of functions that take an Arch last, the
+/// one for AnyArch is called where no base of the Arch has one.
+struct AnyArch {
+  AnyArch() = default;
+  template <class Arch>
+  FDROUTE_INLINE AnyArch(const Arch&) noexcept {}  // NOLINT(google-explicit-constructor)
+};
+
 template <class T, class Arch>
 struct Registers {
   using type = xsimd::batch<T, Arch>;
@@ -127,40 +135,14 @@ FDROUTE_INLINE xsimd::batch<double, Arch> square_root(
   return xsimd::sqrt(x);
 }
 
-/// The instructions for a maximum and a minimum give the second of two numbers that do not compare;
-/// Arm's give NaN.
-template <class Arch>
-inline constexpr bool second_of_nan =
-    std::is_base_of_v<xsimd::sse2, Arch> || std::is_base_of_v<xsimd::avx, Arch> ||
-    std::is_base_of_v<xsimd::avx512f, Arch>;
-
-/// The larger number; the second, if one is NaN.
+/// The larger number, or the smaller one; the second, if one is NaN.
 template <std::floating_point T>
 FDROUTE_INLINE T larger(T a, T b) noexcept {
   return a > b ? a : b;
 }
-template <class T, class Arch>
-FDROUTE_INLINE xsimd::batch<T, Arch> larger(const xsimd::batch<T, Arch>& a,
-                                            const xsimd::batch<T, Arch>& b) noexcept {
-  if constexpr (second_of_nan<Arch>) {
-    return xsimd::max(a, b);
-  } else {
-    return xsimd::select(a > b, a, b);
-  }
-}
-
 template <std::floating_point T>
 FDROUTE_INLINE T smaller(T a, T b) noexcept {
   return a < b ? a : b;
-}
-template <class T, class Arch>
-FDROUTE_INLINE xsimd::batch<T, Arch> smaller(const xsimd::batch<T, Arch>& a,
-                                             const xsimd::batch<T, Arch>& b) noexcept {
-  if constexpr (second_of_nan<Arch>) {
-    return xsimd::min(a, b);
-  } else {
-    return xsimd::select(a < b, a, b);
-  }
 }
 
 /// x * y + z for an exact product: fused or not, the result is the same.
@@ -213,13 +195,20 @@ FDROUTE_INLINE float multiply_by_bits(std::uint32_t bits, float x, float factor)
   return (bits & 1U) != 0 ? x * factor : 0.0F;
 }
 
+/// The bits of x as numbers of another type. xsimd's own takes the type of the result up to version
+/// 10, of its lanes from 11 on.
+template <class To, class From, class Arch>
+FDROUTE_INLINE xsimd::batch<To, Arch> cast_bits(const xsimd::batch<From, Arch>& x) noexcept {
+  using Lanes = xsimd::batch<To, Arch>;
+  return xsimd::bitwise_cast<std::conditional_t<(XSIMD_VERSION_MAJOR < 11), Lanes, To>>(x);
+}
 FDROUTE_INLINE std::uint32_t bits_of(float x) noexcept {
   return std::bit_cast<std::uint32_t>(x);
 }
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> bits_of(
     const xsimd::batch<float, Arch>& x) noexcept {
-  return xsimd::bitwise_cast<xsimd::batch<std::uint32_t, Arch>>(x);
+  return cast_bits<std::uint32_t>(x);
 }
 FDROUTE_INLINE std::uint64_t bits_of(double x) noexcept {
   return std::bit_cast<std::uint64_t>(x);
@@ -227,7 +216,7 @@ FDROUTE_INLINE std::uint64_t bits_of(double x) noexcept {
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::uint64_t, Arch> bits_of(
     const xsimd::batch<double, Arch>& x) noexcept {
-  return xsimd::bitwise_cast<xsimd::batch<std::uint64_t, Arch>>(x);
+  return cast_bits<std::uint64_t>(x);
 }
 FDROUTE_INLINE double double_of(std::uint64_t bits) noexcept {
   return std::bit_cast<double>(bits);
@@ -235,7 +224,7 @@ FDROUTE_INLINE double double_of(std::uint64_t bits) noexcept {
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<double, Arch> double_of(
     const xsimd::batch<std::uint64_t, Arch>& bits) noexcept {
-  return xsimd::bitwise_cast<xsimd::batch<double, Arch>>(bits);
+  return cast_bits<double>(bits);
 }
 FDROUTE_INLINE float float_of(std::uint32_t bits) noexcept {
   return std::bit_cast<float>(bits);
@@ -243,7 +232,7 @@ FDROUTE_INLINE float float_of(std::uint32_t bits) noexcept {
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<float, Arch> float_of(
     const xsimd::batch<std::uint32_t, Arch>& bits) noexcept {
-  return xsimd::bitwise_cast<xsimd::batch<float, Arch>>(bits);
+  return cast_bits<float>(bits);
 }
 
 /// The binary16 whose bits are the upper halves of these lanes', as floats; NaN stays NaN.
@@ -256,11 +245,11 @@ FDROUTE_INLINE xsimd::batch<float, Arch> float16_in_upper_half(
     const xsimd::batch<float, Arch>& x) noexcept {
   using Int = xsimd::batch<std::int32_t, Arch>;
   using Float = xsimd::batch<float, Arch>;
-  const Int bits = xsimd::bitwise_cast<Int>(x);
+  const Int bits = cast_bits<std::int32_t>(x);
   const Int magnitude = bits & Int(0x7FFF'0000);
-  const Float scaled = xsimd::bitwise_cast<Float>(magnitude >> 3) * Float(0x1p112F);
+  const Float scaled = cast_bits<float>(magnitude >> 3) * Float(0x1p112F);
   const Int beyond = xsimd::bitwise_cast(magnitude > Int(0x7BFF'0000)) & Int(0x7F80'0000);
-  return xsimd::bitwise_cast<Float>(xsimd::bitwise_cast<Int>(scaled) | beyond | (bits ^ magnitude));
+  return cast_bits<float>(cast_bits<std::int32_t>(scaled) | beyond | (bits ^ magnitude));
 }
 
 /// ordered() of a register (detail/number/total_order.hpp); none is NaN.
@@ -268,7 +257,7 @@ template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> ordered(
     const xsimd::batch<float, Arch>& x) noexcept {
   using Int = xsimd::batch<std::int32_t, Arch>;
-  const auto bits = xsimd::bitwise_cast<Int>(x);
+  const auto bits = cast_bits<std::int32_t>(x);
   const Int sign = bits >> 31;
   return (bits ^ (sign & Int(0x7FFF'FFFF))) - sign;
 }
@@ -313,7 +302,7 @@ struct Fields {
 template <class Register>
 FDROUTE_INLINE Fields<double> pick_records(
     const Record* table, const std::uint32_t* ids,
-    const xsimd::generic&) noexcept requires std::is_same_v<Register, double> {
+    const AnyArch&) noexcept requires std::is_same_v<Register, double> {
   const double* x = table[*ids].number;
   return {{x[0], x[1], x[2], x[3]}};
 }
