@@ -8,14 +8,10 @@
 #include <xsimd/xsimd.hpp>
 
 #include "fdroute/detail/simd/base.hpp"
+#include "fdroute/detail/simd/compiler.hpp"
 #include "fdroute/detail/simd/x86.hpp"
 
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC bug 105593: see base.hpp.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
+FDROUTE_BEGIN_INTRINSICS
 
 // The functions of generic.hpp in AVX-512's intrinsics.
 
@@ -206,13 +202,11 @@ FDROUTE_INLINE std::uint64_t joined_bits(const xsimd::batch_bool<T, Arch>& a,
   };
   std::uint64_t joined =
       _mm512_kunpackd(_mm512_kunpackw(bits(d), bits(c)), _mm512_kunpackw(bits(b), bits(a)));
-  asm("" : "+r"(joined));  // moved out of the mask register once, whatever is done with it
+  FDROUTE_HIDE("+r", joined);  // moved out of the mask register once
   return joined;
 }
 #endif
 
 }  // namespace fdroute::inline v0::detail
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
+FDROUTE_END_INTRINSICS

@@ -11,21 +11,12 @@
 
 #include "fdroute/arch.hpp"
 #include "fdroute/detail/number/total_order.hpp"
+#include "fdroute/detail/simd/compiler.hpp"
 
-#if defined(__GNUC__) && !defined(__clang__)
-// g++'s own AVX-512 intrinsics start from undefined values: GCC bug 105593. The guard stands in all
-// headers that they are inlined in.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
+FDROUTE_BEGIN_INTRINSICS
 
 // Plain numbers, the registers of ScalarArch, and what xsimd has under another name. registers.hpp
 // is the header to include.
-
-// Kernels are short and their arguments are registers: a call would cost more than most of them.
-#define FDROUTE_INLINE __attribute__((always_inline)) inline
-#define FDROUTE_INLINED __attribute__((always_inline))  // of a lambda, before its body
 
 namespace fdroute::inline v0::detail {
 
@@ -105,21 +96,77 @@ FDROUTE_INLINE void store_unaligned(const xsimd::batch<T, Arch>& x, T* to) noexc
 // ---- Arithmetic
 // ----------------------------------------------------------------------------------
 
-/// Returns x, hidden from the optimiser: a product that passes through is rounded and cannot be
-/// fused into a multiply-add.
-template <class T>
+/// The bits of x as numbers of another type. xsimd's own takes the type of the result up to version
+/// 10, of its lanes from 11 on.
+template <class To, class From, class Arch>
+FDROUTE_INLINE xsimd::batch<To, Arch> cast_bits(const xsimd::batch<From, Arch>& x) noexcept {
+  using Lanes = xsimd::batch<To, Arch>;
+  return xsimd::bitwise_cast<std::conditional_t<(XSIMD_VERSION_MAJOR < 11), Lanes, To>>(x);
+}
+FDROUTE_INLINE std::uint32_t bits_of(float x) noexcept {
+  return std::bit_cast<std::uint32_t>(x);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> bits_of(
+    const xsimd::batch<float, Arch>& x) noexcept {
+  return cast_bits<std::uint32_t>(x);
+}
+FDROUTE_INLINE std::uint64_t bits_of(double x) noexcept {
+  return std::bit_cast<std::uint64_t>(x);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::uint64_t, Arch> bits_of(
+    const xsimd::batch<double, Arch>& x) noexcept {
+  return cast_bits<std::uint64_t>(x);
+}
+FDROUTE_INLINE double double_of(std::uint64_t bits) noexcept {
+  return std::bit_cast<double>(bits);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<double, Arch> double_of(
+    const xsimd::batch<std::uint64_t, Arch>& bits) noexcept {
+  return cast_bits<double>(bits);
+}
+FDROUTE_INLINE float float_of(std::uint32_t bits) noexcept {
+  return std::bit_cast<float>(bits);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> float_of(
+    const xsimd::batch<std::uint32_t, Arch>& bits) noexcept {
+  return cast_bits<float>(bits);
+}
+
+/// Returns x, whose value the optimiser does not know: a product that passes through is rounded and
+/// cannot be fused into a multiply-add.
+#if defined(FDROUTE_FLOATS)
+template <std::floating_point T>
 FDROUTE_INLINE T rounded(T x) noexcept {
-#if defined(__x86_64__)
-  asm("" : "+v"(x));
-#elif defined(__aarch64__)
-  asm("" : "+w"(x));
-#endif
+  FDROUTE_HIDE(FDROUTE_FLOATS, x);
   return x;
 }
 template <class T, class Arch>
 FDROUTE_INLINE xsimd::batch<T, Arch> rounded(const xsimd::batch<T, Arch>& x) noexcept {
-  return rounded(static_cast<typename xsimd::batch<T, Arch>::register_type>(x));
+  auto native = static_cast<typename xsimd::batch<T, Arch>::register_type>(x);
+  FDROUTE_HIDE(FDROUTE_FLOATS, native);
+  return native;
 }
+#else
+inline const volatile std::uint32_t opaque_zero = 0;
+FDROUTE_INLINE float rounded(float x) noexcept {
+  return float_of(bits_of(x) ^ opaque_zero);
+}
+FDROUTE_INLINE double rounded(double x) noexcept {
+  return double_of(bits_of(x) ^ opaque_zero);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> rounded(const xsimd::batch<float, Arch>& x) noexcept {
+  return float_of(bits_of(x) ^ xsimd::batch<std::uint32_t, Arch>(opaque_zero));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<double, Arch> rounded(const xsimd::batch<double, Arch>& x) noexcept {
+  return double_of(bits_of(x) ^ xsimd::batch<std::uint64_t, Arch>(opaque_zero));
+}
+#endif
 
 /// A rounded product.
 FDROUTE_INLINE double product(double x, double y) noexcept {
@@ -193,46 +240,6 @@ FDROUTE_INLINE std::int32_t count_where(bool mask, std::int32_t counts) noexcept
 /// x * factor in the lanes whose bit is set in `bits`, else 0.
 FDROUTE_INLINE float multiply_by_bits(std::uint32_t bits, float x, float factor) noexcept {
   return (bits & 1U) != 0 ? x * factor : 0.0F;
-}
-
-/// The bits of x as numbers of another type. xsimd's own takes the type of the result up to version
-/// 10, of its lanes from 11 on.
-template <class To, class From, class Arch>
-FDROUTE_INLINE xsimd::batch<To, Arch> cast_bits(const xsimd::batch<From, Arch>& x) noexcept {
-  using Lanes = xsimd::batch<To, Arch>;
-  return xsimd::bitwise_cast<std::conditional_t<(XSIMD_VERSION_MAJOR < 11), Lanes, To>>(x);
-}
-FDROUTE_INLINE std::uint32_t bits_of(float x) noexcept {
-  return std::bit_cast<std::uint32_t>(x);
-}
-template <class Arch>
-FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> bits_of(
-    const xsimd::batch<float, Arch>& x) noexcept {
-  return cast_bits<std::uint32_t>(x);
-}
-FDROUTE_INLINE std::uint64_t bits_of(double x) noexcept {
-  return std::bit_cast<std::uint64_t>(x);
-}
-template <class Arch>
-FDROUTE_INLINE xsimd::batch<std::uint64_t, Arch> bits_of(
-    const xsimd::batch<double, Arch>& x) noexcept {
-  return cast_bits<std::uint64_t>(x);
-}
-FDROUTE_INLINE double double_of(std::uint64_t bits) noexcept {
-  return std::bit_cast<double>(bits);
-}
-template <class Arch>
-FDROUTE_INLINE xsimd::batch<double, Arch> double_of(
-    const xsimd::batch<std::uint64_t, Arch>& bits) noexcept {
-  return cast_bits<double>(bits);
-}
-FDROUTE_INLINE float float_of(std::uint32_t bits) noexcept {
-  return std::bit_cast<float>(bits);
-}
-template <class Arch>
-FDROUTE_INLINE xsimd::batch<float, Arch> float_of(
-    const xsimd::batch<std::uint32_t, Arch>& bits) noexcept {
-  return cast_bits<float>(bits);
 }
 
 /// The binary16 whose bits are the upper halves of these lanes', as floats; NaN stays NaN.
@@ -309,6 +316,4 @@ FDROUTE_INLINE Fields<double> pick_records(
 
 }  // namespace fdroute::inline v0::detail
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
+FDROUTE_END_INTRINSICS

@@ -9,6 +9,7 @@
 #include <xsimd/xsimd.hpp>
 
 #include "fdroute/detail/simd/base.hpp"
+#include "fdroute/detail/simd/compiler.hpp"
 
 // What xsimd 8.1 lacks, for any Arch. The last argument, an Arch, chooses between these and forms
 // in intrinsics (x86.hpp, avx512.hpp): of its bases, the nearest with a form of

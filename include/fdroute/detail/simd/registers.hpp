@@ -6,6 +6,7 @@
 
 #include "fdroute/detail/simd/avx512.hpp"
 #include "fdroute/detail/simd/base.hpp"
+#include "fdroute/detail/simd/compiler.hpp"
 #include "fdroute/detail/simd/generic.hpp"
 #include "fdroute/detail/simd/x86.hpp"
 

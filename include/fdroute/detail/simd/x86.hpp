@@ -5,6 +5,7 @@
 #include <xsimd/xsimd.hpp>
 
 #include "fdroute/detail/simd/base.hpp"
+#include "fdroute/detail/simd/compiler.hpp"
 
 // The functions of generic.hpp in intrinsics, where these are better: up to AVX2.
 
