@@ -152,7 +152,9 @@ void SweepInputs::load_given_nulls(const SweepOptions& options) {
   const std::filesystem::path path = nulls_file(options);
   if (path.empty()) return;
   check_nulls_model(path, model);
-  nulls = load_nulls(path, model.config().num_hidden_layers);
+  const Config& config = model.config();
+  nulls = load_nulls(path, config.num_hidden_layers);
+  selection_bias = load_selection_bias(path, config.num_hidden_layers, config.num_experts);
 }
 
 void SweepInputs::record_inputs(const SweepOptions& options) {
@@ -188,7 +190,7 @@ void SweepInputs::choose_configurations(const SweepOptions& options) {
     return;
   }
   const auto in_full = [&](const std::string& policy) {
-    return policy_of(make_routers(config, policy, nulls));
+    return policy_of(make_routers(config, policy, nulls, selection_bias));
   };
   if (options.grid == "bh21") {
     plan.stem = "bh_routing";
