@@ -27,6 +27,7 @@
 #include "fdroute/ranking/by_sigmoid.hpp"
 #include "fdroute/ranking/group_limited.hpp"
 #include "fdroute/router.hpp"
+#include "fdroute/rows.hpp"
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/logit.hpp"
 #include "fdroute/score/zscore.hpp"
