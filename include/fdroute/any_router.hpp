@@ -67,21 +67,26 @@ class AnyRouter {
     detail::expect_valid(logits, experts());
     detail::expect_room(out, experts(), capacity());
     const auto route = std::get<RouteTo<Out>>(functions_->routes.all);
-    return detail::route_blocks(
-        execution, router_.block_tokens(), capacity(), logits, out, [&](Logits rows, Out to) {
-          if constexpr (detail::is_batch<Logits>) {
-            return detail::route_gathered(router_, rows, to,
-                                          [&](LogitsView<float> floats, Out view) noexcept {
-                                            return route(router_, floats, view);
-                                          });
-          } else if constexpr (std::is_same_v<Logits, LogitsView<float>>) {
-            return route(router_, rows, to);
-          } else {
-            Buffer buffer;
-            convert_rows(rows, buffer.data());
-            return route(router_, {buffer.data(), rows.tokens, experts()}, to);
-          }
-        });
+    const auto in_blocks = [&](const auto& route_block) {
+      return detail::route_blocks(execution, router_.block_tokens(), capacity(), logits, out,
+                                  route_block);
+    };
+    if constexpr (detail::is_batch<Logits>) {
+      return in_blocks([&](Logits rows, Out to) {
+        return detail::route_gathered(router_, rows, to,
+                                      [&](LogitsView<float> floats, Out view) noexcept {
+                                        return route(router_, floats, view);
+                                      });
+      });
+    } else if constexpr (std::is_same_v<Logits, LogitsView<float>>) {
+      return in_blocks([&](Logits rows, Out to) { return route(router_, rows, to); });
+    } else {
+      return in_blocks([&](Logits rows, Out to) {
+        Buffer buffer;
+        convert_rows(rows, buffer.data());
+        return route(router_, {buffer.data(), rows.tokens, experts()}, to);
+      });
+    }
   }
 
  private:

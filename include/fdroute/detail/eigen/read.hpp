@@ -74,7 +74,10 @@ auto with_logits(int experts, const L& logits, const F& f) {
     check_experts(logits.cols(), experts);
     const MatrixRows rows{logits.rows()};
     if constexpr (static_cast<bool>(L::IsRowMajor) && int{L::InnerStrideAtCompileTime} == 1) {
-      return f(LogitsView<T>(logits.data(), rows.tokens, experts, logits.rowStride()), rows);
+      const std::ptrdiff_t stride = logits.rowStride();
+      if (rows.tokens > 1 && stride != 0 && stride < experts && stride > -experts)
+        throw std::invalid_argument("route: the rows of the logits overlap");
+      return f(LogitsView<T>(logits.data(), rows.tokens, experts, stride), rows);
     } else {
       return f(
           BatchView<T>{logits.data(), rows.tokens, experts, logits.rowStride(), logits.colStride()},
