@@ -23,6 +23,7 @@
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/null/weighted.hpp"
 #include "fdroute/parse.hpp"
+#include "fdroute/parse_rule.hpp"
 #include "fdroute/policy_settings.hpp"
 #include "fdroute/presets.hpp"
 #include "fdroute/ranking/by_logit.hpp"

@@ -138,10 +138,10 @@ class Router {
     detail::validate_policy(parts_.weights, parts_.experts);
     parts_.bounds.validate(parts_.experts);
     if constexpr (FittedNull<N>) {
-      if (std::string_view(parts_.null.fitted_on()) != S::name) {
+      if (std::string_view(parts_.null.fitted_on()) != parts_.score.name) {
         throw NullMismatch("Router: the null distribution was fitted on score " +
                            detail::quote(parts_.null.fitted_on()) + ", the router uses " +
-                           detail::quote(S::name));
+                           detail::quote(parts_.score.name));
       }
     }
     if constexpr (FixedCountRule<R>) detail::check_fixed_count(parts_.rule, parts_.experts);

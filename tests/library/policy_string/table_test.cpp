@@ -245,7 +245,7 @@ TEST_CASE("a stranger's policy is refused like the library's") {
         "policy 'equal:n=3', position 7: unknown key 'n'; equal accepts k");
   CHECK(own_rejection("positive:k=3") ==
         "policy 'positive:k=3', position 10: unknown key 'k'; positive accepts min_k, max_k, "
-        "temperature, renormalize");
+        "ranking, ties, weights, temperature, renormalize");
   CHECK(own_rejection("uncorrected:level=x,null=normal") ==
         "policy 'uncorrected:level=x,null=normal', position 19: level takes a number, got 'x'");
   CHECK(own_rejection("uncorrected:level=2,null=normal") ==

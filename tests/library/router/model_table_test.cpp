@@ -18,10 +18,14 @@
 #include <string_view>
 #include <vector>
 
+#include "fdroute/null/normal.hpp"
+#include "fdroute/parse.hpp"
+#include "fdroute/score/zscore.hpp"
+#include "fdroute/selection/benjamini_hochberg.hpp"
 #include "fdroute/summary.hpp"
 #include "fdroute/token_table.hpp"
 #include "library/golden_routers.hpp"
-#include "library/oracle.hpp"
+#include "library/parse_once.hpp"
 #include "library/support.hpp"
 
 namespace fd = fdroute;
@@ -286,6 +290,66 @@ TEST_CASE("docs/presets.md has the table") {
   const auto of_models = std::ranges::count_if(
       rows, [](const std::string& row) { return std::ranges::count(row, '|') == 7; });
   CHECK(of_models == std::ssize(recorded_models()));
+}
+
+TEST_CASE("a model's string makes its router") {
+  for (const std::string& name : recorded_models()) {
+    const golden::Case c = golden::read(name).cases[0];
+    std::string policy = "preset:" + name;
+    for (const auto& [key, value] : c.settings) {
+      const bool unread = key == "zero_expert_num" || (name == "doge" && key == "norm_topk_prob");
+      if (!unread) policy += "," + key + "=" + value;
+    }
+    CAPTURE(policy);
+    const fd::ParseOptions<> options{.selection_bias = c.bias, .expert_scale = c.expert_scale};
+    const fd::AnyRouter router = fd::parse_router(policy, c.experts, options);
+    CHECK(fd::parse_router(router.policy(), c.experts, options).policy() == router.policy());
+    CaseSource source(c);
+    const TestRouter expected = router_of(presets::read_spec(model_of(name), c.experts, source));
+    test::Batch batch{c.experts};
+    for (const golden::Row& row : c.rows) batch.add(row.logits);
+    CHECK(test::routed(router, batch.view()) == test::routed(expected, batch.view()));
+  }
+}
+
+TEST_CASE("a model's string with another rule keeps its ranking and weights") {
+  const golden::Case c = golden::read("ernie4_5_moe").cases[0];
+  const fd::ParseOptions<> options{.selection_bias = c.bias};
+  CaseSource source(c);
+  const presets::RouterSpec spec = presets::read_spec(model_of("ernie4_5_moe"), 16, source, false);
+  CHECK(source.asked().count("moe_k") == 0);
+  test::Batch batch{16};
+  for (const golden::Row& row : c.rows) batch.add(row.logits);
+  const fd::NormalNull null{};
+  const fd::BenjaminiHochberg rule{0.2};
+  const auto expected = presets::visit_parts(spec, [&](const auto& weights, const auto& ranking) {
+    return test::routed(fd::Router(16, rule, fd::ZScore{}, null, TestWeights{weights},
+                                   fd::ExpertBounds{1, 5}, TestRanking{ranking}),
+                        batch.view());
+  });
+  const fd::AnyRouter router =
+      fd::parse_router("preset:ernie4_5_moe,rule=bh,alpha=0.2,null=normal,max_k=5", 16, options);
+  CHECK(test::routed(router, batch.view()) == expected);
+}
+
+TEST_CASE("what a model's string needs, and what it refuses") {
+  const auto refused = [](const std::string& policy) {
+    return test::rejection_of([&] { fd::parse_router(policy, 16); });
+  };
+  CHECK(refused("preset:dots1") == "policy 'preset:dots1' needs num_experts_per_tok");
+  CHECK(refused("preset:dots1,num_experts_per_tok=2") ==
+        "policy 'preset:dots1,num_experts_per_tok=2' needs a selection bias: give one value per "
+        "expert, or selection_bias=none");
+  CHECK(refused("preset:gemma4,top_k_experts=2") ==
+        "policy 'preset:gemma4,top_k_experts=2' needs the experts' own factors: give one value per "
+        "expert, or expert_scale=none");
+  CHECK(refused("preset:gemma4,top_k_experts=2,expert_scale=none") == "no error");
+  CHECK(refused("preset:qwen3_moe,norm_topk=true").find("unknown key 'norm_topk'") !=
+        std::string::npos);
+  CHECK(refused("preset:phimoe,num_experts_per_tok=3") ==
+        "policy 'preset:phimoe,num_experts_per_tok=3': num_experts_per_tok of a sparse mixer is 2, "
+        "got 3");
+  CHECK(refused("preset:qwen4_moe").find("qwen3_moe") != std::string::npos);
 }
 
 TEST_CASE("DeepSeek-V4's layers by a table of tokens") {
