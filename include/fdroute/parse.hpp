@@ -86,6 +86,11 @@ inline std::span<const std::string_view> null_names() noexcept {
 ///     glm4-moe     num_experts_per_tok=8  n_group=1  topk_group=1  norm_topk_prob=true
 ///                  routed_scaling_factor=2.5  selection_bias=given|none
 ///
+/// Any other model type of transformers (fdroute/model_table.hpp), as in `preset:dots1`, takes the
+/// keys of its config.json and has transformers' defaults; `selection_bias=given|none` if it ranks
+/// by a bias, `expert_scale=given|none` if its experts have factors of their own. So qwen3_moe,
+/// with transformers' defaults, is not qwen3-moe, with a checkpoint's.
+///
 /// `preset:NAME{,key=value}` is `NAME:key=value{,key=value}` for a preset. With `rule=` and the
 /// name of a rule above, a preset keeps its ranking and weights, and that rule takes the place of
 /// num_experts_per_tok: `preset:deepseek-v3,rule=bh,alpha=0.1,max_k=12`. It reads the rule's own

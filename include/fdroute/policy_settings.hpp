@@ -60,6 +60,7 @@ struct ParseOptions {
   const TabulatedNull* null = nullptr;            ///< `null=tabulated`
   SoftmaxWeights weights{};                       ///< a model's own, for what the string leaves out
   std::span<const float> selection_bias{};        ///< shape (experts), for rankings by one
+  std::span<const float> expert_scale{};          ///< shape (experts), for models that have one
   const ConformalNull* conformal = nullptr;       ///< `null=conformal`
   std::span<const TabulatedNull> expert_nulls{};  ///< `null=per_expert`, shape (experts)
   std::span<const double> prior{};                ///< `prior=given`, shape (experts): WeightedNull
@@ -159,6 +160,16 @@ class PolicySettings {
     if (choice("selection_bias", {"given", "none"}, "given") == "none")
       return std::vector<float>(static_cast<std::size_t>(experts_));
     return given_selection_bias();
+  }
+
+  /// `expert_scale`: ParseOptions::expert_scale with `given`, ones with `none`. Throws if it is
+  /// given nowhere.
+  std::vector<float> expert_scale() {
+    if (choice("expert_scale", {"given", "none"}, "given") == "none")
+      return std::vector<float>(static_cast<std::size_t>(experts_), 1.0F);
+    if (options_.expert_scale.empty())
+      lacks("the experts' own factors: give one value per expert, or expert_scale=none");
+    return {options_.expert_scale.begin(), options_.expert_scale.end()};
   }
 
   /// `selection_bias` of a ranking that can do without: empty with `none`, which it is unless
