@@ -24,9 +24,9 @@
 namespace {
 
 /// A copy of the bundled model and a text that it knows.
-class Copy {
+class NanoCopy {
  public:
-  Copy() {
+  NanoCopy() {
     for (const auto& entry : std::filesystem::directory_iterator(nano)) {
       if (entry.is_regular_file())
         std::filesystem::copy_file(entry.path(), path() / entry.path().filename());
@@ -220,7 +220,7 @@ TEST_CASE("pipes and devices are no input files") {
   }
   for (const std::string name : {"config.json", "tokenizer.json", "model.safetensors"}) {
     CAPTURE(name);
-    const Copy copy;
+    const NanoCopy copy;
     std::filesystem::remove(copy.path() / name);
     REQUIRE(::mkfifo(copy.file(name).c_str(), 0600) == 0);
     check_error(copy.generate(), 1, {copy.file(name), "not a regular file"});
@@ -256,7 +256,7 @@ TEST_CASE("what is not replaced: pipes, devices, directories; an empty text name
 }
 
 TEST_CASE("weights that are truncated under a run end it with a line that names the file") {
-  const Copy copy;
+  const NanoCopy copy;
   const Outcome outcome =
       run_and_act(copy.generate(), 0, [&] { std::filesystem::resize_file(copy.weights(), 0); });
   CHECK(outcome.code == 1);
@@ -267,12 +267,12 @@ TEST_CASE("weights that are truncated under a run end it with a line that names 
 TEST_CASE("weights that change under a run are noticed before anything is called a result") {
   const std::string fact = ": was changed or replaced while it was in use\n";
   {
-    const Copy copy;
+    const NanoCopy copy;
     const Outcome outcome = run_and_act(copy.generate(), 0, [&] { copy.change_weights(); });
     CHECK(outcome.code == 1);
     CHECK(outcome.err.ends_with("olmoe: " + copy.weights().string() + fact));
   }
-  const Copy copy;
+  const NanoCopy copy;
   // The first lines are the number of configurations and the first result.
   const Outcome outcome = run_and_act(copy.sweep(), 2, [&] { copy.change_weights(); });
   CHECK(outcome.code == 1);
@@ -286,7 +286,7 @@ TEST_CASE("weights that change under a run are noticed before anything is called
 }
 
 TEST_CASE("weights that change and keep size and time are found by their digest") {
-  const Copy copy;
+  const NanoCopy copy;
   struct stat before;
   REQUIRE(::stat(copy.weights().c_str(), &before) == 0);
   const Outcome outcome = run_and_act(copy.sweep(), 2, [&] {
@@ -300,9 +300,9 @@ TEST_CASE("weights that change and keep size and time are found by their digest"
 }
 
 TEST_CASE("merge compares the shards with a model, if there is one at hand") {
-  const Copy copy;
+  const NanoCopy copy;
   REQUIRE(run_olmoe(copy.sweep()).code == 0);
-  const Copy other;
+  const NanoCopy other;
   other.change_weights();
   const std::string merged = copy.file("merged");
   check_error({"merge", "--out", merged, "--model", other.model(), copy.file("out")}, 1,
