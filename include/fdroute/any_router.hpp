@@ -34,13 +34,17 @@ class AnyRouter {
   /// `policy` is the string that parse_router() would make this router from. Arch is the vector
   /// instruction set that it will route with, by default the translation unit's own.
   template <class Arch = DefaultArch, class R, class S, class N, class W, class K>
-  AnyRouter(Router<R, S, N, W, K> router, std::string policy, Arch = {})
-      : policy_(std::move(policy)) {
-    auto owned = std::make_shared<const Router<R, S, N, W, K>>(std::move(router));
-    router_ = owned->template erased<Arch>();
-    functions_ = &functions_on<Arch>;
-    owner_ = std::move(owned);
-  }
+  AnyRouter(Router<R, S, N, W, K> router, std::string policy, Arch arch = {})
+      : AnyRouter(std::make_shared<const Router<R, S, N, W, K>>(std::move(router)),
+                  std::move(policy), arch) {}
+
+  /// Of a router that others may share. It must not be null.
+  template <class Arch = DefaultArch, class R, class S, class N, class W, class K>
+  AnyRouter(std::shared_ptr<const Router<R, S, N, W, K>> router, std::string policy, Arch = {})
+      : router_(router->template erased<Arch>()),
+        functions_(&functions_on<Arch>),
+        owner_(std::move(router)),
+        policy_(std::move(policy)) {}
 
   int experts() const noexcept { return router_.experts; }
   int capacity() const noexcept { return router_.capacity; }
@@ -133,9 +137,9 @@ class AnyRouter {
   template <class Arch>
   static constexpr Functions functions_on = {Pointers::on<Arch>(), detail::widen_rows<Arch>};
 
-  std::shared_ptr<const void> owner_;  // the Router of which router_ is a view
   detail::ErasedRouter router_;
   const Functions* functions_;
+  std::shared_ptr<const void> owner_;  // the Router of which router_ is a view
   std::string policy_;
 };
 

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -13,6 +12,7 @@
 #include "fdroute/detail/checks/requirements.hpp"
 #include "fdroute/detail/dispatch/grouping.hpp"
 #include "fdroute/dispatch_limits.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/views.hpp"
@@ -109,9 +109,7 @@ class DispatchPlan {
   static constexpr std::int64_t most_tokens = std::int64_t{1} << 31;
 
   static void check_extents(std::ptrdiff_t tokens, int experts, const DispatchLimits& limits) {
-    const auto fail = [](const std::string& fact) {
-      throw std::invalid_argument("DispatchPlan: " + fact);
-    };
+    const auto fail = [](const std::string& fact) { detail::refuse("DispatchPlan: " + fact); };
     if (tokens < 0 || tokens > most_tokens) {
       fail("tokens must lie in [0, " + std::to_string(most_tokens) + "], got " +
            std::to_string(tokens));
@@ -128,9 +126,7 @@ class DispatchPlan {
   template <class Form>
   static detail::Grouping::Row checked_row(const Form& routing, std::ptrdiff_t token, int experts) {
     const auto row = detail::Grouping::row_of(routing, static_cast<std::size_t>(token));
-    const auto fail = [](const std::string& fact) {
-      throw std::invalid_argument("DispatchPlan: " + fact);
-    };
+    const auto fail = [](const std::string& fact) { detail::refuse("DispatchPlan: " + fact); };
     if (!row.valid) {
       if constexpr (requires { routing.capacity; }) {
         fail("token " + std::to_string(token) + " has " + std::to_string(routing.counts[token]) +

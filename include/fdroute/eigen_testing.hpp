@@ -6,7 +6,6 @@
 #include <limits>
 #include <optional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
@@ -16,6 +15,7 @@
 #include "fdroute/detail/checks/requirements.hpp"
 #include "fdroute/detail/eigen/read.hpp"
 #include "fdroute/detail/row/score_maps.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/multiple_testing.hpp"
 
 /// Scores, p-values and multiple-testing rules on Eigen vectors: a token's logits, scores or
@@ -34,8 +34,8 @@ template <class T, EigenLogits V>
 Eigen::VectorX<T> values_of(const V& v) {
   if constexpr (EigenMatrix<V>) {
     if (v.rows() != 1 && v.cols() != 1) {
-      throw std::invalid_argument("a vector has one row or one column, got (" +
-                                  std::to_string(v.rows()) + ", " + std::to_string(v.cols()) + ")");
+      detail::refuse("a vector has one row or one column, got (" + std::to_string(v.rows()) + ", " +
+                     std::to_string(v.cols()) + ")");
     }
     Eigen::VectorX<T> values(v.size());
     const auto& rows = v.eval();

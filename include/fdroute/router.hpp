@@ -1,7 +1,6 @@
 #pragma once
 
 #include <concepts>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,6 +18,7 @@
 #include "fdroute/detail/checks/requirements.hpp"
 #include "fdroute/detail/row/parts.hpp"
 #include "fdroute/detail/rule/critical_scores.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/null/none.hpp"
@@ -148,10 +148,10 @@ class Router {
     detail::validate_policy(parts_.weights, parts_.experts);
     parts_.bounds.validate(parts_.experts);
     if constexpr (FittedNull<N>) {
-      if (std::string_view(parts_.null.fitted_on()) != S::name) {
-        throw NullMismatch("Router: the null distribution was fitted on score " +
-                           detail::quote(parts_.null.fitted_on()) + ", the router uses " +
-                           detail::quote(S::name));
+      if (std::string_view(parts_.null.fitted_on()) != parts_.score.name) {
+        detail::refuse<NullMismatch>("Router: the null distribution was fitted on score " +
+                                     detail::quote(parts_.null.fitted_on()) + ", the router uses " +
+                                     detail::quote(parts_.score.name));
       }
     }
     if constexpr (FixedCountRule<R>) detail::check_fixed_count(parts_.rule, parts_.experts);

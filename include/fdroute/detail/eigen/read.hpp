@@ -4,12 +4,12 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
 
 #include "fdroute/concepts.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/views.hpp"
 
 // Eigen objects as views of logits.
@@ -48,8 +48,8 @@ struct TensorRows {
 
 inline void check_experts(std::ptrdiff_t extent, int experts) {
   if (extent != experts) {
-    throw std::invalid_argument("route: the logits have " + std::to_string(extent) +
-                                " experts, the router " + std::to_string(experts));
+    detail::refuse("route: the logits have " + std::to_string(extent) + " experts, the router " +
+                   std::to_string(experts));
   }
 }
 
@@ -76,7 +76,7 @@ auto with_logits(int experts, const L& logits, const F& f) {
     if constexpr (static_cast<bool>(L::IsRowMajor) && int{L::InnerStrideAtCompileTime} == 1) {
       const std::ptrdiff_t stride = logits.rowStride();
       if (rows.tokens > 1 && stride != 0 && stride < experts && stride > -experts)
-        throw std::invalid_argument("route: the rows of the logits overlap");
+        detail::refuse("route: the rows of the logits overlap");
       return f(LogitsView<T>(logits.data(), rows.tokens, experts, stride), rows);
     } else {
       return f(

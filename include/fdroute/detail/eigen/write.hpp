@@ -4,13 +4,13 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
-#include <stdexcept>
 #include <string>
 #include <tuple>
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
 
 #include "fdroute/detail/eigen/read.hpp"
+#include "fdroute/errors.hpp"
 
 // Eigen objects as memory for results. Those that own their memory are resized if they must be, all
 // others must have the shape.
@@ -54,8 +54,8 @@ std::string shape_text(const Extents& extents) {
 
 template <class Extents>
 [[noreturn]] void throw_shape(const char* name, const Extents& got, const Extents& needed) {
-  throw std::invalid_argument("route: " + std::string(name) + " has shape " + shape_text(got) +
-                              " and cannot be resized, expected " + shape_text(needed));
+  detail::refuse("route: " + std::string(name) + " has shape " + shape_text(got) +
+                 " and cannot be resized, expected " + shape_text(needed));
 }
 
 template <class X>
