@@ -62,19 +62,19 @@ TEST_CASE("a rule for a preset, with the selection bias of each layer from the n
   const auto path = directory.path() / "nulls.safetensors";
   const std::vector<std::vector<float>> biases{{0.1F, -0.2F, 0.3F, 0.0F, 0.5F, -0.5F, 0.2F, 0.1F},
                                                {0.0F, 0.2F, -0.3F, 0.4F, 0.1F, 0.5F, 0.0F, -0.1F}};
-  const auto write = [&](int with_bias, std::size_t experts) {
+  const std::vector<double> score{-1.0, 1.0};
+  const std::vector<double> log_sf{-0.5, -2.0};
+  const auto write = [&](std::size_t with_bias, std::size_t experts) {
+    std::vector<std::vector<float>> of_layers = biases;
     std::vector<olmoe::NamedTensor> tensors;
-    for (int l = 0; l < 2; ++l) {
+    for (std::size_t l = 0; l < 2; ++l) {
       const std::string prefix = "layer." + std::to_string(l) + ".";
-      tensors.push_back(
-          olmoe::NamedTensor::of(prefix + "score", {2}, std::vector<double>{-1.0, 1.0}));
-      tensors.push_back(
-          olmoe::NamedTensor::of(prefix + "log_sf", {2}, std::vector<double>{-0.5, -2.0}));
+      tensors.push_back(olmoe::NamedTensor::of(prefix + "score", {2}, score));
+      tensors.push_back(olmoe::NamedTensor::of(prefix + "log_sf", {2}, log_sf));
       if (l >= with_bias) continue;
-      std::vector<float> bias = biases[static_cast<std::size_t>(l)];
-      bias.resize(experts);
+      of_layers[l].resize(experts);
       tensors.push_back(olmoe::NamedTensor::of(prefix + "selection_bias",
-                                               {static_cast<std::int64_t>(experts)}, bias));
+                                               {static_cast<std::int64_t>(experts)}, of_layers[l]));
     }
     olmoe::write_safetensors(path, tensors, {{"score", "zscore"}});
   };
