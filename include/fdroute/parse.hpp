@@ -1,7 +1,6 @@
 #pragma once
 
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 
@@ -11,6 +10,7 @@
 #include "fdroute/detail/policy_string/named_parts.hpp"
 #include "fdroute/detail/policy_string/read_null.hpp"
 #include "fdroute/detail/policy_string/table.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/policy_settings.hpp"
 #include "fdroute/router.hpp"
@@ -86,6 +86,11 @@ inline std::span<const std::string_view> null_names() noexcept {
 ///     glm4-moe     num_experts_per_tok=8  n_group=1  topk_group=1  norm_topk_prob=true
 ///                  routed_scaling_factor=2.5  selection_bias=given|none
 ///
+/// Any other model type of transformers (fdroute/model_table.hpp), as in `preset:dots1`, takes the
+/// keys of its config.json and has transformers' defaults; `selection_bias=given|none` if it ranks
+/// by a bias, `expert_scale=given|none` if its experts have factors of their own. So qwen3_moe,
+/// with transformers' defaults, is not qwen3-moe, with a checkpoint's.
+///
 /// `preset:NAME{,key=value}` is `NAME:key=value{,key=value}` for a preset. With `rule=` and the
 /// name of a rule above, a preset keeps its ranking and weights, and that rule takes the place of
 /// num_experts_per_tok: `preset:deepseek-v3,rule=bh,alpha=0.1,max_k=12`. It reads the rule's own
@@ -107,6 +112,7 @@ inline std::span<const std::string_view> null_names() noexcept {
 /// with the policy's own message. A null fitted on another score is a NullMismatch.
 template <class Arch = DefaultArch>
 AnyRouter parse_router(std::string_view policy, int experts, const ParseOptions<Arch>& options) {
+#if defined(__cpp_exceptions)
   try {
     return detail::make_router<Arch>(policy, experts, options);
   } catch (const NullMismatch&) {
@@ -114,8 +120,11 @@ AnyRouter parse_router(std::string_view policy, int experts, const ParseOptions<
   } catch (const std::invalid_argument& error) {
     const std::string fact = error.what();
     if (fact.starts_with("policy '")) throw;
-    throw std::invalid_argument("policy " + detail::quote(policy) + ": " + fact);
+    detail::refuse("policy " + detail::quote(policy) + ": " + fact);
   }
+#else
+  return detail::make_router<Arch>(policy, experts, options);
+#endif
 }
 
 /// parse_router() without a fitted null distribution.

@@ -8,7 +8,6 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,6 +25,7 @@
 #include "fdroute/detail/policy_string/arguments.hpp"
 #include "fdroute/detail/policy_string/named_parts.hpp"
 #include "fdroute/detail/policy_string/read_null.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/null/conformal.hpp"
 #include "fdroute/null/none.hpp"
 #include "fdroute/null/tabulated.hpp"
@@ -60,6 +60,7 @@ struct ParseOptions {
   const TabulatedNull* null = nullptr;            ///< `null=tabulated`
   SoftmaxWeights weights{};                       ///< a model's own, for what the string leaves out
   std::span<const float> selection_bias{};        ///< shape (experts), for rankings by one
+  std::span<const float> expert_scale{};          ///< shape (experts), for models that have one
   const ConformalNull* conformal = nullptr;       ///< `null=conformal`
   std::span<const TabulatedNull> expert_nulls{};  ///< `null=per_expert`, shape (experts)
   std::span<const double> prior{};                ///< `prior=given`, shape (experts): WeightedNull
@@ -136,7 +137,7 @@ class PolicySettings {
 
   /// Throws: the policy needs `what`.
   [[noreturn]] void lacks(const std::string& what) const {
-    throw std::invalid_argument("policy " + detail::quote(arguments_.text()) + " needs " + what);
+    detail::refuse("policy " + detail::quote(arguments_.text()) + " needs " + what);
   }
 
   /// Throws `reason` if this key is given this value.
@@ -159,6 +160,16 @@ class PolicySettings {
     if (choice("selection_bias", {"given", "none"}, "given") == "none")
       return std::vector<float>(static_cast<std::size_t>(experts_));
     return given_selection_bias();
+  }
+
+  /// `expert_scale`: ParseOptions::expert_scale with `given`, ones with `none`. Throws if it is
+  /// given nowhere.
+  std::vector<float> expert_scale() {
+    if (choice("expert_scale", {"given", "none"}, "given") == "none")
+      return std::vector<float>(static_cast<std::size_t>(experts_), 1.0F);
+    if (options_.expert_scale.empty())
+      lacks("the experts' own factors: give one value per expert, or expert_scale=none");
+    return {options_.expert_scale.begin(), options_.expert_scale.end()};
   }
 
   /// `selection_bias` of a ranking that can do without: empty with `none`, which it is unless

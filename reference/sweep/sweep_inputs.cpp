@@ -115,6 +115,10 @@ void SweepInputs::load_texts(const SweepOptions& options) {
   evaluation.window = options.window > 0 ? options.window
                                          : std::min(default_window(model.config()), longest_window);
   evaluation.stride = options.stride > 0 ? options.stride : evaluation.window;
+  if (options.max_tokens > 0 && options.max_tokens < evaluation.window)
+    throw std::invalid_argument("--max-tokens " + std::to_string(options.max_tokens) +
+                                " is less than a window of " + std::to_string(evaluation.window) +
+                                " tokens; give a smaller --window, too");
   check_texts(model.config(), texts, evaluation);
 }
 

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "fdroute/fdroute.hpp"
+#include "library/parse_once.hpp"
 #include "library/support.hpp"
 
 namespace fd = fdroute;

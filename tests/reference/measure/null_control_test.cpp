@@ -3,9 +3,10 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <fdroute/parse.hpp>
 #include <string>
 #include <vector>
+
+#include "routing/parse_once.hpp"
 
 TEST_CASE("The null control: BH rejects anything on a share alpha of independent noise") {
   for (const double alpha : {0.05, 0.2}) {

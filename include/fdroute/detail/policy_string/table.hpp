@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <iterator>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -14,8 +13,12 @@
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/policy_string/arguments.hpp"
 #include "fdroute/detail/policy_string/closest.hpp"
+#include "fdroute/detail/policy_string/model_preset.hpp"
 #include "fdroute/detail/policy_string/named_parts.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
+#include "fdroute/model_router.hpp"
+#include "fdroute/model_table.hpp"
 #include "fdroute/policy_settings.hpp"
 #include "fdroute/presets.hpp"
 #include "fdroute/selection/absolute_threshold.hpp"
@@ -176,20 +179,23 @@ AnyRouter make_router(std::string_view text, int experts, const ParseOptions<Arc
   append(rules, options.makers);
   const auto named = [name = arguments.name()](const auto& maker) { return maker.name == name; };
   const auto found = std::ranges::find_if(makers, named);
-  if (found == makers.end()) {
+  const presets::ModelRouter* const model = presets::find_model(arguments.name());
+  if (found == makers.end() && model == nullptr) {
     std::vector<std::string_view> names;
     for (const auto& maker : makers) names.push_back(maker.name);
+    if (arguments.is_preset()) {
+      for (const auto& row : presets::model_table) names.push_back(row.model_type);
+    }
     arguments.fail(arguments.name_position(),
                    "unknown " + std::string(arguments.is_preset() ? "preset " : "policy ") +
                        quote(arguments.name()) + did_you_mean(arguments.name(), names) +
                        "; accepted are " + PolicyArguments::join(names));
   }
-  if (std::any_of(std::next(found), makers.end(), named)) {
-    throw std::invalid_argument("policy " + quote(text) + ": two makers are called " +
-                                quote(arguments.name()));
+  if (found != makers.end() && std::any_of(std::next(found), makers.end(), named)) {
+    refuse("policy " + quote(text) + ": two makers are called " + quote(arguments.name()));
   }
   PolicySettings<Arch> settings(std::move(arguments), experts, options, std::move(rules));
-  return found->make(settings);
+  return found == makers.end() ? make_model_router(settings, *model) : found->make(settings);
 }
 
 }  // namespace fdroute::inline v0::detail
