@@ -153,6 +153,7 @@ inline AnyProcedure make_procedure(std::string_view rule, int hypotheses) {
 ///
 /// Throws std::invalid_argument as parse_router() does, and if the rule reads logits.
 inline AnyProcedure parse_rule(std::string_view rule, int hypotheses) {
+#if defined(__cpp_exceptions)
   try {
     return detail::make_procedure(rule, hypotheses);
   } catch (const std::invalid_argument& error) {
@@ -160,6 +161,9 @@ inline AnyProcedure parse_rule(std::string_view rule, int hypotheses) {
     if (fact.starts_with("policy '")) throw;
     detail::refuse("policy " + detail::quote(rule) + ": " + fact);
   }
+#else
+  return detail::make_procedure(rule, hypotheses);
+#endif
 }
 
 }  // namespace fdroute::inline v0
