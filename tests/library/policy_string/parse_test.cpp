@@ -247,9 +247,12 @@ TEST_CASE("a malformed policy: where, and what is accepted there") {
   for (const std::string_view name : fd::policy_names())
     policies.append(policies.empty() ? "; accepted are " : ", ").append(name);
   CHECK(rejection("") == "policy '', position 1: unknown policy ''" + policies);
-  CHECK(rejection("top-k") == "policy 'top-k', position 1: unknown policy 'top-k'" + policies);
-  CHECK(rejection("BH") == "policy 'BH', position 1: unknown policy 'BH'" + policies);
-  CHECK(rejection(" bh") == "policy ' bh', position 1: unknown policy ' bh'" + policies);
+  CHECK(rejection("top-k") ==
+        "policy 'top-k', position 1: unknown policy 'top-k' (did you mean 'topk'?)" + policies);
+  CHECK(rejection("BH") ==
+        "policy 'BH', position 1: unknown policy 'BH' (did you mean 'bh'?)" + policies);
+  CHECK(rejection(" bh") ==
+        "policy ' bh', position 1: unknown policy ' bh' (did you mean 'bh'?)" + policies);
   CHECK(rejection("topk,k=3") ==
         "policy 'topk,k=3', position 1: unknown policy 'topk,k=3'" + policies);
   CHECK(rejection(":k=3") == "policy ':k=3', position 1: unknown policy ''" + policies);
@@ -267,26 +270,26 @@ TEST_CASE("a malformed policy: where, and what is accepted there") {
   CHECK(rejection("topk:k=3,k=3") == "policy 'topk:k=3,k=3', position 10: 'k' is given twice");
 
   CHECK(rejection("topk:kk=3") ==
-        "policy 'topk:kk=3', position 6: unknown key 'kk'; topk accepts k, min_k, max_k, "
-        "temperature, renormalize");
+        "policy 'topk:kk=3', position 6: unknown key 'kk'; topk accepts k, min_k, max_k, ranking, "
+        "ties, weights, temperature, renormalize");
   CHECK(rejection("topk:k=3,alpha=0.1") ==
         "policy 'topk:k=3,alpha=0.1', position 10: unknown key 'alpha'; topk accepts k, min_k, "
-        "max_k, temperature, renormalize");
+        "max_k, ranking, ties, weights, temperature, renormalize");
   CHECK(rejection("top_p:t=0.1") ==
         "policy 'top_p:t=0.1', position 7: unknown key 't'; top_p accepts p, min_k, max_k, "
-        "temperature, renormalize");
+        "ranking, ties, weights, temperature, renormalize");
   CHECK(rejection("relative:p=0.1") ==
         "policy 'relative:p=0.1', position 10: unknown key 'p'; relative accepts t, min_k, max_k, "
-        "temperature, renormalize");
+        "ranking, ties, weights, temperature, renormalize");
   CHECK(rejection("bh:k=3") ==
         "policy 'bh:k=3', position 4: unknown key 'k'; bh accepts alpha, min_k, max_k, null, "
-        "score, temperature, renormalize");
+        "score, prior, ranking, ties, weights, temperature, renormalize");
   CHECK(rejection("bh:mean=0") ==
-        "policy 'bh:mean=0', position 4: unknown key 'mean'; bh accepts alpha, min_k, max_k, "
-        "null, score, temperature, renormalize");
+        "policy 'bh:mean=0', position 4: unknown key 'mean'; bh accepts alpha, min_k, max_k, null, "
+        "score, prior, ranking, ties, weights, temperature, renormalize");
   CHECK(rejection("bh:null=normal,k=2") ==
         "policy 'bh:null=normal,k=2', position 16: unknown key 'k'; bh accepts alpha, min_k, "
-        "max_k, null, score, mean, sd, temperature, renormalize");
+        "max_k, null, score, mean, sd, prior, ranking, ties, weights, temperature, renormalize");
 
   CHECK(rejection("topk:k=three") ==
         "policy 'topk:k=three', position 8: k takes an integer, got 'three'");
@@ -311,10 +314,10 @@ TEST_CASE("a malformed policy: where, and what is accepted there") {
 
   CHECK(rejection("bh:score=softmax") ==
         "policy 'bh:score=softmax', position 10: score is one of logit, log_softmax, zscore, got "
-        "'softmax'");
+        "'softmax' (did you mean 'log_softmax'?)");
   CHECK(rejection("bh:null=gumbel") ==
-        "policy 'bh:null=gumbel', position 9: null is one of tabulated, normal, logistic, got "
-        "'gumbel'");
+        "policy 'bh:null=gumbel', position 9: null is one of tabulated, normal, logistic, "
+        "conformal, per_expert, got 'gumbel'");
   CHECK(rejection("bh:score=rank") ==
         "policy 'bh:score=rank', position 10: score=rank is refused: ranks within a token are 1 .. "
         "m whatever its logits are, so their p-values are k/m and every token would get the same "
@@ -323,7 +326,8 @@ TEST_CASE("a malformed policy: where, and what is accepted there") {
         "policy 'hc:deviation=q', position 14: deviation is one of p, rank, got 'q'");
   CHECK(rejection("bh:null=logistic,sd=2") ==
         "policy 'bh:null=logistic,sd=2', position 18: unknown key 'sd'; bh accepts alpha, min_k, "
-        "max_k, null, score, location, scale, temperature, renormalize");
+        "max_k, null, score, location, scale, prior, ranking, ties, weights, temperature, "
+        "renormalize");
   CHECK(rejection("bh:renormalize=1") ==
         "policy 'bh:renormalize=1', position 16: renormalize is one of false, true, got '1'");
   CHECK(rejection(std::string("topk:k=3\0", 9)) ==
