@@ -31,7 +31,7 @@ common="libxsimd-dev libeigen3-dev doctest-dev"
 
 trim() { sed 's/^ *//; s/ *$//'; }
 all=$(cut -d'|' -f1 <<<"$table" | trim | grep .)
-column() { grep -E "^$(sed 's/+/[+]/g' <<<"$1") *[|]" <<<"$table" | cut -d'|' -f"$2" | trim; }
+column() { grep -E "^${1//+/[+]} *[|]" <<<"$table" | cut -d'|' -f"$2" | trim; }
 
 set -- "${@:-all}"
 names=""
@@ -45,7 +45,7 @@ for name in "$@"; do
       ;;
     *)
       if ! grep -qxF -e "$name" <<<"$all"; then
-        echo "bootstrap matrix: '$name' is none of: quick" $all >&2
+        echo "bootstrap matrix: '$name' is none of: quick ${all//$'\n'/ }" >&2
         exit 2
       fi
       names+=" $name"
@@ -98,6 +98,7 @@ prepare() {
       missing+=" $package"
   done
   if [ -n "$missing" ]; then
+    # shellcheck disable=SC2086 # one word per package
     { chroot "$chroot" apt-get update &&
       chroot "$chroot" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y --no-install-recommends $missing; } >>"$log" 2>&1 || return 4
@@ -115,7 +116,7 @@ lines=$(row name compiler xsimd Eigen digest warnings verdict)
 for name in $names; do
   suite=$(column "$name" 2)
   echo "matrix: $name"
-  # shellcheck disable=SC2046 # one word per package
+  # shellcheck disable=SC2046,SC2086 # one word per package
   if prepare "$suite" $common $(column "$name" 3); then
     rm -rf "$build/$suite/fdroute"
     mkdir "$build/$suite/fdroute"
