@@ -50,8 +50,7 @@ warnings=0
 headers -O2 $native
 if [ "$depth" = full ]; then
   if [ "$kind" = native ]; then
-    headers -O2 -march=skylake-avx512
-    headers -O2 -march=znver4
+    headers -O2 -march=sapphirerapids
   fi
   # shellcheck disable=SC2086
   $compiler -std=c++23 $flags $kernels $include -fsyntax-only tests/matrix/headers.cpp
