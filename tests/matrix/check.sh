@@ -59,7 +59,7 @@ echo "fact warnings: $warnings"
 
 # ---- Tests ---------------------------------------------------------------------------------------
 
-tests="main simd/scalar simd/native simd/routing_digest_test simd/simd_test"
+tests="main simd/scalar simd/native simd/routing_digest_test simd/simd_test simd/generic_test"
 [ "$depth" = quick ] || tests="$tests library/rules/rules_test"
 for test in $tests; do
   own="-O1"

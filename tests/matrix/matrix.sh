@@ -79,7 +79,7 @@ trap unmount EXIT
 
 # What apt says when a thing cannot be downloaded.
 offline='Failed to fetch|Unable to fetch|Temporary failure resolving|Could not (connect|resolve)'
-offline+='|Failed getting release|Couldn.t download|Unable to locate package'
+offline+='|Failed getting release|Couldn.t download'
 
 # prepare SUITE PACKAGES...: a chroot with these packages. Returns 3 where they cannot be had.
 prepare() {
