@@ -147,8 +147,11 @@ def _softmax_router(preset: str, renormalize: bool, weights_as_logits: bool):
     def replace(block, router, policy, nulls, layer):
         if policy == "native":
             policy = preset
-        elif "renormalize" not in policy:
-            policy += ("," if ":" in policy else ":") + f"renormalize={_lower(renormalize)}"
+        elif "renormalize=" not in policy:
+            # The policy with every setting written out tells whether it has this one: presets do not.
+            written = _router(policy, router.weight.shape[0], nulls, layer, None).policy
+            if "renormalize=" in written:
+                policy += ("," if ":" in policy else ":") + f"renormalize={_lower(renormalize)}"
 
         def forward(self, hidden_states):
             hidden_states = hidden_states.reshape(-1, self.weight.shape[-1])
