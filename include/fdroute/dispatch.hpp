@@ -4,10 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/views.hpp"
 
@@ -30,12 +30,11 @@ class DispatchPlan {
   void build(RoutingView<Id> routing, std::ptrdiff_t tokens, int experts) {
     constexpr std::int64_t most_tokens = std::int64_t{1} << 31;
     if (tokens < 0 || tokens > most_tokens) {
-      throw std::invalid_argument("DispatchPlan: tokens must lie in [0, " +
-                                  std::to_string(most_tokens) + "], got " + std::to_string(tokens));
+      detail::refuse("DispatchPlan: tokens must lie in [0, " + std::to_string(most_tokens) +
+                     "], got " + std::to_string(tokens));
     }
     if (experts < 1) {
-      throw std::invalid_argument("DispatchPlan: experts must be at least 1, got " +
-                                  std::to_string(experts));
+      detail::refuse("DispatchPlan: experts must be at least 1, got " + std::to_string(experts));
     }
     const auto n_tokens = static_cast<std::size_t>(tokens);
     offsets_.assign(static_cast<std::size_t>(experts) + 1, 0);
@@ -43,8 +42,8 @@ class DispatchPlan {
     for_each(routing, n_tokens, [&](std::size_t token, std::size_t place) {
       const auto id = static_cast<std::int64_t>(routing.experts[place]);
       if (id < 0 || id >= experts) {
-        throw std::invalid_argument("DispatchPlan: expert id " + std::to_string(id) +
-                                    " is outside [0, " + std::to_string(experts) + ")");
+        detail::refuse("DispatchPlan: expert id " + std::to_string(id) + " is outside [0, " +
+                       std::to_string(experts) + ")");
       }
       ++offsets_[static_cast<std::size_t>(id) + 1];
       ++token_offsets_[token + 1];
@@ -89,9 +88,9 @@ class DispatchPlan {
     for (std::size_t token = 0; token < tokens; ++token) {
       const std::size_t row = token * static_cast<std::size_t>(routing.capacity);
       if (routing.counts[token] < 0 || routing.counts[token] > routing.capacity) {
-        throw std::invalid_argument("DispatchPlan: token " + std::to_string(token) + " has " +
-                                    std::to_string(routing.counts[token]) + " of " +
-                                    std::to_string(routing.capacity) + " experts");
+        detail::refuse("DispatchPlan: token " + std::to_string(token) + " has " +
+                       std::to_string(routing.counts[token]) + " of " +
+                       std::to_string(routing.capacity) + " experts");
       }
       const auto count = static_cast<std::size_t>(routing.counts[token]);
       for (std::size_t i = 0; i < count; ++i) visit(token, row + i);

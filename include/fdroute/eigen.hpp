@@ -4,12 +4,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <unsupported/Eigen/CXX11/Tensor>
 
 #include "fdroute/arch.hpp"
 #include "fdroute/concepts.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/views.hpp"
 
@@ -51,8 +51,8 @@ namespace detail {
 
 inline void check_experts(std::ptrdiff_t extent, int experts) {
   if (extent != experts) {
-    throw std::invalid_argument("route: the logits have " + std::to_string(extent) +
-                                " experts, the router " + std::to_string(experts));
+    detail::refuse("route: the logits have " + std::to_string(extent) + " experts, the router " +
+                   std::to_string(experts));
   }
 }
 

@@ -8,6 +8,7 @@
 #include "fdroute/bounds.hpp"
 #include "fdroute/concepts.hpp"
 #include "fdroute/dispatch.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/formats.hpp"
 #include "fdroute/limits.hpp"

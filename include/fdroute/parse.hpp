@@ -11,6 +11,7 @@
 #include "fdroute/arch.hpp"
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/policy_string/table.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/policy_settings.hpp"
 #include "fdroute/router.hpp"
@@ -74,6 +75,7 @@ inline std::span<const std::string_view> policy_names() noexcept {
 /// another score is a NullMismatch.
 template <class Arch = DefaultArch>
 AnyRouter parse_router(std::string_view policy, int experts, const ParseOptions<Arch>& options) {
+#if defined(__cpp_exceptions)
   try {
     return detail::make_router<Arch>(policy, experts, options);
   } catch (const NullMismatch&) {
@@ -81,8 +83,11 @@ AnyRouter parse_router(std::string_view policy, int experts, const ParseOptions<
   } catch (const std::invalid_argument& error) {
     const std::string fact = error.what();
     if (fact.starts_with("policy '")) throw;
-    throw std::invalid_argument("policy " + detail::quote(policy) + ": " + fact);
+    detail::refuse("policy " + detail::quote(policy) + ": " + fact);
   }
+#else
+  return detail::make_router<Arch>(policy, experts, options);
+#endif
 }
 
 /// parse_router() without a fitted null distribution.

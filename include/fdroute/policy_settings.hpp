@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <functional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,6 +20,7 @@
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/policy_string/any_policy.hpp"
 #include "fdroute/detail/policy_string/arguments.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/null/logistic.hpp"
 #include "fdroute/null/normal.hpp"
 #include "fdroute/null/tabulated.hpp"
@@ -112,9 +112,8 @@ class PolicySettings {
     if (choice("selection_bias", {"given", "none"}, "given") == "none")
       return std::vector<float>(static_cast<std::size_t>(experts_));
     if (options_.selection_bias.empty()) {
-      throw std::invalid_argument(
-          "policy " + detail::quote(arguments_.text()) +
-          " needs a selection bias: give one value per expert, or selection_bias=none");
+      detail::refuse("policy " + detail::quote(arguments_.text()) +
+                     " needs a selection bias: give one value per expert, or selection_bias=none");
     }
     return {options_.selection_bias.begin(), options_.selection_bias.end()};
   }
@@ -157,8 +156,8 @@ class PolicySettings {
         choice("null", {"tabulated", "normal", "logistic"}, "tabulated");
     const bool tabulated = null_name == "tabulated";
     if (tabulated && options_.null == nullptr) {
-      throw std::invalid_argument("policy " + detail::quote(arguments_.text()) +
-                                  " needs a null distribution: give a fitted one, or null=normal");
+      detail::refuse("policy " + detail::quote(arguments_.text()) +
+                     " needs a null distribution: give a fitted one, or null=normal");
     }
     const AnyScore score = read_score(tabulated ? options_.null->fitted_on() : ZScore::name);
     const std::string_view score_name = std::visit([](const auto& s) { return s.name; }, score);
@@ -182,9 +181,9 @@ class PolicySettings {
     if (name == Logit::name) return Logit{};
     if (name == LogSoftmax::name) return LogSoftmax{};
     if (name == ZScore::name) return ZScore{};
-    throw std::invalid_argument("policy " + detail::quote(arguments_.text()) +
-                                ": the null distribution was fitted on score " +
-                                detail::quote(name) + ", which no policy string can name");
+    detail::refuse("policy " + detail::quote(arguments_.text()) +
+                   ": the null distribution was fitted on score " + detail::quote(name) +
+                   ", which no policy string can name");
   }
 
   NormalNull read_normal() {

@@ -1,10 +1,10 @@
 #pragma once
 
 #include <span>
-#include <stdexcept>
 #include <string>
 
 #include "fdroute/bounds.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 #include "fdroute/ranking/by_sigmoid.hpp"
 #include "fdroute/ranking/group_limited.hpp"
@@ -128,9 +128,9 @@ void check_groups(const Config& config) {
   if (config.n_group < 1 || config.topk_group < 1 || config.topk_group > config.n_group) return;
   const int reachable = config.n_routed_experts / config.n_group * config.topk_group;
   if (config.num_experts_per_tok > reachable) {
-    throw std::invalid_argument(
-        "num_experts_per_tok " + std::to_string(config.num_experts_per_tok) + " exceeds the " +
-        std::to_string(reachable) + " experts of topk_group " + std::to_string(config.topk_group));
+    fdroute::detail::refuse("num_experts_per_tok " + std::to_string(config.num_experts_per_tok) +
+                            " exceeds the " + std::to_string(reachable) +
+                            " experts of topk_group " + std::to_string(config.topk_group));
   }
 }
 
@@ -156,8 +156,8 @@ inline auto deepseek_v3(const DeepseekV3Config& config,
                         std::span<const float> e_score_correction_bias) {
   detail::check_groups(config);
   if (e_score_correction_bias.empty()) {
-    throw std::invalid_argument("deepseek_v3: e_score_correction_bias has 0 values for " +
-                                std::to_string(config.n_routed_experts) + " experts");
+    fdroute::detail::refuse("deepseek_v3: e_score_correction_bias has 0 values for " +
+                            std::to_string(config.n_routed_experts) + " experts");
   }
   const GroupLimited<BySigmoid> ranking{
       .ranking = {.bias = {e_score_correction_bias.begin(), e_score_correction_bias.end()}},

@@ -18,6 +18,7 @@
 #include "fdroute/detail/checks/requirements.hpp"
 #include "fdroute/detail/row/parts.hpp"
 #include "fdroute/detail/rule/critical_scores.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/null/none.hpp"
@@ -139,9 +140,9 @@ class Router {
     parts_.bounds.validate(parts_.experts);
     if constexpr (FittedNull<N>) {
       if (std::string_view(parts_.null.fitted_on()) != S::name) {
-        throw NullMismatch("Router: the null distribution was fitted on score " +
-                           detail::quote(parts_.null.fitted_on()) + ", the router uses " +
-                           detail::quote(S::name));
+        detail::refuse<NullMismatch>("Router: the null distribution was fitted on score " +
+                                     detail::quote(parts_.null.fitted_on()) + ", the router uses " +
+                                     detail::quote(S::name));
       }
     }
     if constexpr (FixedCountRule<R>) detail::check_fixed_count(parts_.rule, parts_.experts);

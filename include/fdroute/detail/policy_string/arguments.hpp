@@ -4,7 +4,6 @@
 #include <charconv>
 #include <cstddef>
 #include <set>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0::detail {
 
@@ -43,8 +43,8 @@ class PolicyArguments {
   std::string_view name() const { return name_; }
 
   [[noreturn]] void fail(std::size_t position, const std::string& fact) const {
-    throw std::invalid_argument("policy " + quote(text_) + ", position " +
-                                std::to_string(position + 1) + ": " + fact);
+    detail::refuse("policy " + quote(text_) + ", position " + std::to_string(position + 1) + ": " +
+                   fact);
   }
 
   template <class Number>

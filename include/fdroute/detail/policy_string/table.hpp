@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <iterator>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -13,6 +12,7 @@
 #include "fdroute/any_router.hpp"
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/policy_string/arguments.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/policy_settings.hpp"
 #include "fdroute/presets.hpp"
@@ -175,8 +175,7 @@ AnyRouter make_router(std::string_view text, int experts, const ParseOptions<Arc
                           PolicyArguments::join(names));
   }
   if (std::any_of(std::next(found), makers.end(), named)) {
-    throw std::invalid_argument("policy " + quote(text) + ": two makers are called " +
-                                quote(arguments.name()));
+    refuse("policy " + quote(text) + ": two makers are called " + quote(arguments.name()));
   }
   PolicySettings<Arch> settings(std::move(arguments), experts, options);
   return found->make(settings);
