@@ -215,6 +215,7 @@ def main() -> None:
     for name in ("library", "root", "reference"):
         parser.add_argument(f"--{name}", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # models too small for more: threads would only wait for one another
     fdroute_torch.load_library(arguments.library.resolve())
     for name, policy in policies().items():
         check_operator(arguments.root, load_file(arguments.reference / f"{name}.safetensors"), name, policy)
