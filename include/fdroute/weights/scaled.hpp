@@ -3,12 +3,12 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <stdexcept>
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/checks/check_policies.hpp"
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/recipes.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -34,13 +34,13 @@ struct Scaled {
     detail::WeightRecipe inner = weights.recipe();
     if (inner.factor != 1.0F) return {};  // two products, each rounded
     inner.factor = factor;
+    inner.policy = nullptr;
     return inner;
   }
 
   void validate(int experts) const {
     if (!(factor > 0.0F && factor <= std::numeric_limits<float>::max())) {
-      throw std::invalid_argument("Scaled: factor must be positive and finite, got " +
-                                  detail::to_text(factor));
+      detail::refuse("Scaled: factor must be positive and finite, got " + detail::to_text(factor));
     }
     detail::validate_policy(weights, experts);
   }

@@ -5,12 +5,12 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <stdexcept>
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/recipes.hpp"
 #include "fdroute/detail/row/sigmoid.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -48,8 +48,8 @@ struct SigmoidWeights {
 
   void validate(int) const {
     if (!(epsilon >= 0.0 && epsilon <= std::numeric_limits<double>::max())) {
-      throw std::invalid_argument("SigmoidWeights: epsilon must be finite and >= 0, got " +
-                                  detail::to_text(epsilon));
+      detail::refuse("SigmoidWeights: epsilon must be finite and >= 0, got " +
+                     detail::to_text(epsilon));
     }
   }
 };

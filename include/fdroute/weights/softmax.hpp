@@ -6,13 +6,13 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <stdexcept>
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/exp_sum.hpp"
 #include "fdroute/detail/row/recipes.hpp"
 #include "fdroute/detail/row/softmax_numerator.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
 
 namespace fdroute::inline v0 {
@@ -51,14 +51,16 @@ struct SoftmaxWeights {
 
   /// How kernels make these weights (Kernel::weight_recipe).
   detail::WeightRecipe recipe() const noexcept {
-    if (temperature != 1.0) return {};
-    return {.of = detail::WeightRecipe::Of::softmax, .renormalize = renormalize};
+    using Of = detail::WeightRecipe::Of;
+    return {.of = temperature == 1.0 ? Of::softmax : Of::other,
+            .renormalize = renormalize,
+            .policy = this};
   }
 
   void validate(int) const {
     if (!(temperature > 0.0 && temperature <= std::numeric_limits<double>::max())) {
-      throw std::invalid_argument("SoftmaxWeights: temperature must be positive and finite, got " +
-                                  detail::to_text(temperature));
+      detail::refuse("SoftmaxWeights: temperature must be positive and finite, got " +
+                     detail::to_text(temperature));
     }
   }
 

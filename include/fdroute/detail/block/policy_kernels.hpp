@@ -57,7 +57,6 @@ struct ErasedRouter {
   bool has_key_recipe = false;    // else keys are those of calls->rank()
   KeyRecipe keys{};
   WeightRecipe weights{};
-  const SoftmaxWeights* softmax = nullptr;  // the weights, if they are these, else null
   const float* critical = nullptr;  // kernel_table(), where count_one() may read it, else null
 
   /// Whether weights are exps over the sum of all experts'.
@@ -113,7 +112,6 @@ class PolicyKernels {
                                 router.weights.of != WeightRecipe::Of::other &&
                                 SmallRows::fit(parts.experts, router.capacity);
     }
-    if constexpr (std::same_as<Weights, SoftmaxWeights>) router.softmax = &parts.weights;
     if constexpr (P::has_critical_scores && has_map_kernel) router.critical = parts.critical.data();
     return router;
   }

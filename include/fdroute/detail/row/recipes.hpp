@@ -3,6 +3,10 @@
 #include <cstdint>
 #include <limits>
 
+namespace fdroute::inline v0 {
+struct SoftmaxWeights;
+}
+
 namespace fdroute::inline v0::detail {
 
 // What rankings and weights do, as data: block kernels are compiled for these steps, not for the
@@ -40,7 +44,8 @@ struct WeightRecipe {
   Of of = Of::other;
   bool renormalize = false;
   double epsilon = 0.0;
-  float factor = 1.0F;  // of the product made last, in float
+  float factor = 1.0F;                     // of the product made last, in float
+  const SoftmaxWeights* policy = nullptr;  // if the weights are of this type
 };
 
 }  // namespace fdroute::inline v0::detail
