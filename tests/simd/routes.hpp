@@ -127,10 +127,14 @@ struct Case {
     // These read logits.
     top_p,
     relative,
-    half_range
+    half_range,
+    // A null distribution for every expert.
+    bh_per_expert,
+    holm_weighted,
+    topk_weighted
   };
-  static constexpr int policies = 17;
-  enum class Stored : std::uint8_t { as_float, as_double, as_half };
+  static constexpr int policies = 20;
+  enum class Stored : std::uint8_t { as_float, as_double, as_half, as_columns };
 
   Policy policy;
   int k;         // of TopK
@@ -220,6 +224,17 @@ fdroute::TabulatedNull cdf_table() {
                                           {0.01, 0.2, 0.6, 0.6, 0.75, 0.8, 0.99, 1.0}, fit);
 }
 
+/// Weights of experts in groups of four, 0 among them, with mean 1.
+inline std::vector<double> prior_weights(int experts) {
+  std::vector<double> weights(static_cast<std::size_t>(experts), 1.0);
+  for (std::size_t j = 0; j + 4 <= weights.size(); j += 4) {
+    weights[j] = 0.0;
+    weights[j + 1] = 0.5;
+    weights[j + 2] = 2.5;
+  }
+  return weights;
+}
+
 /// A router's policies on the path that is the definition, token by token.
 template <class R, class S, class N, class W, class K>
 class Definition {
@@ -297,6 +312,18 @@ void with_router(const Case& c, const Use& use) {
       return route_by(fd::TwoStageBKY{c.alpha}, fd::ZScore{}, log_table<fd::ZScore>(0.0));
     case Case::Policy::hc_normal:
       return route_by(hc, fd::LogSoftmax{}, fd::NormalNull{-5.0, 1.3});
+    case Case::Policy::bh_per_expert: {
+      fd::PerExpertNull<fd::NormalNull> nulls;
+      for (int j = 0; j < c.experts; ++j)
+        nulls.nulls.push_back({0.1 * (j % 5), 0.5 + 0.1 * (j % 3)});
+      return route_by(bh, fd::ZScore{}, nulls);
+    }
+    case Case::Policy::holm_weighted:
+      return route_by(fd::Holm{c.alpha}, fd::LogSoftmax{},
+                      fd::WeightedNull{log_table<fd::LogSoftmax>(-5.0), prior_weights(c.experts)});
+    case Case::Policy::topk_weighted:
+      return route_by(fd::TopK{c.k}, fd::Logit{},
+                      fd::WeightedNull{log_table<fd::Logit>(0.0), prior_weights(c.experts)});
     case Case::Policy::holm_zscore:
       return use(fd::Router(c.experts, fd::Holm{c.alpha}, fd::ZScore{}, fd::NormalNull{0.0, 0.6},
                             c.weights, c.bounds, ranking));
@@ -361,6 +388,13 @@ Routes route_on(const Case& c) {
       route(fd::LogitsView(doubles.data(), tokens, c.experts));
     } else if (c.stored == Case::Stored::as_half) {
       route(fd::LogitsView(halves.data(), tokens, c.experts));
+    } else if (c.stored == Case::Stored::as_columns && !by_definition) {
+      std::vector<float> columns(c.logits.size());
+      for (std::size_t t = 0; t < n; ++t) {
+        for (std::size_t j = 0; j < experts; ++j) columns[j * n + t] = c.logits[t * experts + j];
+      }
+      if constexpr (!by_definition)
+        route(fd::BatchView<float>{columns.data(), tokens, c.experts, 1, tokens});
     } else {
       route(fd::LogitsView(c.logits.data(), tokens, c.experts));
     }

@@ -142,8 +142,9 @@ Case random_case(Case::Policy policy, int experts, test::Random& random) {
   c.weights = random_weights(random);
   c.ranking = random_ranking(experts, random);
   constexpr std::array stored{Case::Stored::as_float, Case::Stored::as_float,
-                              Case::Stored::as_double, Case::Stored::as_half};
-  c.stored = stored[index(random.below(4))];
+                              Case::Stored::as_columns, Case::Stored::as_double,
+                              Case::Stored::as_half};
+  c.stored = stored[index(random.below(5))];
   c.slice = random.below(3) == 0 ? 0 : 1 + random.below(17);
   const int min_k = random.below(3) == 0 ? random.below(std::min(experts, 20) + 1) : 0;
   c.bounds = {min_k,

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <type_traits>
 
 #include "fdroute/detail/block/policy_kernels.hpp"
 #include "fdroute/detail/block/token_block.hpp"
@@ -69,7 +70,15 @@ template <class View>
 template <class T, class View, class Route>
 TokenStatus route_gathered(const ErasedRouter& router, const BatchView<T>& batch, View out,
                            const Route& route) noexcept {
-  std::array<float, TokenBlock::max_floats> rows;
+  alignas(64) std::array<float, TokenBlock::max_floats> rows;
+  if constexpr (std::is_same_v<T, float>) {
+    if (batch.stride == 1 && batch.tokens > 1 && batch.masks == nullptr && batch.skip == nullptr) {
+      const int stride = padded_to(16, router.experts);
+      router.calls->load_tiles(batch.data, batch.expert_stride, static_cast<int>(batch.tokens),
+                               router.experts, rows.data(), stride);
+      return route(LogitsView<float>(rows.data(), batch.tokens, router.experts, stride), out);
+    }
+  }
   std::ptrdiff_t waiting = 0;  // rows that are gathered and not routed yet
   TokenStatus status = TokenStatus::ok;
   const auto route_waiting = [&](std::ptrdiff_t end) {

@@ -8,10 +8,12 @@
 #include "fdroute/bounds.hpp"
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/block/count_by_critical_scores.hpp"
+#include "fdroute/detail/block/count_by_expert_p.hpp"
 #include "fdroute/detail/block/count_by_logits.hpp"
 #include "fdroute/detail/block/count_by_p.hpp"
 #include "fdroute/detail/block/scores.hpp"
 #include "fdroute/detail/block/small_rows.hpp"
+#include "fdroute/detail/block/tiles.hpp"
 #include "fdroute/detail/block/token_block.hpp"
 #include "fdroute/detail/row/recipes.hpp"
 #include "fdroute/detail/row/route_row.hpp"
@@ -39,9 +41,13 @@ struct ErasedRouter {
     /// The weights, as RoutingWeights.
     void (*weigh)(const void* parts, std::span<const float> logits,
                   std::span<const std::int32_t> experts, std::span<float> weights) noexcept;
+    /// load_tiles().
+    void (*load_tiles)(const float* from, std::ptrdiff_t stride, int tokens, int experts, float* to,
+                       std::ptrdiff_t to_stride) noexcept;
     bool has_sets;       // count() fills in the sets
     bool reads_largest;  // count() reads the largest keys
     bool reads_exps;     // count() reads the keys' exps
+    bool ranks;          // count() fills in what rank_best() does
     bool step_down;      // for count_one()
     MapKind map_kind;    // for count_one()
   };
@@ -82,7 +88,9 @@ class PolicyKernels {
   using Count = decltype(P::rule);
   using Weights = decltype(P::weights);
   using Order = decltype(P::ranking);
-  static constexpr bool available = !ExpertNull<decltype(P::null)>;
+  static constexpr bool by_expert_p = ExpertNull<decltype(P::null)>;
+  static constexpr bool available =
+      !by_expert_p || CriticalValueRule<Count> || FixedCountRule<Count>;
   // Some counts depend on the row: on its logits, on p-values or on scores. Those kernels fill in
   // the sets, too.
   static constexpr bool has_sets = !FixedCountRule<Count>;
@@ -107,7 +115,7 @@ class PolicyKernels {
     }
     if constexpr (kernel_of<Weights> == Kernel::weight_recipe)
       router.weights = parts.weights.recipe();
-    if constexpr (!has_sets) {
+    if constexpr (!has_sets && !by_expert_p) {
       router.has_small_kernel = router.has_kernels && router.keys_are_logits &&
                                 router.weights.of != WeightRecipe::Of::other &&
                                 SmallRows::fit(parts.experts, router.capacity);
@@ -135,7 +143,10 @@ class PolicyKernels {
 
   static void count(const void* erased, TokenBlock& block) noexcept {
     const P& parts = of(erased);
-    if constexpr (has_scores) {
+    if constexpr (by_expert_p) {
+      find_maps(parts, block);
+      count_by_expert_p<Arch>(block, parts);
+    } else if constexpr (has_scores) {
       find_maps(parts, block);
       if constexpr (P::has_critical_scores) {
         count_by_critical_scores<Arch, StepDownRule<Count>>(block, parts.critical.data(), map_kind,
@@ -169,14 +180,20 @@ class PolicyKernels {
   }
 
   static constexpr ErasedRouter::Calls calls = [] {
-    constexpr bool reads_exps =
-        (has_scores && std::same_as<Score, LogSoftmax>) || std::same_as<Count, TopP>;
-    ErasedRouter::Calls result{
-        nullptr,    rank,
-        select,     weigh,
-        has_sets,   has_sets && !(P::has_critical_scores && std::same_as<Score, Logit>),
-        reads_exps, StepDownRule<Count>,
-        map_kind};
+    constexpr bool reads_exps = ((has_scores || by_expert_p) && std::same_as<Score, LogSoftmax>) ||
+                                std::same_as<Count, TopP>;
+    constexpr bool logits_suffice = P::has_critical_scores && std::same_as<Score, Logit>;
+    ErasedRouter::Calls result{nullptr,
+                               rank,
+                               select,
+                               weigh,
+                               load_tiles<Arch>,
+                               has_sets,
+                               by_expert_p || (has_sets && !logits_suffice),
+                               reads_exps,
+                               by_expert_p,
+                               StepDownRule<Count>,
+                               map_kind};
     if constexpr (available) result.count = count;
     return result;
   }();

@@ -163,7 +163,7 @@ class BlockRouter {
   }
 
   void rank(bool weighs, bool sets_suffice) noexcept {
-    rank_best<Arch>(keys_, sets_suffice);
+    if (!router_.calls->ranks) rank_best<Arch>(keys_, sets_suffice);
     if (weighs && router_.weights.of != WeightRecipe::Of::other)
       weigh_ranked<Arch>(logits_, router_.weights, keys_);
   }
