@@ -20,7 +20,7 @@ using Float = xsimd::batch<float, Arch>;
 using Double = xsimd::batch<double, Arch>;
 using Int = xsimd::batch<std::int32_t, Arch>;
 using Unsigned = xsimd::batch<std::uint32_t, Arch>;
-constexpr xsimd::generic generic;
+constexpr detail::AnyArch generic;
 
 template <class T>
 using Numbers = std::array<T, xsimd::batch<T, Arch>::size>;

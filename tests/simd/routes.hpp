@@ -136,6 +136,7 @@ Compiled compiled_for_sse2();
 Compiled compiled_for_avx2();
 Compiled compiled_for_avx512();
 Compiled compiled_for_neon();
+Compiled compiled_for_native();
 
 /// A null distribution with what a table may have: grid points close together and far apart,
 /// a plateau, a start below p = 1.
@@ -312,7 +313,7 @@ std::vector<float> widened_on(const std::vector<Half>& numbers) {
     const Half* from = numbers.data() + i;
     if constexpr (by_integers && !std::is_same_v<Arch, fdroute::ScalarArch>) {
       Lane::generate([&](std::size_t part) {
-        return detail::widen_float16<Arch>(from + part * Lane::width, xsimd::generic{});
+        return detail::widen_float16<Arch>(from + part * Lane::width, detail::AnyArch{});
       }).store_anywhere(result.data() + i);
     } else {
       detail::load_floats<Arch>(from).store_anywhere(result.data() + i);

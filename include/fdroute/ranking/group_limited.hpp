@@ -7,10 +7,10 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <stdexcept>
 #include <string>
 
 #include "fdroute/detail/checks/check_policies.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 
@@ -68,9 +68,7 @@ struct GroupLimited {
   }
 
   void validate(int experts) const {
-    const auto fail = [](const std::string& fact) {
-      throw std::invalid_argument("GroupLimited: " + fact);
-    };
+    const auto fail = [](const std::string& fact) { detail::refuse("GroupLimited: " + fact); };
     if (groups < 1 || experts % groups != 0) {
       fail("groups must divide the " + std::to_string(experts) + " experts, got " +
            std::to_string(groups));

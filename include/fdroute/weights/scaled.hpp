@@ -3,10 +3,10 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <stdexcept>
 
 #include "fdroute/detail/checks/check_policies.hpp"
 #include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -29,8 +29,7 @@ struct Scaled {
 
   void validate(int experts) const {
     if (!(factor > 0.0F && factor <= std::numeric_limits<float>::max())) {
-      throw std::invalid_argument("Scaled: factor must be positive and finite, got " +
-                                  detail::to_text(factor));
+      detail::refuse("Scaled: factor must be positive and finite, got " + detail::to_text(factor));
     }
     detail::validate_policy(weights, experts);
   }

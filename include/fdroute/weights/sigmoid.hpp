@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <stdexcept>
 
 #include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -39,8 +39,8 @@ struct SigmoidWeights {
 
   void validate(int) const {
     if (!(epsilon >= 0.0 && epsilon <= std::numeric_limits<double>::max())) {
-      throw std::invalid_argument("SigmoidWeights: epsilon must be finite and >= 0, got " +
-                                  detail::to_text(epsilon));
+      detail::refuse("SigmoidWeights: epsilon must be finite and >= 0, got " +
+                     detail::to_text(epsilon));
     }
   }
 

@@ -6,11 +6,11 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <stdexcept>
 
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/exp_sum.hpp"
 #include "fdroute/detail/row/softmax_numerator.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
 
 namespace fdroute::inline v0 {
@@ -49,8 +49,8 @@ struct SoftmaxWeights {
 
   void validate(int) const {
     if (!(temperature > 0.0 && temperature <= std::numeric_limits<double>::max())) {
-      throw std::invalid_argument("SoftmaxWeights: temperature must be positive and finite, got " +
-                                  detail::to_text(temperature));
+      detail::refuse("SoftmaxWeights: temperature must be positive and finite, got " +
+                     detail::to_text(temperature));
     }
   }
 

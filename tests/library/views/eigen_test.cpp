@@ -173,7 +173,7 @@ TEST_CASE("a tensor (batch, sequence, experts) is routed to tensors of the same 
         logits(b, s, e) = batch.logits[test::index((b * 13 + s) * 12 + e)];
     }
   }
-  const fd::TensorRouting routing = fd::route(router, logits);
+  const fd::TensorRouting<3, Eigen::RowMajor> routing = fd::route(router, logits);
   static_assert(
       std::is_same_v<decltype(routing.experts), Eigen::Tensor<std::int32_t, 3, Eigen::RowMajor>>);
   CHECK(routing.dense.dimensions() == Eigen::DSizes<Eigen::Index, 3>(2, 13, 12));
@@ -197,6 +197,7 @@ TEST_CASE("a tensor (batch, sequence, experts) is routed to tensors of the same 
   const Eigen::TensorMap<const Tensor> map(logits.data(), 2, 13, 12);
   check_result(fd::route(router, map), batch, router);
   check_result(fd::route(fd::OpenMP{3}, router, logits), batch, router);
+  // The results are of the default type of indices.
   Eigen::Tensor<float, 3, Eigen::RowMajor, int> other_index(2, 13, 12);
   std::copy_n(logits.data(), logits.size(), other_index.data());
   check_result(fd::route(router, other_index), batch, router);

@@ -120,7 +120,7 @@ TEST_CASE("numbers out of range are usage errors") {
   refused(generate, "--max-new-tokens", {"0", "4294967297", huge});
   refused(generate, "--temperature", {"-1", "nan", "inf", "1e999"});
   refused(make, "--seed", {"-1", huge});
-  refused(make, "--max-shard-size", {"-1", "99999999999999999999GB"});
+  refused(make, "--max-shard-size", {"-1", "0", "0GB", "99999999999999999999GB"});
   refused(perplexity, "--window", {"0", "-1", huge});
   refused(perplexity, "--stride", {"0", "-1", huge});
   refused(calibrate, "--trim", {"-1", "4294967297", huge});
@@ -136,6 +136,30 @@ TEST_CASE("numbers out of range are usage errors") {
   CHECK(run_olmoe({"generate", "--model", model, "--prompt", "x", "--max-new-tokens", "1", "--seed",
                    "18446744073709551615"})
             .code == 0);
+}
+
+TEST_CASE("what does not go together is told by the options, not by what they lead to") {
+  const std::string model = nano.string();
+  const std::string text = (nano / "text/bible.txt").string();
+  const TempDir directory;
+  const std::string out = (directory.path() / "out").string();
+  check_error({"sweep", "--model", model, "--out", out, "--max-tokens", "100"}, 2,
+              {"--max-tokens 100 is less than a window of "});
+  check_error({"perplexity", "--model", model, "--text", text, "--window", "64", "--stride", "65"},
+              2, {"the stride must lie in [1, 64], got 65"});
+  check_error({"calibrate", "--model", model, "--text", text, "--out", out, "--held-out", text,
+               "--target-experts", "3", "--policy", "topk:k=?"},
+              2, {"policy 'topk:k=?': '?' stands for a number between 0 and 1"});
+}
+
+TEST_CASE("of numbers of threads that are none, OpenMP warns once") {
+  const Outcome outcome =
+      run_olmoe({"generate", "--model", nano.string(), "--prompt", "x", "--max-new-tokens", "1"},
+                "OMP_NUM_THREADS=abc");
+  CHECK(outcome.code == 0);
+  const std::size_t first = outcome.err.find("OMP_NUM_THREADS");
+  REQUIRE(first != std::string::npos);
+  CHECK(outcome.err.find("OMP_NUM_THREADS", first + 1) == std::string::npos);
 }
 
 TEST_CASE("options that name one of a few values take their names alone, and help shows them") {
@@ -221,7 +245,13 @@ TEST_CASE("what is not replaced: pipes, devices, directories; an empty text name
   check_error(logits(pipe), 1, {pipe, "is no regular file, and is not replaced by one"});
   CHECK(std::filesystem::is_fifo(pipe));
   check_error(logits(dir.path().string()), 1, {"is no regular file"});
-  check_error(logits(""), 1, {"'' names no file to write"});
+  check_error(logits(""), 2, {"--out: is empty"});
+  const std::string model = nano.string();
+  check_error({"generate", "--model", "", "--prompt", "x"}, 2, {"--model: is empty"});
+  check_error({"sweep", "--model", model, "--out", ""}, 2, {"--out: is empty"});
+  check_error({"sweep", "--model", model, "--out", "x", "--text", ""}, 2, {"--text: is empty"});
+  check_error({"logits", "--model", model, "--out", "x", "--ids", ""}, 2, {"--ids: is empty"});
+  check_error({"merge", "--out", "x", ""}, 2, {"shards: is empty"});
   check_error({"perplexiti"}, 2, {"no subcommand 'perplexiti'; there are generate, tokenize"});
 }
 

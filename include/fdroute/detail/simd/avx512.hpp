@@ -8,20 +8,28 @@
 #include <xsimd/xsimd.hpp>
 
 #include "fdroute/detail/simd/base.hpp"
+#include "fdroute/detail/simd/compiler.hpp"
 #include "fdroute/detail/simd/x86.hpp"
 
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC bug 105593: see base.hpp.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
+FDROUTE_BEGIN_INTRINSICS
 
 // The functions of generic.hpp in AVX-512's intrinsics.
 
 namespace fdroute::inline v0::detail {
 
 #if XSIMD_WITH_AVX512F
+FDROUTE_INLINE __m512 larger(__m512 a, __m512 b) noexcept {
+  return _mm512_max_ps(a, b);
+}
+FDROUTE_INLINE __m512d larger(__m512d a, __m512d b) noexcept {
+  return _mm512_max_pd(a, b);
+}
+FDROUTE_INLINE __m512 smaller(__m512 a, __m512 b) noexcept {
+  return _mm512_min_ps(a, b);
+}
+FDROUTE_INLINE __m512d smaller(__m512d a, __m512d b) noexcept {
+  return _mm512_min_pd(a, b);
+}
 // xsimd's own for avx512bw does not compile without optimisation.
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> choose(
@@ -98,12 +106,12 @@ template <class Arch>
 FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x,
                                 const xsimd::avx512f&) noexcept {
   const __m256d high = _mm512_extractf64x4_pd(_mm512_castps_pd(x), 1);
-  return largest_lane(_mm256_max_ps(_mm512_castps512_ps256(x), _mm256_castpd_ps(high)));
+  return largest_lane(larger(_mm512_castps512_ps256(x), _mm256_castpd_ps(high)));
 }
 template <class Arch>
 FDROUTE_INLINE double largest_of(const xsimd::batch<double, Arch>& x,
                                  const xsimd::avx512f&) noexcept {
-  return largest_lane(_mm256_max_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
+  return largest_lane(larger(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
 }
 template <class Arch>
 FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::avx512f&) noexcept {
@@ -194,13 +202,11 @@ FDROUTE_INLINE std::uint64_t joined_bits(const xsimd::batch_bool<T, Arch>& a,
   };
   std::uint64_t joined =
       _mm512_kunpackd(_mm512_kunpackw(bits(d), bits(c)), _mm512_kunpackw(bits(b), bits(a)));
-  asm("" : "+r"(joined));  // moved out of the mask register once, whatever is done with it
+  FDROUTE_HIDE("+r", joined);  // moved out of the mask register once
   return joined;
 }
 #endif
 
 }  // namespace fdroute::inline v0::detail
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
+FDROUTE_END_INTRINSICS

@@ -9,14 +9,10 @@
 #include <utility>
 #include <xsimd/xsimd.hpp>
 
+#include "fdroute/detail/simd/compiler.hpp"
 #include "fdroute/detail/simd/registers.hpp"
 
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC bug 105593: see base.hpp.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
+FDROUTE_BEGIN_INTRINSICS
 
 namespace fdroute::inline v0::detail {
 
@@ -159,6 +155,4 @@ using Ints = Lanes<std::int32_t, Arch>;
 
 }  // namespace fdroute::inline v0::detail
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
+FDROUTE_END_INTRINSICS

@@ -5,15 +5,11 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "fdroute/detail/simd/compiler.hpp"
 #include "fdroute/detail/simd/lane_types.hpp"
 #include "fdroute/detail/simd/registers.hpp"
 
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC bug 105593: see base.hpp.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
+FDROUTE_BEGIN_INTRINSICS
 
 // What is done with Lanes: a function of registers or numbers, on all of them.
 
@@ -252,6 +248,4 @@ FDROUTE_INLINE T sum(const Lanes<T, Arch, n>& x) noexcept {
 
 }  // namespace fdroute::inline v0::detail
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
+FDROUTE_END_INTRINSICS

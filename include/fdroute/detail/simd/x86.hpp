@@ -5,12 +5,25 @@
 #include <xsimd/xsimd.hpp>
 
 #include "fdroute/detail/simd/base.hpp"
+#include "fdroute/detail/simd/compiler.hpp"
 
 // The functions of generic.hpp in intrinsics, where these are better: up to AVX2.
 
 namespace fdroute::inline v0::detail {
 
 #if XSIMD_WITH_SSE2
+FDROUTE_INLINE __m128 larger(__m128 a, __m128 b) noexcept {
+  return _mm_max_ps(a, b);
+}
+FDROUTE_INLINE __m128d larger(__m128d a, __m128d b) noexcept {
+  return _mm_max_pd(a, b);
+}
+FDROUTE_INLINE __m128 smaller(__m128 a, __m128 b) noexcept {
+  return _mm_min_ps(a, b);
+}
+FDROUTE_INLINE __m128d smaller(__m128d a, __m128d b) noexcept {
+  return _mm_min_pd(a, b);
+}
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
                                                         const xsimd::sse2&) noexcept {
@@ -18,7 +31,7 @@ FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
   return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), half));
 }
 FDROUTE_INLINE float largest_lane(__m128 x) noexcept {
-  x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  x = larger(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
 }
 FDROUTE_INLINE double largest_lane(__m128d x) noexcept {
@@ -59,11 +72,23 @@ FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
 #endif
 
 #if XSIMD_WITH_AVX
+FDROUTE_INLINE __m256 larger(__m256 a, __m256 b) noexcept {
+  return _mm256_max_ps(a, b);
+}
+FDROUTE_INLINE __m256d larger(__m256d a, __m256d b) noexcept {
+  return _mm256_max_pd(a, b);
+}
+FDROUTE_INLINE __m256 smaller(__m256 a, __m256 b) noexcept {
+  return _mm256_min_ps(a, b);
+}
+FDROUTE_INLINE __m256d smaller(__m256d a, __m256d b) noexcept {
+  return _mm256_min_pd(a, b);
+}
 FDROUTE_INLINE float largest_lane(__m256 x) noexcept {
-  return largest_lane(_mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
+  return largest_lane(larger(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
 }
 FDROUTE_INLINE double largest_lane(__m256d x) noexcept {
-  return largest_lane(_mm_max_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
+  return largest_lane(larger(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
 }
 FDROUTE_INLINE double sum_lanes(__m256d x) noexcept {
   return sum_lanes(_mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
@@ -125,16 +150,16 @@ FDROUTE_INLINE void store_aligned(const EightFloats& a, float* to) noexcept {
   _mm256_store_ps(to, a.x);
 }
 FDROUTE_INLINE FourFloats larger(const FourFloats& a, const FourFloats& b) noexcept {
-  return {_mm_max_ps(a.x, b.x)};
+  return {larger(a.x, b.x)};
 }
 FDROUTE_INLINE EightFloats larger(const EightFloats& a, const EightFloats& b) noexcept {
-  return {_mm256_max_ps(a.x, b.x)};
+  return {larger(a.x, b.x)};
 }
 FDROUTE_INLINE FourFloats smaller(const FourFloats& a, const FourFloats& b) noexcept {
-  return {_mm_min_ps(a.x, b.x)};
+  return {smaller(a.x, b.x)};
 }
 FDROUTE_INLINE EightFloats smaller(const EightFloats& a, const EightFloats& b) noexcept {
-  return {_mm256_min_ps(a.x, b.x)};
+  return {smaller(a.x, b.x)};
 }
 template <class Arch>
 struct NarrowRegister<16, 8, Arch> {
