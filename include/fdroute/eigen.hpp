@@ -185,8 +185,12 @@ struct RoutingOf {
 template <EigenTensor L>
 struct RoutingOf<L> {
   using Traits = Eigen::internal::traits<L>;
-  using type =
-      TensorRouting<static_cast<int>(Traits::NumDimensions), static_cast<int>(Traits::Layout)>;
+  static constexpr int rank = Traits::NumDimensions;
+  static_assert(
+      rank >= 1,
+      "fdroute::route: a tensor of logits has rank 1 or more: its last extent is experts");
+  // Of rank 0, Eigen itself would stop the compiler before it says so.
+  using type = TensorRouting<(rank < 1 ? 1 : rank), static_cast<int>(Traits::Layout)>;
 };
 
 }  // namespace detail

@@ -12,6 +12,7 @@
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/policy_string/arguments.hpp"
+#include "fdroute/detail/policy_string/name_errors.hpp"
 #include "fdroute/detail/policy_string/table.hpp"
 #include "fdroute/errors.hpp"
 #include "fdroute/multiple_testing.hpp"
@@ -153,17 +154,7 @@ inline AnyProcedure make_procedure(std::string_view rule, int hypotheses) {
 ///
 /// Throws std::invalid_argument as parse_router() does, and if the rule reads logits.
 inline AnyProcedure parse_rule(std::string_view rule, int hypotheses) {
-#if defined(__cpp_exceptions)
-  try {
-    return detail::make_procedure(rule, hypotheses);
-  } catch (const std::invalid_argument& error) {
-    const std::string fact = error.what();
-    if (fact.starts_with("policy '")) throw;
-    detail::refuse("policy " + detail::quote(rule) + ": " + fact);
-  }
-#else
-  return detail::make_procedure(rule, hypotheses);
-#endif
+  return detail::name_errors(rule, [&] { return detail::make_procedure(rule, hypotheses); });
 }
 
 }  // namespace fdroute::inline v0

@@ -102,8 +102,9 @@ class Router {
   const K& ranking() const noexcept { return parts_.ranking; }
   const ExpertBounds& bounds() const noexcept { return parts_.bounds; }
 
-  /// Routes all tokens, in the form that the view `out` stands for: a RoutingView, a CsrView, a
-  /// DenseView or a BitmaskView. Returns the union of the tokens' statuses.
+  /// Routes all tokens of a LogitsView or a BatchView, in the form that the view `out` stands for:
+  /// a RoutingView, a CsrView, a DenseView or a BitmaskView. Returns the union of the tokens'
+  /// statuses.
   ///
   /// Arch is the vector instruction set, by default the translation unit's own; the result does not
   /// depend on it. Aborts with a message if logits.experts differs from experts(), a view's

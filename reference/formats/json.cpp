@@ -158,6 +158,11 @@ void for_each_member(std::string_view text, const std::string& origin,
 }
 
 void check_json_shape(std::string_view text, const JsonLimits& limits, const std::string& origin) {
+  struct Open {
+    bool object;
+    std::size_t commas;
+  };
+  std::vector<Open> open;
   std::string_view member;  // the last string between the outermost braces, as it is written
   const auto refuse = [&](const std::string& what, std::size_t limit, const std::string& unit) {
     std::string where = origin + ": ";
@@ -165,11 +170,6 @@ void check_json_shape(std::string_view text, const JsonLimits& limits, const std
       where += quote(std::string(member.substr(1, member.size() - 2))) + ": ";
     throw Error(where + what + std::to_string(limit) + " " + unit);
   };
-  struct Open {
-    bool object;
-    std::size_t commas;
-  };
-  std::vector<Open> open;
   check_encoding(text, origin);
   for (std::size_t i = 0; i < text.size();) {
     const std::size_t begin = i++;

@@ -27,7 +27,8 @@ and MARK says how the line is to be read:
 
     =   the experts are determined: no tie at the cut
     ~   any of several equal experts may be selected: the weights are determined
-    !   an expert of logit -inf was selected, or counted for its group, before one of finite logit
+    !   an expert of logit -inf was selected, or counted for its group, before one of finite logit; or the kept groups have
+        too few of finite logit
     n   some weight is NaN
     x   equal keys with different weights at the cut: nothing is determined
     loss VALUE                 load_balancing_loss_func over the lines marked =, if the module has one
@@ -203,6 +204,8 @@ class Case:
             chosen[theirs.topk(kept).indices] = True
             reachable = chosen.repeat_interleave(self.experts // groups)
             if not finite.all() and set(theirs.topk(kept).indices.tolist()) != set(ours.topk(kept).indices.tolist()):
+                return "!"
+            if finite[reachable].sum() < min(self.top_k, int(finite.sum())):
                 return "!"
             if best[kept - 1] == best[kept]:
                 return "x"

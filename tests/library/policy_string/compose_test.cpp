@@ -333,14 +333,14 @@ TEST_CASE("what cannot be put together is refused in words") {
   CHECK(composed_rejection("preset").starts_with(
       "policy 'preset', position 7: unknown preset ''; accepted are olmoe, "
       "mixtral, qwen3-moe, gpt-oss, llama4, deepseek-v2, deepseek-v3, "
-      "glm4-moe, "));
+      "glm4-moe, afmoe, aria, "));
   CHECK(composed_rejection("preset:").starts_with(
       "policy 'preset:', position 8: unknown preset ''; "));
   CHECK(composed_rejection("preset:bh,alpha=0.1")
             .starts_with("policy 'preset:bh,alpha=0.1', position 8: unknown preset 'bh'"));
-  CHECK(composed_rejection("preset:deepseek-v33,rule=bh")
-            .starts_with("policy 'preset:deepseek-v33,rule=bh', position 8: unknown preset "
-                         "'deepseek-v33' (did you mean 'deepseek-v3'?); accepted are olmoe, "));
+  CHECK(composed_rejection("preset:glm4moe,rule=bh")
+            .starts_with("policy 'preset:glm4moe,rule=bh', position 8: unknown preset "
+                         "'glm4moe' (did you mean 'glm4-moe'?); accepted are olmoe, "));
   CHECK(composed_rejection("preset:mixtral,k") ==
         "policy 'preset:mixtral,k', position 16: key=value expected, got 'k'");
   CHECK(composed_rejection("preset:mixtral,rule=bhh,null=normal")

@@ -33,7 +33,7 @@ namespace {
 
 int random_batches() {
   const char* text = std::getenv("FDROUTE_RANDOM_BATCHES");
-  return text == nullptr ? 1500 : std::atoi(text);
+  return text == nullptr ? 300 : std::atoi(text);
 }
 
 /// Routers of several kinds over `experts`: kernels of each sort, and the definition alone.

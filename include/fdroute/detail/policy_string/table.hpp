@@ -184,7 +184,10 @@ AnyRouter make_router(std::string_view text, int experts, const ParseOptions<Arc
     std::vector<std::string_view> names;
     for (const auto& maker : makers) names.push_back(maker.name);
     if (arguments.is_preset()) {
-      for (const auto& row : presets::model_table) names.push_back(row.model_type);
+      for (const auto& row : presets::model_table) {
+        if (std::ranges::find(names, row.model_type) == names.end())
+          names.push_back(row.model_type);
+      }
     }
     arguments.fail(arguments.name_position(),
                    "unknown " + std::string(arguments.is_preset() ? "preset " : "policy ") +
