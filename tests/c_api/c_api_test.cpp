@@ -686,7 +686,7 @@ TEST_CASE("route() refuses what would read or write beyond the caller's memory")
   CHECK(refusal({nullptr}) == "logits must not be a null pointer");
   CHECK(refusal({.logits = logits.data(), .tokens = -1}) == "tokens must be >= 0, got -1");
   CHECK(refusal({.logits = logits.data(), .stride = 3}) ==
-        "stride must be at least the 4 experts, got 3");
+        "stride must be at least the experts, 4, got 3");
   CHECK(refusal({.logits = logits.data(), .capacity = 1}) ==
         "capacity must be at least the router's, 2, got 1");
   CHECK(refusal({.logits = logits.data(), .dtype = 3}) == "dtype is no fdroute_dtype: 3");
