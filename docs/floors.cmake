@@ -21,8 +21,8 @@ set(reference_floors
 
 set(library_floors
   "whole|all of it in one header|fdroute.hpp"
-  "strings|policies as text|parse.hpp policy_settings.hpp detail/policy_string/"
-  "engines|what stands around a router|any_router.hpp presets.hpp dispatch.hpp formats.hpp summary.hpp multiple_testing.hpp eigen.hpp openmp.hpp c_api.h"
+  "strings|policies as text|parse.hpp parse_rule.hpp policy_settings.hpp detail/policy_string/"
+  "engines|what stands around a router|any_router.hpp presets.hpp model_table.hpp model_router.hpp router_spec.hpp token_table.hpp rows.hpp dispatch.hpp dispatch_limits.hpp detail/dispatch/ formats.hpp summary.hpp multiple_testing.hpp eigen.hpp eigen_testing.hpp eigen_threads.hpp detail/eigen/ openmp.hpp c_api.h"
   "router|from logits to experts|router.hpp"
   "detail/block|many tokens, by kernels|detail/block/"
   "policies|rules, nulls, scores, weights, rankings|selection/ null/ score/ weights/ ranking/"

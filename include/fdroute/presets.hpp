@@ -14,10 +14,11 @@
 #include "fdroute/weights/sigmoid.hpp"
 #include "fdroute/weights/softmax.hpp"
 
-/// The routers of well-known models, as transformers 5.17 computes them. A preset takes the numbers
+/// The routers of well-known models, as transformers 5.12 computes them. A preset takes the numbers
 /// of the model's config.json under their names there; the defaults are those of the checkpoint
 /// that is named. tests/golden/routers holds what transformers' own modules do, recorded by
-/// reference/hf/capture_routers.py. All functions throw std::invalid_argument for numbers that make
+/// tests/golden/routers_transformers.py. Other models are in fdroute/model_table.hpp. All functions
+/// throw std::invalid_argument for numbers that make
 /// no router, with the name of the number or of the policy that refuses it.
 ///
 /// Where transformers leaves something open, fdroute does not: torch.topk may take any of several
@@ -137,7 +138,7 @@ void check_groups(const Config& config) {
 }  // namespace detail
 
 /// Softmax over all experts; the topk_group groups of largest maximum are kept, the others masked;
-/// top-k; times routed_scaling_factor. transformers 5.17 does not read this model's
+/// top-k; times routed_scaling_factor. transformers does not read this model's
 /// norm_topk_prob: weights are never divided by their sum.
 inline auto deepseek_v2(const DeepseekV2Config& config) {
   detail::check_groups(config);

@@ -8,6 +8,7 @@
 #include <numbers>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "routing/canonical_policy.hpp"
@@ -38,6 +39,22 @@ std::vector<float> normal_rows(std::size_t size) {
 }
 
 constexpr std::ptrdiff_t n_rows = 20'000;
+
+/// The policy's rule and bounds, without the model's ranking and weights that it is put between.
+CanonicalPolicy rule_of(const std::string& policy) {
+  // A rule that takes the place of a preset's own is written last, with its settings.
+  constexpr std::string_view key = "rule=";
+  std::string text = policy;
+  if (CanonicalPolicy(policy).arguments.contains("rule")) {
+    text.erase(0, text.rfind(key) + key.size());
+    text[text.find(',')] = ':';
+  }
+  CanonicalPolicy rule(text);
+  for (const char* other : {"ranking", "selection_bias", "groups", "kept", "group_score", "masked",
+                            "ties", "weights", "epsilon", "factor", "prior"})
+    rule.arguments.erase(other);
+  return rule;
+}
 
 Sums count_on(const std::vector<float>& rows, CanonicalPolicy policy, int min_k, int experts) {
   // To see where the rule rejects nothing; the bound is applied below.
@@ -74,7 +91,7 @@ std::optional<NoiseCounts> null_control(std::span<const fdroute::AnyRouter> rout
   std::map<std::string, Sums> known;  // layers mostly share one policy
   Sums all;
   for (const fdroute::AnyRouter& router : routers) {
-    const CanonicalPolicy policy(router.policy());
+    const CanonicalPolicy policy = rule_of(router.policy());
     if (!policy.arguments.contains("null")) return std::nullopt;
     const auto [found, fresh] = known.try_emplace(router.policy());
     if (fresh) found->second = count_on(rows, policy, router.bounds().min_k, experts);

@@ -4,11 +4,9 @@
 #include <cstddef>
 #include <limits>
 #include <span>
-#include <string>
 #include <vector>
 
-#include "fdroute/detail/number/to_text.hpp"
-#include "fdroute/errors.hpp"
+#include "fdroute/detail/checks/check_bias.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 
 namespace fdroute::inline v0 {
@@ -39,21 +37,7 @@ struct BySigmoid {
     }
   }
 
-  void validate(int experts) const {
-    if (!bias.empty() && bias.size() != static_cast<std::size_t>(experts)) {
-      detail::refuse("BySigmoid: bias has " + std::to_string(bias.size()) + " values for " +
-                     std::to_string(experts) + " experts");
-    }
-    bool any_finite = bias.empty();
-    for (std::size_t j = 0; j < bias.size(); ++j) {
-      if (!(bias[j] <= std::numeric_limits<float>::max())) {
-        detail::refuse("BySigmoid: bias[" + std::to_string(j) + "] must be finite or -inf, got " +
-                       detail::to_text(bias[j]));
-      }
-      any_finite |= bias[j] > masked;
-    }
-    if (!any_finite) detail::refuse("BySigmoid: every bias is -inf");
-  }
+  void validate(int experts) const { detail::check_bias("BySigmoid", bias, experts); }
 
  private:
   static constexpr float masked = -std::numeric_limits<float>::infinity();

@@ -25,7 +25,7 @@ static_assert(fd::RoutingWeights<fd::SigmoidWeights>);
 static_assert(fd::RoutingWeights<fd::Scaled<fd::SigmoidWeights>>);
 
 template <class W>
-std::vector<float> weights_of(const W& policy, const std::vector<float>& logits,
+std::vector<float> weighed_by(const W& policy, const std::vector<float>& logits,
                               const std::vector<std::int32_t>& experts) {
   std::vector<float> weights(experts.size());
   policy(logits, experts, weights);
@@ -42,7 +42,7 @@ const std::vector<float> logits{0.5F, -3.0F, 8.0F, -90.0F, 30.0F, 0.0F};
 
 TEST_CASE("a sigmoid per selected expert") {
   const std::vector<std::int32_t> experts{4, 2, 0, 5, 1, 3};
-  const std::vector<float> weights = weights_of(fd::SigmoidWeights{}, logits, experts);
+  const std::vector<float> weights = weighed_by(fd::SigmoidWeights{}, logits, experts);
   for (std::size_t i = 0; i < experts.size(); ++i) {
     const auto expected = static_cast<float>(sigmoid(logits[test::index(experts[i])]));
     CHECK(oracle::ulps_between(weights[i], expected) <= 1);
@@ -52,7 +52,7 @@ TEST_CASE("a sigmoid per selected expert") {
 TEST_CASE("renormalised, with an epsilon") {
   for (const double epsilon : {0.0, 1e-20, 0.5}) {
     const fd::SigmoidWeights policy{.renormalize = true, .epsilon = epsilon};
-    const std::vector<float> weights = weights_of(policy, logits, {2, 5, 1});
+    const std::vector<float> weights = weighed_by(policy, logits, {2, 5, 1});
     const long double sum = sigmoid(8.0F) + sigmoid(0.0F) + sigmoid(-3.0F) + epsilon;
     CHECK(oracle::ulps_between(weights[0], static_cast<float>(sigmoid(8.0F) / sum)) <= 1);
     CHECK(oracle::ulps_between(weights[1], static_cast<float>(sigmoid(0.0F) / sum)) <= 1);
@@ -64,18 +64,18 @@ TEST_CASE("sigmoids at the edge") {
   const std::vector<float> row{test::nan, test::infinity, -test::infinity, -800.0F};
   for (const bool renormalize : {false, true}) {
     const fd::SigmoidWeights policy{.renormalize = renormalize};
-    CHECK(weights_of(policy, row, {1, 0, 2, 3}) == std::vector<float>{1, 0, 0, 0});
-    CHECK(weights_of(policy, row, {0, 2}) == std::vector<float>{0, 0});
-    CHECK(weights_of(policy, row, {}).empty());
+    CHECK(weighed_by(policy, row, {1, 0, 2, 3}) == std::vector<float>{1, 0, 0, 0});
+    CHECK(weighed_by(policy, row, {0, 2}) == std::vector<float>{0, 0});
+    CHECK(weighed_by(policy, row, {}).empty());
   }
 }
 
 TEST_CASE("Scaled multiplies what another policy gives") {
   const std::vector<std::int32_t> experts{2, 0};
   const fd::SoftmaxWeights softmax{.renormalize = true};
-  const std::vector<float> plain = weights_of(softmax, logits, experts);
+  const std::vector<float> plain = weighed_by(softmax, logits, experts);
   const std::vector<float> scaled =
-      weights_of(fd::Scaled<fd::SoftmaxWeights>{softmax, 2.5F}, logits, experts);
+      weighed_by(fd::Scaled<fd::SoftmaxWeights>{softmax, 2.5F}, logits, experts);
   for (std::size_t i = 0; i < 2; ++i) CHECK(scaled[i] == 2.5F * plain[i]);
 }
 

@@ -63,8 +63,11 @@ template <class Arch, class P>
 class PolicyKernels {
   using Score = decltype(P::score);
   using Count = decltype(P::rule);
+  using Weights = decltype(P::weights);
+  using Ranking = decltype(P::ranking);
   static constexpr bool available =
-      std::same_as<decltype(P::ranking), ByLogit> && !ExpertNull<decltype(P::null)>;
+      (std::same_as<Ranking, ByLogit> || kernel_of<Ranking> == Kernel::by_logit) &&
+      !ExpertNull<decltype(P::null)>;
   // Some counts depend on the row: on its logits, on p-values or on scores. Those kernels fill in
   // the sets, too.
   static constexpr bool has_sets = !FixedCountRule<Count>;
@@ -81,17 +84,39 @@ class PolicyKernels {
   static ErasedRouter erase(const P& parts) noexcept {
     ErasedRouter router{&calls, &parts,  parts.experts, parts.capacity(), parts.bounds,
                         false,  nullptr, false,         nullptr};
-    if constexpr (available) router.has_kernels = parts.ranking.ties == TieOrder::lowest_index;
-    if constexpr (std::same_as<decltype(P::weights), SoftmaxWeights>) {
-      router.softmax = &parts.weights;
-      router.weights_are_exps = parts.weights.temperature == 1.0;
-    }
+    router.has_kernels = ranks_by_kernels(parts);
+    router.softmax = softmax_of(parts);
+    router.weights_are_exps = weights_are_exps(parts);
     if constexpr (P::has_critical_scores && has_map_kernel) router.critical = parts.critical.data();
     return router;
   }
 
  private:
   static const P& of(const void* parts) noexcept { return *static_cast<const P*>(parts); }
+
+  static bool ranks_by_kernels(const P& parts) noexcept {
+    if constexpr (!available) return false;
+    if constexpr (kernel_of<Ranking> == Kernel::by_logit) {
+      if (!parts.ranking.is_by_logit()) return false;
+    }
+    return parts.ranking.ties == TieOrder::lowest_index;
+  }
+
+  /// The weights, if they are SoftmaxWeights, else null.
+  static const SoftmaxWeights* softmax_of(const P& parts) noexcept {
+    if constexpr (std::same_as<Weights, SoftmaxWeights>) {
+      return &parts.weights;
+    } else if constexpr (kernel_of<Weights> == Kernel::softmax) {
+      return parts.weights.softmax();
+    } else {
+      return nullptr;
+    }
+  }
+
+  static bool weights_are_exps(const P& parts) noexcept {
+    const SoftmaxWeights* softmax = softmax_of(parts);
+    return softmax != nullptr && softmax->temperature == 1.0;
+  }
 
   static void select(const void* parts, std::span<const float> logits, RoutedRow& row) noexcept {
     RowRouter<P>(of(parts), logits, row).select();
@@ -128,9 +153,7 @@ class PolicyKernels {
   static bool needs_exps(const P& parts, bool weighs) noexcept {
     if constexpr ((has_scores && std::same_as<Score, LogSoftmax>) || std::same_as<Count, TopP>)
       return true;
-    if constexpr (std::same_as<decltype(P::weights), SoftmaxWeights>)
-      return weighs && parts.weights.temperature == 1.0;
-    return false;
+    return weighs && weights_are_exps(parts);
   }
 
   static void find_maps(const P& parts, TokenBlock& block) noexcept {

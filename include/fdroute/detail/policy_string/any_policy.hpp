@@ -1,18 +1,24 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/rule/survival_table.hpp"
 #include "fdroute/null/tabulated.hpp"
+#include "fdroute/ranking/by_logit.hpp"
+#include "fdroute/ties.hpp"
+#include "fdroute/weights/softmax.hpp"
 
-/// Policies chosen at run time, as few types: every pair of a rule's and a null's type that a
-/// Router is made of costs compile time and code. Results are those of the policies they stand for.
+/// Policies chosen at run time, as few types: every combination of types that a Router is made of
+/// costs compile time and code. Results are those of the policies they stand for, and so are the
+/// kernels that they open.
 
 namespace fdroute::inline v0::detail {
 
@@ -42,6 +48,55 @@ auto any_step_rule(const R& rule, int experts) {
   return any;
 }
 
+/// Any ranking.
+struct AnyRanking {
+  std::function<void(std::span<const float>, std::span<float>)> rank;
+  TieOrder ties = TieOrder::lowest_index;
+
+  void operator()(std::span<const float> logits, std::span<float> keys) const noexcept {
+    rank(logits, keys);
+  }
+
+  bool is_by_logit() const noexcept { return rank.target<ByLogit>() != nullptr; }
+};
+
+/// Any weights.
+struct AnyWeights {
+  std::function<void(std::span<const float>, std::span<const std::int32_t>, std::span<float>)>
+      weigh;
+
+  void operator()(std::span<const float> logits, std::span<const std::int32_t> experts,
+                  std::span<float> weights) const noexcept {
+    weigh(logits, experts, weights);
+  }
+
+  const SoftmaxWeights* softmax() const noexcept { return weigh.target<SoftmaxWeights>(); }
+};
+
+/// Any score.
+struct AnyScore {
+  std::string_view name;
+  std::function<ScoreMap(std::span<const float>)> map;
+
+  ScoreMap operator()(std::span<const float> logits) const noexcept { return map(logits); }
+};
+
+/// One of these scores.
+template <class... Scores>
+AnyScore any_score(const std::variant<Scores...>& score) {
+  return std::visit([](const auto& s) { return AnyScore{s.name, s}; }, score);
+}
+
+/// Any null distribution for every expert, for the score of this name.
+struct AnyExpertNull {
+  std::function<double(double, int)> survival;
+  std::string score;
+
+  double operator()(double at, int expert) const noexcept { return survival(at, expert); }
+
+  std::string_view fitted_on() const noexcept { return score; }
+};
+
 /// Any null distribution, for the score of this name.
 struct AnyNull {
   std::function<double(double)> survival;
@@ -64,5 +119,11 @@ namespace fdroute::inline v0 {
 
 template <>
 inline constexpr Kernel kernel_of<detail::AnyNull> = Kernel::table;
+
+template <>
+inline constexpr Kernel kernel_of<detail::AnyRanking> = Kernel::by_logit;
+
+template <>
+inline constexpr Kernel kernel_of<detail::AnyWeights> = Kernel::softmax;
 
 }  // namespace fdroute::inline v0
