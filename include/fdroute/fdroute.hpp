@@ -1,13 +1,16 @@
 #pragma once
 
-/// The whole library but its optional parts: fdroute/eigen.hpp needs Eigen, fdroute/openmp.hpp
-/// needs OpenMP. Everything lives in namespace fdroute.
+/// The whole library but its optional parts: fdroute/eigen.hpp, fdroute/eigen_testing.hpp and
+/// fdroute/eigen_threads.hpp need Eigen, fdroute/openmp.hpp needs OpenMP. Everything lives in
+/// namespace fdroute.
 
 #include "fdroute/any_router.hpp"
 #include "fdroute/arch.hpp"
 #include "fdroute/bounds.hpp"
 #include "fdroute/concepts.hpp"
 #include "fdroute/dispatch.hpp"
+#include "fdroute/dispatch_limits.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/formats.hpp"
 #include "fdroute/limits.hpp"
@@ -34,6 +37,7 @@
 #include "fdroute/ranking/soft_capped.hpp"
 #include "fdroute/router.hpp"
 #include "fdroute/router_spec.hpp"
+#include "fdroute/rows.hpp"
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/logit.hpp"
 #include "fdroute/score/zscore.hpp"

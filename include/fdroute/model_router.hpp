@@ -1,10 +1,10 @@
 #pragma once
 
 #include <limits>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 
+#include "fdroute/errors.hpp"
 #include "fdroute/router_spec.hpp"
 
 namespace fdroute::inline v0::presets {
@@ -77,8 +77,8 @@ RouterSpec read_spec(const ModelRouter& model, int experts, Source& source,
   RouterSpec spec{.shape = model.shape, .experts = experts};
   if (reads_top_k) spec.top_k = number(model.top_k, 0);
   if (reads_top_k && model.shape == Shape::sparse_mixer && spec.top_k != 2) {
-    throw std::invalid_argument(std::string(model.top_k.key) + " of a sparse mixer is 2, got " +
-                                std::to_string(spec.top_k));
+    fdroute::detail::refuse(std::string(model.top_k.key) + " of a sparse mixer is 2, got " +
+                            std::to_string(spec.top_k));
   }
   const ShapeWord& word = model.word;
   const bool is_second = !word.key.empty() && source.choice(word.key, {word.first, word.second},

@@ -1,13 +1,12 @@
 #pragma once
 
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 
 #include "fdroute/any_router.hpp"
 #include "fdroute/arch.hpp"
-#include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/detail/policy_string/name_errors.hpp"
 #include "fdroute/detail/policy_string/named_parts.hpp"
 #include "fdroute/detail/policy_string/read_null.hpp"
 #include "fdroute/detail/policy_string/table.hpp"
@@ -112,15 +111,8 @@ inline std::span<const std::string_view> null_names() noexcept {
 /// with the policy's own message. A null fitted on another score is a NullMismatch.
 template <class Arch = DefaultArch>
 AnyRouter parse_router(std::string_view policy, int experts, const ParseOptions<Arch>& options) {
-  try {
-    return detail::make_router<Arch>(policy, experts, options);
-  } catch (const NullMismatch&) {
-    throw;
-  } catch (const std::invalid_argument& error) {
-    const std::string fact = error.what();
-    if (fact.starts_with("policy '")) throw;
-    throw std::invalid_argument("policy " + detail::quote(policy) + ": " + fact);
-  }
+  return detail::name_errors(policy,
+                             [&] { return detail::make_router<Arch>(policy, experts, options); });
 }
 
 /// parse_router() without a fitted null distribution.

@@ -3,7 +3,6 @@
 #include <functional>
 #include <optional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -13,7 +12,9 @@
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/policy_string/arguments.hpp"
+#include "fdroute/detail/policy_string/name_errors.hpp"
 #include "fdroute/detail/policy_string/table.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/multiple_testing.hpp"
 #include "fdroute/selection/critical_statistic.hpp"
 
@@ -63,15 +64,15 @@ class AnyProcedure {
   /// See fdroute::adjusted. Throws std::invalid_argument also unless adjusts().
   void adjusted(std::span<const double> p, std::span<double> out) const {
     check(p);
-    if (!adjusts()) throw std::invalid_argument(text_ + " has no adjusted p-values");
+    if (!adjusts()) detail::refuse(text_ + " has no adjusted p-values");
     adjust_(p, out);
   }
 
  private:
   void check(std::span<const double> p) const {
     if (p.size() != static_cast<std::size_t>(hypotheses_)) {
-      throw std::invalid_argument("the procedure is one for " + std::to_string(hypotheses_) +
-                                  " p-values, got " + std::to_string(p.size()));
+      detail::refuse("the procedure is one for " + std::to_string(hypotheses_) + " p-values, got " +
+                     std::to_string(p.size()));
     }
   }
 
@@ -113,8 +114,7 @@ class RuleSettings {
       validate_policy(rule, hypotheses_);
       return {std::move(rule), hypotheses_, std::string(arguments_.name()) + written_};
     } else {
-      throw std::invalid_argument("policy " + quote(arguments_.text()) +
-                                  " reads logits, not p-values");
+      detail::refuse("policy " + quote(arguments_.text()) + " reads logits, not p-values");
     }
   }
 
@@ -154,13 +154,7 @@ inline AnyProcedure make_procedure(std::string_view rule, int hypotheses) {
 ///
 /// Throws std::invalid_argument as parse_router() does, and if the rule reads logits.
 inline AnyProcedure parse_rule(std::string_view rule, int hypotheses) {
-  try {
-    return detail::make_procedure(rule, hypotheses);
-  } catch (const std::invalid_argument& error) {
-    const std::string fact = error.what();
-    if (fact.starts_with("policy '")) throw;
-    throw std::invalid_argument("policy " + detail::quote(rule) + ": " + fact);
-  }
+  return detail::name_errors(rule, [&] { return detail::make_procedure(rule, hypotheses); });
 }
 
 }  // namespace fdroute::inline v0

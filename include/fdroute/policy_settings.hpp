@@ -8,7 +8,6 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,6 +25,7 @@
 #include "fdroute/detail/policy_string/arguments.hpp"
 #include "fdroute/detail/policy_string/named_parts.hpp"
 #include "fdroute/detail/policy_string/read_null.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/null/conformal.hpp"
 #include "fdroute/null/none.hpp"
 #include "fdroute/null/tabulated.hpp"
@@ -137,7 +137,7 @@ class PolicySettings {
 
   /// Throws: the policy needs `what`.
   [[noreturn]] void lacks(const std::string& what) const {
-    throw std::invalid_argument("policy " + detail::quote(arguments_.text()) + " needs " + what);
+    detail::refuse("policy " + detail::quote(arguments_.text()) + " needs " + what);
   }
 
   /// Throws `reason` if this key is given this value.
@@ -271,20 +271,22 @@ class PolicySettings {
   }
 
   template <Rule R>
-  AnyRouter with_null(const R& rule) {
+  AnyRouter with_null(R rule) {
     const ExpertBounds within = bounds();
-    const detail::NullAndScore of = detail::read_null(*this);
-    const Model model = read_model();
+    detail::NullAndScore of = detail::read_null(*this);
+    Model model = read_model();
     if (of.expert_null.has_value()) {
       return made(
           std::make_shared<const AnyOf<detail::AnyRule, detail::AnyScore, detail::AnyExpertNull>>(
-              experts_, detail::AnyRule{rule}, detail::any_score(of.score), *of.expert_null,
-              model.weights, within, model.ranking));
+              experts_, static_cast<detail::AnyRule&&>(rule), detail::any_score(of.score),
+              *std::move(of.expert_null), std::move(model.weights), within,
+              std::move(model.ranking)));
     }
     return std::visit(
         [&]<class S>(const S& score) {
           return made(std::make_shared<const AnyOf<R, S, detail::AnyNull>>(
-              experts_, rule, score, of.null, model.weights, within, model.ranking));
+              experts_, std::move(rule), score, std::move(of.null), std::move(model.weights),
+              within, std::move(model.ranking)));
         },
         of.score);
   }

@@ -1,12 +1,12 @@
 #pragma once
 
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "fdroute/bounds.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 #include "fdroute/ranking/by_sigmoid.hpp"
 #include "fdroute/ranking/by_softmax.hpp"
@@ -66,10 +66,10 @@ inline void check_reach(const RouterSpec& spec) {
   if (spec.groups < 1 || spec.kept_groups < 1 || spec.kept_groups > spec.groups) return;
   const int reachable = spec.experts / spec.groups * spec.kept_groups;
   if (spec.top_k > reachable) {
-    throw std::invalid_argument("top-" + std::to_string(spec.top_k) + " exceeds the " +
-                                std::to_string(reachable) + " experts of " +
-                                std::to_string(spec.kept_groups) + " of " +
-                                std::to_string(spec.groups) + " groups");
+    fdroute::detail::refuse("top-" + std::to_string(spec.top_k) + " exceeds the " +
+                            std::to_string(reachable) + " experts of " +
+                            std::to_string(spec.kept_groups) + " of " +
+                            std::to_string(spec.groups) + " groups");
   }
 }
 

@@ -8,6 +8,7 @@
 #include <numbers>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "routing/canonical_policy.hpp"
@@ -16,7 +17,7 @@
 namespace olmoe {
 namespace {
 
-struct Sums {
+struct NoiseSums {
   double counts = 0.0;
   double squares = 0.0;
   double rejecting = 0.0;
@@ -39,7 +40,23 @@ std::vector<float> normal_rows(std::size_t size) {
 
 constexpr std::ptrdiff_t n_rows = 20'000;
 
-Sums count_on(const std::vector<float>& rows, CanonicalPolicy policy, int min_k, int experts) {
+/// The policy's rule and bounds, without the model's ranking and weights that it is put between.
+CanonicalPolicy rule_of(const std::string& policy) {
+  // A rule that takes the place of a preset's own is written last, with its settings.
+  constexpr std::string_view key = "rule=";
+  std::string text = policy;
+  if (CanonicalPolicy(policy).arguments.contains("rule")) {
+    text.erase(0, text.rfind(key) + key.size());
+    text[text.find(',')] = ':';
+  }
+  CanonicalPolicy rule(text);
+  for (const char* other : {"ranking", "selection_bias", "groups", "kept", "group_score", "masked",
+                            "ties", "weights", "epsilon", "factor", "prior"})
+    rule.arguments.erase(other);
+  return rule;
+}
+
+NoiseSums count_on(const std::vector<float>& rows, CanonicalPolicy policy, int min_k, int experts) {
   // To see where the rule rejects nothing; the bound is applied below.
   policy.arguments["min_k"] = "0";
   policy.arguments["null"] = "normal";
@@ -56,7 +73,7 @@ Sums count_on(const std::vector<float>& rows, CanonicalPolicy policy, int min_k,
   router.route(
       fdroute::LogitsView<float>(rows.data(), n_rows, experts),
       fdroute::RoutingView<>{chosen.data(), weights.data(), counts.data(), router.capacity()});
-  Sums sums;
+  NoiseSums sums;
   for (const std::int32_t count : counts) {
     const double bounded = std::max(count, min_k);
     sums.counts += bounded;
@@ -71,10 +88,10 @@ Sums count_on(const std::vector<float>& rows, CanonicalPolicy policy, int min_k,
 std::optional<NoiseCounts> null_control(std::span<const fdroute::AnyRouter> routers) {
   const int experts = routers.front().experts();
   const auto rows = normal_rows(static_cast<std::size_t>(n_rows * experts));
-  std::map<std::string, Sums> known;  // layers mostly share one policy
-  Sums all;
+  std::map<std::string, NoiseSums> known;  // layers mostly share one policy
+  NoiseSums all;
   for (const fdroute::AnyRouter& router : routers) {
-    const CanonicalPolicy policy(router.policy());
+    const CanonicalPolicy policy = rule_of(router.policy());
     if (!policy.arguments.contains("null")) return std::nullopt;
     const auto [found, fresh] = known.try_emplace(router.policy());
     if (fresh) found->second = count_on(rows, policy, router.bounds().min_k, experts);

@@ -18,9 +18,9 @@ struct NoiseCounts {
 /// here is noise.
 ///
 /// A score drawn from a continuous null has a uniform p-value whatever the null, so the rows are
-/// drawn from the normal one and routed by the same policy with null=normal, score=logit. One
-/// policy per layer; counts are averaged over the layers. Fixed seed. Nothing for policies without
-/// a null.
+/// drawn from the normal one and routed by the same rule and bounds with null=normal, score=logit,
+/// ranked by logit. One policy per layer; counts are averaged over the layers. Fixed seed. Nothing
+/// for policies without a null.
 std::optional<NoiseCounts> null_control(std::span<const fdroute::AnyRouter> routers);
 
 }  // namespace olmoe

@@ -21,6 +21,7 @@
 #include "measure/null_fit.hpp"
 #include "measure/recorded_logits.hpp"
 #include "measure/solve_policy.hpp"
+#include "routing/canonical_policy.hpp"
 #include "routing/routing.hpp"
 #include "sweep/evaluation_json.hpp"
 #include "sweep/grid.hpp"
@@ -133,7 +134,9 @@ std::vector<fdroute::TabulatedNull> Sweep::fitted_nulls(const FittedNullKey& key
 Solved Sweep::solve(const Configuration& configuration) {
   const auto& tables = nulls(configuration.nulls);
   if (!configuration.target)
-    return {make_routers(inputs_.model.config(), configuration.policy, tables), {}};
+    return {
+        make_routers(inputs_.model.config(), configuration.policy, tables, inputs_.selection_bias),
+        {}};
   const Target target{.policy = configuration.policy,
                       .mean_experts = *configuration.target,
                       .per_layer = configuration.per_layer};
@@ -148,8 +151,8 @@ Solved Sweep::solve(const Configuration& configuration) {
   }
 }
 
-/// The routing weights of all layers, if they are softmax ones and the same: with others, counts
-/// cannot be dealt.
+/// The routing weights of all layers, if they are softmax ones and the same, and experts rank by
+/// logit: otherwise counts cannot be dealt.
 std::optional<fdroute::SoftmaxWeights> common_weights(const Routers& routers) {
   const fdroute::SoftmaxWeights* const weights = routers.front().softmax_weights();
   if (weights == nullptr) return std::nullopt;
@@ -157,6 +160,10 @@ std::optional<fdroute::SoftmaxWeights> common_weights(const Routers& routers) {
     const fdroute::SoftmaxWeights* const other = router.softmax_weights();
     if (other == nullptr || other->temperature != weights->temperature ||
         other->renormalize != weights->renormalize)
+      return std::nullopt;
+    // Counts are dealt to the largest logits, lower index first.
+    const CanonicalPolicy policy(router.policy());
+    if (policy.arguments.contains("ranking") || policy.arguments.contains("ties"))
       return std::nullopt;
   }
   return *weights;

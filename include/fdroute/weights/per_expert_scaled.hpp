@@ -4,12 +4,12 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "fdroute/detail/checks/check_policies.hpp"
 #include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -36,14 +36,14 @@ struct PerExpertScaled {
 
   void validate(int experts) const {
     if (factors.size() != static_cast<std::size_t>(experts)) {
-      throw std::invalid_argument("PerExpertScaled: " + std::to_string(factors.size()) +
-                                  " factors for " + std::to_string(experts) + " experts");
+      detail::refuse("PerExpertScaled: " + std::to_string(factors.size()) + " factors for " +
+                     std::to_string(experts) + " experts");
     }
     for (std::size_t j = 0; j < factors.size(); ++j) {
       constexpr float most = std::numeric_limits<float>::max();
       if (!(factors[j] >= -most && factors[j] <= most)) {
-        throw std::invalid_argument("PerExpertScaled: factors[" + std::to_string(j) +
-                                    "] must be finite, got " + detail::to_text(factors[j]));
+        detail::refuse("PerExpertScaled: factors[" + std::to_string(j) + "] must be finite, got " +
+                       detail::to_text(factors[j]));
       }
     }
     detail::validate_policy(weights, experts);

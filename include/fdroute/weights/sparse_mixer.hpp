@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <stdexcept>
 
 #include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -50,8 +50,8 @@ struct SparseMixerWeights {
 
   void validate(int) const {
     if (!(jitter >= 0.0F && jitter <= std::numeric_limits<float>::max())) {
-      throw std::invalid_argument("SparseMixerWeights: jitter must be finite and >= 0, got " +
-                                  detail::to_text(jitter));
+      detail::refuse("SparseMixerWeights: jitter must be finite and >= 0, got " +
+                     detail::to_text(jitter));
     }
   }
 

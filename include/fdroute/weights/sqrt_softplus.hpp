@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <stdexcept>
 
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/sqrt_softplus.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -43,8 +43,8 @@ struct SqrtSoftplusWeights {
 
   void validate(int) const {
     if (!(epsilon >= 0.0 && epsilon <= std::numeric_limits<double>::max())) {
-      throw std::invalid_argument("SqrtSoftplusWeights: epsilon must be finite and >= 0, got " +
-                                  detail::to_text(epsilon));
+      detail::refuse("SqrtSoftplusWeights: epsilon must be finite and >= 0, got " +
+                     detail::to_text(epsilon));
     }
   }
 

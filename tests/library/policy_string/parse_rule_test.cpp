@@ -16,7 +16,7 @@ namespace fd = fdroute;
 
 namespace {
 
-std::string rejection(const std::string& rule, int m = 12) {
+std::string rule_rejection(const std::string& rule, int m = 12) {
   return test::rejection_of([&] { fd::parse_rule(rule, m); });
 }
 
@@ -81,19 +81,21 @@ TEST_CASE("what a rule leaves out takes its documented value") {
 }
 
 TEST_CASE("what is no procedure is refused in words") {
-  CHECK(rejection("bhh") ==
+  CHECK(rule_rejection("bhh") ==
         "policy 'bhh', position 1: unknown rule 'bhh' (did you mean 'bh'?); accepted are topk, "
         "top_p, relative, threshold, bh, by, ebh, bonferroni, sidak, holm, hochberg, hommel, "
         "storey, bky, hc, bj, lfdr");
-  CHECK(rejection("mixtral").starts_with("policy 'mixtral', position 1: unknown rule 'mixtral'"));
-  CHECK(rejection("preset:bh").starts_with("policy 'preset:bh', position 8: unknown rule 'bh'"));
-  CHECK(rejection("top_p") == "policy 'top_p' reads logits, not p-values");
-  CHECK(rejection("bh:alpha=0.1,min_k=1") ==
+  CHECK(rule_rejection("mixtral").starts_with(
+      "policy 'mixtral', position 1: unknown rule 'mixtral'"));
+  CHECK(
+      rule_rejection("preset:bh").starts_with("policy 'preset:bh', position 8: unknown rule 'bh'"));
+  CHECK(rule_rejection("top_p") == "policy 'top_p' reads logits, not p-values");
+  CHECK(rule_rejection("bh:alpha=0.1,min_k=1") ==
         "policy 'bh:alpha=0.1,min_k=1', position 14: unknown key 'min_k'; bh accepts alpha");
-  CHECK(rejection("bh:alpha=2") ==
+  CHECK(rule_rejection("bh:alpha=2") ==
         "policy 'bh:alpha=2': BenjaminiHochberg: alpha must lie in "
         "(0, 1), got 2");
-  CHECK(rejection("topk:k=13").find("TopK: k must lie in [1, 12]") != std::string::npos);
+  CHECK(rule_rejection("topk:k=13").find("TopK: k must lie in [1, 12]") != std::string::npos);
   const fd::AnyProcedure hc = fd::parse_rule("hc", 2);
   std::vector<double> p{0.1, 0.2};
   CHECK(test::rejection_of([&] { hc.adjusted(p, p); }) ==

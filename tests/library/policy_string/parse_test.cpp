@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include <cstddef>
-#include <functional>
 #include <set>
 #include <span>
 #include <string>
@@ -38,14 +37,6 @@ std::string rejection(const std::string& policy, const std::string& score = "log
 std::string canonical(const std::string& policy, fd::SoftmaxWeights weights = {}) {
   return fd::parse_router(policy, 16, table("log_softmax"), weights).policy();
 }
-
-/// Any rule, as one type: a Router of every rule would take long to compile. It always goes the
-/// general way, so it also shows that a string's router finds the same counts by critical scores.
-struct PlainRule {
-  std::function<int(std::span<const double>)> rule;
-
-  int operator()(std::span<const double> sorted_p) const noexcept { return rule(sorted_p); }
-};
 
 template <class A, class B>
 bool route_alike(const A& a, const B& b) {
@@ -103,7 +94,7 @@ TEST_CASE("every rule that reads p-values has a string") {
     return of_a.experts == of_b.experts && of_a.counts == of_b.counts;
   };
   std::set<std::string> compared{"bh"};  // in the test above
-  const auto alike = [&](const std::string& policy, const PlainRule& rule) {
+  const auto alike = [&](const std::string& policy, const test::PlainRule& rule) {
     CAPTURE(policy);
     compared.insert(policy.substr(0, policy.find(':')));
     return select_alike(fd::parse_router(policy, 16, null),
@@ -111,32 +102,32 @@ TEST_CASE("every rule that reads p-values has a string") {
            select_alike(fd::parse_router(policy + ",null=logistic,location=0.1,scale=0.4", 16),
                         fd::Router(16, rule, fd::ZScore{}, fd::LogisticNull{0.1, 0.4}));
   };
-  CHECK(alike("by:alpha=0.6", PlainRule{fd::BenjaminiYekutieli{0.6}}));
-  CHECK(alike("ebh:alpha=0.6,kappa=0.3", PlainRule{fd::EBH{0.6, 0.3}}));
-  CHECK(alike("bonferroni:alpha=0.6", PlainRule{fd::Bonferroni{0.6}}));
-  CHECK(alike("sidak:alpha=0.6", PlainRule{fd::Sidak{0.6}}));
-  CHECK(alike("holm:alpha=0.6", PlainRule{fd::Holm{0.6}}));
-  CHECK(alike("hochberg:alpha=0.6", PlainRule{fd::Hochberg{0.6}}));
-  CHECK(alike("hommel:alpha=0.6", PlainRule{fd::Hommel{0.6}}));
-  CHECK(alike("storey:alpha=0.3,lambda=0.2", PlainRule{fd::StoreyBH{0.3, 0.2}}));
-  CHECK(alike("bky:alpha=0.3", PlainRule{fd::TwoStageBKY{0.3}}));
-  CHECK(alike("lfdr:alpha=0.3", PlainRule{fd::LocalFdr{0.3}}));
+  CHECK(alike("by:alpha=0.6", test::PlainRule{fd::BenjaminiYekutieli{0.6}}));
+  CHECK(alike("ebh:alpha=0.6,kappa=0.3", test::PlainRule{fd::EBH{0.6, 0.3}}));
+  CHECK(alike("bonferroni:alpha=0.6", test::PlainRule{fd::Bonferroni{0.6}}));
+  CHECK(alike("sidak:alpha=0.6", test::PlainRule{fd::Sidak{0.6}}));
+  CHECK(alike("holm:alpha=0.6", test::PlainRule{fd::Holm{0.6}}));
+  CHECK(alike("hochberg:alpha=0.6", test::PlainRule{fd::Hochberg{0.6}}));
+  CHECK(alike("hommel:alpha=0.6", test::PlainRule{fd::Hommel{0.6}}));
+  CHECK(alike("storey:alpha=0.3,lambda=0.2", test::PlainRule{fd::StoreyBH{0.3, 0.2}}));
+  CHECK(alike("bky:alpha=0.3", test::PlainRule{fd::TwoStageBKY{0.3}}));
+  CHECK(alike("lfdr:alpha=0.3", test::PlainRule{fd::LocalFdr{0.3}}));
   fd::HigherCriticism hc{0.4};
-  CHECK(alike("hc:search=0.4", PlainRule{hc}));
+  CHECK(alike("hc:search=0.4", test::PlainRule{hc}));
   hc.deviation = fd::HigherCriticism::Deviation::of_rank;
-  CHECK(alike("hc:search=0.4,deviation=rank", PlainRule{hc}));
+  CHECK(alike("hc:search=0.4,deviation=rank", test::PlainRule{hc}));
   hc.critical = fd::critical_statistic(hc, 16, 0.1);
-  CHECK(alike("hc:search=0.4,deviation=rank,level=0.1", PlainRule{hc}));
+  CHECK(alike("hc:search=0.4,deviation=rank,level=0.1", test::PlainRule{hc}));
   fd::BerkJones bj{0.4};
-  CHECK(alike("bj:search=0.4", PlainRule{bj}));
+  CHECK(alike("bj:search=0.4", test::PlainRule{bj}));
   bj.critical = fd::critical_statistic(bj, 16, 0.1);
-  CHECK(alike("bj:search=0.4,level=0.1", PlainRule{bj}));
+  CHECK(alike("bj:search=0.4,level=0.1", test::PlainRule{bj}));
   const auto names = test::names_of_rules_of_p();
   CHECK(compared == std::set(names.begin(), names.end()));
   // The comparison can tell.
-  CHECK(!alike("bj:search=0.4", PlainRule{bj}));
-  CHECK(!alike("holm:alpha=0.6", PlainRule{fd::Hochberg{0.6}}));
-  CHECK(!alike("hommel:alpha=0.6", PlainRule{fd::Hochberg{0.6}}));
+  CHECK(!alike("bj:search=0.4", test::PlainRule{bj}));
+  CHECK(!alike("holm:alpha=0.6", test::PlainRule{fd::Hochberg{0.6}}));
+  CHECK(!alike("hommel:alpha=0.6", test::PlainRule{fd::Hochberg{0.6}}));
 }
 
 TEST_CASE("what a policy leaves out takes its documented value") {

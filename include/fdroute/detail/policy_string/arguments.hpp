@@ -4,7 +4,6 @@
 #include <charconv>
 #include <cstddef>
 #include <set>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -13,6 +12,7 @@
 
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/policy_string/closest.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0::detail {
 
@@ -55,8 +55,8 @@ class PolicyArguments {
   bool is_preset() const { return is_preset_; }
 
   [[noreturn]] void fail(std::size_t position, const std::string& fact) const {
-    throw std::invalid_argument("policy " + quote(text_) + ", position " +
-                                std::to_string(position + 1) + ": " + fact);
+    detail::refuse("policy " + quote(text_) + ", position " + std::to_string(position + 1) + ": " +
+                   fact);
   }
 
   template <class Number>
@@ -95,7 +95,7 @@ class PolicyArguments {
     for (const Argument& argument : arguments_) {
       if (argument.key == key) fail(value_position(argument), reason);
     }
-    throw std::invalid_argument("policy " + quote(text_) + ": " + reason);
+    detail::refuse("policy " + quote(text_) + ": " + reason);
   }
 
   /// Throws `reason` if the argument has this value.

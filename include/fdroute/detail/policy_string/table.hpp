@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <iterator>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -16,6 +15,7 @@
 #include "fdroute/detail/policy_string/closest.hpp"
 #include "fdroute/detail/policy_string/model_preset.hpp"
 #include "fdroute/detail/policy_string/named_parts.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/model_router.hpp"
 #include "fdroute/model_table.hpp"
@@ -195,8 +195,7 @@ AnyRouter make_router(std::string_view text, int experts, const ParseOptions<Arc
                        "; accepted are " + PolicyArguments::join(names));
   }
   if (found != makers.end() && std::any_of(std::next(found), makers.end(), named)) {
-    throw std::invalid_argument("policy " + quote(text) + ": two makers are called " +
-                                quote(arguments.name()));
+    refuse("policy " + quote(text) + ": two makers are called " + quote(arguments.name()));
   }
   PolicySettings<Arch> settings(std::move(arguments), experts, options, std::move(rules));
   return found == makers.end() ? make_model_router(settings, *model) : found->make(settings);

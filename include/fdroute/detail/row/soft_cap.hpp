@@ -5,10 +5,10 @@
 #include <cstddef>
 #include <limits>
 #include <span>
-#include <stdexcept>
 #include <string>
 
 #include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
 
 namespace fdroute::inline v0::detail {
@@ -36,7 +36,7 @@ class SoftCapped {
 
 inline void check_cap(const std::string& name, float cap) {
   if (!(cap > 0.0F && cap <= std::numeric_limits<float>::max()))
-    throw std::invalid_argument(name + ": cap must be positive and finite, got " + to_text(cap));
+    detail::refuse(name + ": cap must be positive and finite, got " + to_text(cap));
 }
 
 }  // namespace fdroute::inline v0::detail
