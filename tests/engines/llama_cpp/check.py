@@ -19,7 +19,7 @@ from report import policies, row
 
 TOLERANCE = 1e-4
 # Places a token: what the policy may need, and more of them, which then repeat.
-WIDTHS = {"native": [8], "topk4": [4, 8]}
+WIDTHS = {"native": [8], "topk4": [4, 8], "relative": [8]}
 
 
 def run(arguments, gguf: str, *options: str) -> dict[str, str]:

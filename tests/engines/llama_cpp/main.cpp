@@ -11,7 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
+#include <ctime>
 #include <exception>
 #include <fdroute/parse.hpp>
 #include <map>
@@ -227,13 +227,19 @@ Loss loss_of(llama_context& context, std::span<const llama_token> ids, std::int6
   return loss;
 }
 
-/// Seconds of `tokens` greedy steps after 8 ids.
-double time_to_decode(llama_context& context, std::span<const llama_token> ids, std::int32_t tokens,
-                      std::int32_t vocabulary) {
+struct Seconds {
+  double wall;
+  double processor;  // of all threads
+};
+
+/// The time of `tokens` greedy steps after 8 ids.
+Seconds time_to_decode(llama_context& context, std::span<const llama_token> ids,
+                       std::int32_t tokens, std::int32_t vocabulary) {
   decode(context, ids.first(8), 0);
   std::int32_t position = 8;
   std::int32_t last = 7;
   const auto start = std::chrono::steady_clock::now();
+  const std::clock_t processor_start = std::clock();
   for (; position < 8 + tokens; ++position) {
     const float* row = llama_get_logits_ith(&context, last);
     const llama_token next[] = {
@@ -241,7 +247,8 @@ double time_to_decode(llama_context& context, std::span<const llama_token> ids, 
     decode(context, next, position);
     last = 0;
   }
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return {std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(),
+          static_cast<double>(std::clock() - processor_start) / CLOCKS_PER_SEC};
 }
 
 void run(const Arguments& arguments) {
@@ -303,8 +310,9 @@ void run(const Arguments& arguments) {
 
   std::printf("llama.cpp %s\npolicy %s\nwidth %d\n", llama_version(), policy.c_str(), width);
   if (steps) {
-    const double seconds = time_to_decode(*context, ids, *steps, vocabulary);
-    std::printf("tokens/s %.3f\n", *steps / seconds);
+    const Seconds seconds = time_to_decode(*context, ids, *steps, vocabulary);
+    std::printf("tokens/s %.3f\nprocessor-ms/token %.3f\n", *steps / seconds.wall,
+                1000 * seconds.processor / *steps);
   } else {
     const Loss loss = loss_of(*context, ids, window, stride, vocabulary);
     std::printf("tokens %lld\nperplexity %.6f\n", static_cast<long long>(loss.tokens),

@@ -152,6 +152,40 @@ def gates_of(model) -> list:
     return [m for m in model.modules() if type(m).__name__.endswith("TopKRouter") and hasattr(m, "top_k")]
 
 
+def deepseek_by_definition(block, logits, definition, null) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """DeepSeek-V3's ranking and weights with BH's count: counts (T), ids and weights (T,max_k), zero behind the count."""
+    config, probability = block.config, logits.sigmoid()
+    choice = probability + block.gate.e_score_correction_bias
+    groups = choice.reshape(len(logits), config.n_group, -1)
+    best = groups.topk(2).values.sum(-1).topk(config.topk_group).indices
+    kept = torch.zeros(len(logits), config.n_group, dtype=torch.bool).scatter(1, best, True)
+    order = groups.where(kept[..., None], -torch.inf).reshape(choice.shape).sort(-1, descending=True, stable=True).indices
+    p = null(bh_reference.scores(logits, definition.score))
+    counts = bh_reference.step_up(p, definition.alpha).clamp(definition.min_k, definition.max_k)
+    ids = order[:, : definition.max_k]
+    weights = probability.gather(1, ids) * (torch.arange(definition.max_k) < counts[:, None])
+    return counts, ids, weights / (weights.sum(-1, keepdim=True) + 1e-20) * config.routed_scaling_factor
+
+
+def check_deepseek(block, hidden, definition, null) -> tuple[int, int, float]:
+    """Under the patch: layers whose counts vary (0 or 1), what differs, and how far weights are apart."""
+    logits = block.gate(hidden)
+    experts, weights = block.route_tokens_to_experts(logits)
+    counts, expected_ids, expected_weights = deepseek_by_definition(block, logits, definition, null)
+    used = torch.arange(definition.max_k) < counts[:, None]
+    wrong = different((experts[used], expected_ids[used]), (weights > 0, used))
+    return int(counts.unique().numel() > 1), wrong, (weights - expected_weights).abs().max().item()
+
+
+def check_gate(gate, hidden, definition, null) -> tuple[int, int, float]:
+    """check_deepseek() for a router whose weights are a softmax over the selected."""
+    logits, weights, experts = gate(hidden)
+    expected = bh_reference.route(logits, definition, null, True)
+    used = expected.experts >= 0
+    wrong = different((experts[used].int(), expected.experts[used]), (weights > 0, used))
+    return int(expected.counts.unique().numel() > 1), wrong, (weights - expected.weights).abs().max().item()
+
+
 def check_random_models() -> None:
     """Native routing by fdroute is the model's own. BH gives experts and weights of BH's definition."""
     policy = "bh:alpha=0.3,min_k=1,max_k=4,score=zscore,null=normal,mean=0.0,sd=0.8"
@@ -164,20 +198,15 @@ def check_random_models() -> None:
             native = model(input_ids=ids, use_cache=False).logits
         row(MODELS, "native", f"{name}'s logits beside its own", (native - before).abs().max(), 1e-5)
 
-        counted, wrong, apart = 0, 0, 0.0
+        hidden = torch.randn(40, 32, generator=torch.Generator().manual_seed(2))
         with fdroute_torch.patch(model, policy):
-            hidden = torch.randn(40, 32, generator=torch.Generator().manual_seed(2))
-            for gate in gates_of(model):
-                logits, weights, experts = gate(hidden)
-                expected = bh_reference.route(logits, definition, null, True)
-                used = expected.experts >= 0
-                counted += int(expected.counts.unique().numel() > 1)
-                wrong += different((experts[used].int(), expected.experts[used]), (weights > 0, used))
-                apart = max(apart, (weights - expected.weights).abs().max().item())
-        if gates_of(model):
-            assert counted > 0, "BH gave all tokens of all layers one count"
-            row(MODELS, "bh by zscore", f"{name}'s experts that differ from the definition's", wrong, 0)
-            row(MODELS, "bh by zscore", f"{name}'s weights beside the definition's", apart, 1e-6)
+            results = [check_gate(m, hidden, definition, null) for m in gates_of(model)]
+            blocks = [m for m in model.modules() if type(m).__name__ == "DeepseekV3MoE"]
+            results += [check_deepseek(m, hidden, definition, null) for m in blocks]
+        varying, wrong, apart = zip(*results)
+        assert any(varying), f"{name}: BH gave all tokens of all layers one count"
+        row(MODELS, "bh by zscore", f"{name}'s experts that differ from the definition's", sum(wrong), 0)
+        row(MODELS, "bh by zscore", f"{name}'s weights beside the definition's", max(apart), 1e-6)
         after = model(input_ids=ids, use_cache=False).logits
         row(MODELS, "restored", f"{name}'s logits that differ", different((after, before)), 0)
 

@@ -187,10 +187,10 @@ TEST_CASE("SparseMixerWeights: the share among the experts near the one selected
   CHECK(oracle::ulps_between(weights[1], static_cast<float>(1 / (1 + std::exp(-0.5)))) <= 1);
   // A negative logit is measured by its own size, a tie is always near.
   const Floats low{-1.0F, -1.25F, -2.0F, -1.0F};
-  const Floats of_low = weights_of({.jitter = 0.1F}, low, {0, 3});
+  const Floats of_low = weights_of(fd::SparseMixerWeights{.jitter = 0.1F}, low, {0, 3});
   CHECK(oracle::ulps_between(of_low[0], static_cast<float>(1 / (2 + std::exp(-0.25)))) <= 1);
   CHECK(oracle::ulps_between(of_low[1], static_cast<float>(1 / (1 + std::exp(-0.25)))) <= 1);
-  CHECK(weights_of({.jitter = 0.0F}, {1, 0, 0}, {0, 1}) == Floats{1, 0.5F});
+  CHECK(weights_of(fd::SparseMixerWeights{.jitter = 0.0F}, {1, 0, 0}, {0, 1}) == Floats{1, 0.5F});
   const Floats odd{test::nan, -test::infinity, test::infinity, 0.0F, test::infinity};
   CHECK(weights_of(policy, odd, {2, 4, 3, 1, 0}) == Floats{0.5F, 1, 1, 0, 0});
   CHECK(weights_of(policy, {3e38F, -3e38F}, {0, 1}) == Floats{1, 1});
@@ -225,9 +225,9 @@ TEST_CASE("TokenTable: experts of a token, weights of its logits") {
   router.route(view, tokens, fd::DenseView{dense.data(), 3});
   CHECK(dense == Floats{0, first, 0, 0, 0, 0});
 
-  const auto refused = [](int experts, std::vector<std::int32_t> table, int top_k) {
+  const auto refused = [](int of, std::vector<std::int32_t> table, int top_k) {
     return test::rejection_of(
-        [&] { fd::TokenTable(experts, std::move(table), top_k, fd::SigmoidWeights{}); });
+        [&] { fd::TokenTable(of, std::move(table), top_k, fd::SigmoidWeights{}); });
   };
   CHECK(refused(3, {2, 0, 1, 3}, 2) == "TokenTable: expert 3 of token 1 must lie in [0, 3)");
   CHECK(refused(3, {2, 0, -1, 1}, 2) == "TokenTable: expert -1 of token 1 must lie in [0, 3)");
