@@ -209,19 +209,9 @@ class PolicySettings {
   AnyRouter route_as(const Router<R, Logit, NoNull, W, K>& model) {
     K ranking = model.ranking();
     ranking.ties = ties(ranking.ties);
-    Model parts{detail::any_ranking(std::move(ranking), experts_),
-                detail::any_weights(model.weights(), experts_)};
-    if (model_.has_value()) refuse_as_rule();
-    if (!replaces_rule()) {
-      arguments_.finish();
-      return made(std::make_shared<const AnyOf<R>>(experts_, model.rule(), std::move(parts.weights),
-                                                   model.bounds(), std::move(parts.ranking)));
-    }
-    model_ = std::move(parts);
-    std::vector<std::string_view> names;
-    for (const auto& rule : rules_) names.push_back(rule.name);
-    const std::string_view name = choice("rule", names, "");
-    return std::ranges::find(rules_, name, &PolicyMaker<Arch>::name)->make(*this);
+    return route_model(model.rule(), model.bounds(),
+                       {detail::any_ranking(std::move(ranking), experts_),
+                        detail::any_weights(model.weights(), experts_)});
   }
 
   /// A router as it is. Throws if a setting that was given has not been read.
@@ -245,6 +235,21 @@ class PolicySettings {
   template <class R>
   AnyRouter made(std::shared_ptr<const R> router) const {
     return {std::move(router), std::string(arguments_.name()) + written_, Arch{}};
+  }
+
+  template <class R>
+  AnyRouter route_model(const R& rule, ExpertBounds within, Model parts) {
+    if (model_.has_value()) refuse_as_rule();
+    if (!replaces_rule()) {
+      arguments_.finish();
+      return made(std::make_shared<const AnyOf<R>>(experts_, rule, std::move(parts.weights), within,
+                                                   std::move(parts.ranking)));
+    }
+    model_ = std::move(parts);
+    std::vector<std::string_view> names;
+    for (const auto& maker : rules_) names.push_back(maker.name);
+    const std::string_view name = choice("rule", names, "");
+    return std::ranges::find(rules_, name, &PolicyMaker<Arch>::name)->make(*this);
   }
 
   [[noreturn]] void refuse_as_rule() const {
