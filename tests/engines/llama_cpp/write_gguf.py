@@ -32,7 +32,9 @@ class Tensors:
 
     def __init__(self, directory: pathlib.Path):
         index = directory / "model.safetensors.index.json"
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else ["model.safetensors"]
+        shards = ["model.safetensors"]
+        if index.exists():
+            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         self.entries = {}
         for shard in shards:
             with (directory / shard).open("rb") as file:
