@@ -1,8 +1,8 @@
 """Writes ONNX graphs: as much of the format as the check beside this file needs, from the standard library and numpy.
 
 A model is a protocol buffer: fields, each a number with a wire type, then its value. Two wire types occur here: varints,
-and bytes behind their length, which hold texts, tensors' elements and messages within messages.
-Source of the field numbers: onnx.proto3 in ONNX's repository; of the encoding: protobuf.dev/programming-guides/encoding.
+and bytes behind their length, which hold texts, the elements of tensors, and messages within messages.
+Sources: onnx.proto3 in ONNX's repository for the numbers, protobuf.dev/programming-guides/encoding for the rest.
 """
 
 from __future__ import annotations

@@ -133,7 +133,8 @@ def random_models() -> dict:
     gpt_oss = transformers.GptOssConfig(num_local_experts=8, num_experts_per_tok=4, head_dim=8, **small)
     deepseek = transformers.DeepseekV3Config(
         n_routed_experts=16, num_experts_per_tok=4, n_group=4, topk_group=2, n_shared_experts=1,
-        moe_intermediate_size=24, first_k_dense_replace=1, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=8,
+        moe_intermediate_size=24, first_k_dense_replace=1, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8,
+        qk_nope_head_dim=8, v_head_dim=8,
         **(small | {"num_key_value_heads": 4}),
     )  # fmt: skip
     made = {}
