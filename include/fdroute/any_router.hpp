@@ -54,7 +54,7 @@ class AnyRouter {
 
   /// The routing weights, if they are SoftmaxWeights; null for any other policy. Valid as long as
   /// this router or a copy of it.
-  const SoftmaxWeights* softmax_weights() const noexcept { return router_.softmax; }
+  const SoftmaxWeights* softmax_weights() const noexcept { return router_.weights.policy; }
 
   /// The policy with every setting written out; parse_router() reads it back.
   const std::string& policy() const noexcept { return policy_; }

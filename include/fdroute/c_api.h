@@ -139,13 +139,22 @@ FDROUTE_C_API fdroute_status fdroute_route(const fdroute_router* router, const v
 
 /* Rows of logits anywhere in memory: logit j of token t is element t * stride + j * expert_stride
  * of `data`. Strides count elements and may be 0 or negative. A transposed matrix (experts, tokens)
- * has stride 1 and expert_stride `tokens`. Rows that are not contiguous are copied in passing. */
+ * has stride 1 and expert_stride `tokens`. What is no plain rows is copied in passing.
+ *
+ * `masks` may be a null pointer: then every expert is allowed. Expert j is allowed to token t if
+ * bit j % 64 of masks[t * mask_stride + j / 64] is set; mask_stride is at least (experts + 63) /
+ * 64, or 0 for one mask for all tokens. A token is routed as if the logits of the others were -inf,
+ * and they are left out of what is selected. `skip`, shape (tokens), may be a null pointer: a token
+ * whose byte is not 0 has count 0 and status 0. A struct of zeros has neither. */
 typedef struct fdroute_logits {
   const void* data;
   int32_t dtype; /* a fdroute_dtype */
   int64_t tokens;
   int64_t stride;
   int64_t expert_stride; /* 1: a row is contiguous */
+  const uint64_t* masks;
+  int64_t mask_stride;
+  const uint8_t* skip;
 } fdroute_logits;
 
 /* Routings, written to the caller's memory. `experts` is an array of `id_type`, a fdroute_id_type.

@@ -151,11 +151,10 @@ enum class Kernel : std::uint8_t {
   /// A NullDistribution that is a table: `const detail::SurvivalTable* table() const noexcept`, a
   /// null pointer if it is none after all.
   table,
-  /// RoutingWeights that may be SoftmaxWeights: `const SoftmaxWeights* softmax() const noexcept`, a
-  /// null pointer if they are not.
-  softmax,
-  /// A Ranking that may be ByLogit: `bool is_by_logit() const noexcept`.
-  by_logit,
+  /// A Ranking whose keys are those of known steps: `detail::KeyRecipe recipe() const noexcept`.
+  key_recipe,
+  /// RoutingWeights of known steps: `detail::WeightRecipe recipe() const noexcept`.
+  weight_recipe,
 };
 
 /// The kernel that a policy of type P opens. Nothing else opens one: members of these names in a

@@ -185,10 +185,7 @@ struct RoutingOf {
 template <EigenTensor L>
 struct RoutingOf<L> {
   using Traits = Eigen::internal::traits<L>;
-  static constexpr int rank = Traits::NumDimensions;
-  static_assert(
-      rank >= 1,
-      "fdroute::route: a tensor of logits has rank 1 or more: its last extent is experts");
+  static constexpr int rank = RankOf<L>::value;
   // Of rank 0, Eigen itself would stop the compiler before it says so.
   using type = TensorRouting<(rank < 1 ? 1 : rank), static_cast<int>(Traits::Layout)>;
 };

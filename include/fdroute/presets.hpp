@@ -24,7 +24,7 @@
 /// Where transformers leaves something open, fdroute does not: torch.topk may take any of several
 /// equal values at the cut, here the lower index wins. A softmax in float can also make two logits
 /// equal that differ; here the larger logit wins. torch.topk ranks NaN first, here it ranks last.
-/// Weights are computed in double and rounded once, in transformers they are a few float
+/// Weights are within 4 ulp of their values in double; in transformers, too, they are a few float
 /// operations.
 namespace fdroute::inline v0::presets {
 

@@ -49,37 +49,35 @@ namespace {
 
 thread_local char message[1024];  // a fixed place: to say "out of memory" takes none
 
-// Elements of what is copied at a time, on the stack: rows of logits, or ids of another type.
-constexpr int chunk = 4096;
-static_assert(chunk >= fd::max_experts);
+void at_least(const char* what, std::int64_t value, const std::string& whose, std::int64_t least) {
+  if (value < least) {
+    throw std::invalid_argument(std::string(what) + " must be at least " + whose +
+                                std::to_string(least) + ", got " + std::to_string(value));
+  }
+}
 
-/// Calls route(rows, first) with the rows of `logits` from token `first` on, all at once if they
-/// are contiguous, else copied, some at a time.
+/// Calls route(rows) with a LogitsView, or with a BatchView where it takes one.
 template <class T, class Route>
 void in_rows(const fdroute_logits& logits, int experts, const Route& route) {
   const auto* data = static_cast<const T*>(logits.data);
   const bool apart = logits.tokens == 1 || logits.stride == 0 || logits.stride >= experts ||
                      logits.stride <= -experts;
-  if (apart && (logits.expert_stride == 1 || experts == 1))
-    return route(fd::LogitsView<T>(data, logits.tokens, experts, logits.stride), std::int64_t{0});
-  std::array<float, chunk> rows;
-  const std::int64_t most = chunk / experts;
-  for (std::int64_t first = 0; first < logits.tokens; first += most) {
-    const std::int64_t tokens = std::min(most, logits.tokens - first);
-    float* to = rows.data();
-    for (std::int64_t t = first; t < first + tokens; ++t) {
-      for (std::int64_t j = 0; j < experts; ++j)
-        *to++ = static_cast<float>(data[t * logits.stride + j * logits.expert_stride]);
-    }
-    route(fd::LogitsView<float>(rows.data(), tokens, experts), first);
-  }
+  const bool contiguous = apart && (logits.expert_stride == 1 || experts == 1);
+  if (contiguous && logits.masks == nullptr && logits.skip == nullptr)
+    return route(fd::LogitsView<T>(data, logits.tokens, experts, logits.stride));
+  route(fd::BatchView<T>{data, logits.tokens, experts, logits.stride, logits.expert_stride,
+                         logits.masks, logits.mask_stride, logits.skip});
 }
 
-/// Checks the logits, and calls route(rows, first) as in_rows() does.
+/// Checks the logits, and calls route(rows) as in_rows() does.
 template <class Route>
-void each_rows(const fdroute_logits& logits, const fd::AnyRouter& router, const Route& route) {
+void with_rows(const fdroute_logits& logits, const fd::AnyRouter& router, const Route& route) {
   given(logits.data, "logits");
   const int experts = router.experts();
+  if (logits.masks != nullptr && logits.mask_stride != 0) {
+    at_least("mask_stride", logits.mask_stride, "the words of a mask, ",
+             fd::BitmaskView::words_per_token(experts));
+  }
   switch (logits.dtype) {
     case FDROUTE_F32:
       return in_rows<float>(logits, experts, route);
@@ -96,13 +94,6 @@ std::int64_t tokens_of(const fdroute_logits* logits) {
   const std::int64_t tokens = given(logits, "logits")->tokens;
   if (tokens < 0) throw std::invalid_argument("tokens must be >= 0, got " + std::to_string(tokens));
   return tokens;
-}
-
-void at_least(const char* what, std::int64_t value, const std::string& whose, std::int64_t least) {
-  if (value < least) {
-    throw std::invalid_argument(std::string(what) + " must be at least " + whose +
-                                std::to_string(least) + ", got " + std::to_string(value));
-  }
 }
 
 fd::Padding padding_of(std::int32_t padding) {
@@ -141,10 +132,14 @@ void by_id_type(std::int32_t type, void* experts, int n_experts, const Route& ro
 template <class Id>
 constexpr bool is_routed = sizeof(Id) >= 4;
 
+// How many ids of another type are held at a time, on the stack.
+constexpr int chunk = 4096;
+static_assert(chunk >= fd::max_experts);
+
 /// Calls write(part, first, ids) with parts of `rows` of at most `width` ids a token, and room for
-/// these, to be written to `experts` as ids of type Id.
-template <class Id, class T, class Write>
-void in_chunks(fd::LogitsView<T> rows, std::int64_t width, const Write& write) {
+/// these. It returns how many it wrote, and where to put them as ids of type Id.
+template <class Id, class Rows, class Write>
+void in_chunks(const Rows& rows, std::int64_t width, const Write& write) {
   std::array<std::int32_t, chunk> ids;
   const std::int64_t most = chunk / width;
   for (std::int64_t first = 0; first < rows.tokens; first += most) {
@@ -155,12 +150,12 @@ void in_chunks(fd::LogitsView<T> rows, std::int64_t width, const Write& write) {
   }
 }
 
-template <class Id, class T>
-void route_padded(const fd::AnyRouter& router, fd::LogitsView<T> rows, fd::RoutingView<Id> out) {
+template <class Id, class Rows>
+void route_to(const fd::AnyRouter& router, const Rows& rows, const fd::RoutingView<Id>& out) {
   if constexpr (is_routed<Id>) {
     router.route(rows, out);
   } else {
-    in_chunks<Id>(rows, out.capacity, [&](fd::LogitsView<T> part, std::int64_t first, auto* ids) {
+    in_chunks<Id>(rows, out.capacity, [&](const Rows& part, std::int64_t first, auto* ids) {
       const fd::RoutingView<Id> to = out.from(first);
       router.route(part, fd::RoutingView<std::int32_t>{ids, to.weights, to.counts, to.capacity,
                                                        to.padding, to.status});
@@ -169,19 +164,13 @@ void route_padded(const fd::AnyRouter& router, fd::LogitsView<T> rows, fd::Routi
   }
 }
 
-/// Appends rows to those that end at out.offsets[0], whose places are numbered as they are.
-template <class Id, class T>
-void append_csr(const fd::AnyRouter& router, fd::LogitsView<T> rows, fd::CsrView<Id> out) {
-  const std::int64_t end = out.offsets[0];
+template <class Id, class Rows>
+void route_to(const fd::AnyRouter& router, const Rows& rows, const fd::CsrView<Id>& out) {
   if constexpr (is_routed<Id>) {
-    fd::CsrView<Id> part = out;
-    part.experts += end;
-    part.weights += end;
-    router.route(rows, part);
-    for (std::int64_t t = 0; t <= rows.tokens; ++t) out.offsets[t] += end;
+    router.route(rows, out);
   } else {
-    in_chunks<
-        Id>(rows, router.capacity(), [&](fd::LogitsView<T> part, std::int64_t first, auto* ids) {
+    out.offsets[0] = 0;
+    in_chunks<Id>(rows, router.capacity(), [&](const Rows& part, std::int64_t first, auto* ids) {
       const fd::CsrView<Id> to = out.from(first);
       const std::int64_t begin = to.offsets[0];
       router.route(part, fd::CsrView<std::int32_t>{to.offsets, ids, to.weights + begin, to.status});
@@ -319,7 +308,7 @@ fdroute_status fdroute_route(const fdroute_router* router, const void* logits, i
                              int64_t tokens, int64_t stride, int32_t capacity, int32_t padding,
                              int32_t* experts, float* weights, int32_t* counts,
                              uint8_t* token_status) {
-  const fdroute_logits rows{logits, dtype, tokens, stride, 1};
+  const fdroute_logits rows{logits, dtype, tokens, stride, 1, nullptr, 0, nullptr};
   const fdroute_padded out{experts, FDROUTE_I32, capacity, padding, weights, counts, token_status};
   if (router != nullptr && tokens > 1 && stride < fdroute_router_experts(router)) {
     return guarded([&] { at_least("stride", stride, "the experts, ", router->router.experts()); });
@@ -343,9 +332,7 @@ fdroute_status fdroute_route_padded(const fdroute_router* router, const fdroute_
       }
       const fd::RoutingView<Id> to{experts,       out->weights, out->counts,
                                    out->capacity, padding,      status_of(out->status)};
-      each_rows(*logits, route_by, [&](const auto& rows, std::int64_t first) {
-        route_padded(route_by, rows, to.from(first));
-      });
+      with_rows(*logits, route_by, [&](const auto& rows) { route_to(route_by, rows, to); });
     });
   });
 }
@@ -369,10 +356,7 @@ fdroute_status fdroute_route_csr(const fdroute_router* router, const fdroute_log
     }
     by_id_type(out->id_type, out->experts, route_by.experts(), [&]<class Id>(Id* experts) {
       const fd::CsrView<Id> to{out->offsets, experts, out->weights, status_of(out->status)};
-      to.offsets[0] = 0;
-      each_rows(*logits, route_by, [&](const auto& rows, std::int64_t first) {
-        append_csr(route_by, rows, to.from(first));
-      });
+      with_rows(*logits, route_by, [&](const auto& rows) { route_to(route_by, rows, to); });
     });
   });
 }
@@ -385,8 +369,7 @@ fdroute_status fdroute_route_dense(const fdroute_router* router, const fdroute_l
     given(given(out, "out")->weights, "weights");
     at_least("stride", out->stride, "the experts, ", route_by.experts());
     const fd::DenseView to{out->weights, out->stride, out->counts, status_of(out->status)};
-    each_rows(*logits, route_by,
-              [&](const auto& rows, std::int64_t first) { route_by.route(rows, to.from(first)); });
+    with_rows(*logits, route_by, [&](const auto& rows) { route_by.route(rows, to); });
   });
 }
 
@@ -399,7 +382,6 @@ fdroute_status fdroute_route_bitmask(const fdroute_router* router, const fdroute
     at_least("stride", out->stride, "the words of a row, ",
              fd::BitmaskView::words_per_token(route_by.experts()));
     const fd::BitmaskView to{out->words, out->stride, out->counts, status_of(out->status)};
-    each_rows(*logits, route_by,
-              [&](const auto& rows, std::int64_t first) { route_by.route(rows, to.from(first)); });
+    with_rows(*logits, route_by, [&](const auto& rows) { route_by.route(rows, to); });
   });
 }

@@ -17,7 +17,7 @@
 namespace olmoe {
 namespace {
 
-struct Sums {
+struct NoiseSums {
   double counts = 0.0;
   double squares = 0.0;
   double rejecting = 0.0;
@@ -56,7 +56,7 @@ CanonicalPolicy rule_of(const std::string& policy) {
   return rule;
 }
 
-Sums count_on(const std::vector<float>& rows, CanonicalPolicy policy, int min_k, int experts) {
+NoiseSums count_on(const std::vector<float>& rows, CanonicalPolicy policy, int min_k, int experts) {
   // To see where the rule rejects nothing; the bound is applied below.
   policy.arguments["min_k"] = "0";
   policy.arguments["null"] = "normal";
@@ -73,7 +73,7 @@ Sums count_on(const std::vector<float>& rows, CanonicalPolicy policy, int min_k,
   router.route(
       fdroute::LogitsView<float>(rows.data(), n_rows, experts),
       fdroute::RoutingView<>{chosen.data(), weights.data(), counts.data(), router.capacity()});
-  Sums sums;
+  NoiseSums sums;
   for (const std::int32_t count : counts) {
     const double bounded = std::max(count, min_k);
     sums.counts += bounded;
@@ -88,8 +88,8 @@ Sums count_on(const std::vector<float>& rows, CanonicalPolicy policy, int min_k,
 std::optional<NoiseCounts> null_control(std::span<const fdroute::AnyRouter> routers) {
   const int experts = routers.front().experts();
   const auto rows = normal_rows(static_cast<std::size_t>(n_rows * experts));
-  std::map<std::string, Sums> known;  // layers mostly share one policy
-  Sums all;
+  std::map<std::string, NoiseSums> known;  // layers mostly share one policy
+  NoiseSums all;
   for (const fdroute::AnyRouter& router : routers) {
     const CanonicalPolicy policy = rule_of(router.policy());
     if (!policy.arguments.contains("null")) return std::nullopt;

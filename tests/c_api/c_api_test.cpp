@@ -202,7 +202,7 @@ Rows laid_out(const test::Batch& batch, std::int64_t stride, std::int64_t expert
     for (std::int64_t j = 0; j < batch.experts; ++j)
       origin[t * stride + j * expert_stride] = batch.logits[test::index(t * batch.experts + j)];
   }
-  rows.logits = {origin, FDROUTE_F32, tokens, stride, expert_stride};
+  rows.logits = {origin, FDROUTE_F32, tokens, stride, expert_stride, nullptr, 0, nullptr};
   return rows;
 }
 
@@ -311,11 +311,50 @@ TEST_CASE("transposed half-precision logits are the floats that they stand for")
   std::array<float, 2> weights{};
   std::array<std::int32_t, 2> counts{};
   // (experts, tokens): 1 2 / 3 4 / 0 -1
-  const fdroute_logits logits{bf16.data(), FDROUTE_BF16, 2, 1, 2};
+  const fdroute_logits logits{bf16.data(), FDROUTE_BF16, 2, 1, 2, nullptr, 0, nullptr};
   const fdroute_padded out{experts.data(), FDROUTE_I32,   1,      FDROUTE_MINUS_ONE,
                            weights.data(), counts.data(), nullptr};
   REQUIRE(fdroute_route_padded(router.handle, &logits, &out) == FDROUTE_OK);
   CHECK(experts == std::array<std::int32_t, 2>{1, 1});
+}
+
+TEST_CASE("masks of experts and tokens to skip, from C, are those of a BatchView") {
+  test::Random random(47);
+  const int experts = 70;
+  const test::Batch batch = test::batch_of_every_kind(experts, 5, random);
+  const std::ptrdiff_t tokens = batch.tokens();
+  std::vector<std::uint64_t> masks(test::index(3 * tokens));
+  for (std::uint64_t& word : masks) word = random.bits() | random.bits();
+  std::vector<std::uint8_t> skip(test::index(tokens));
+  for (std::uint8_t& s : skip) s = random.below(4) == 0 ? 1 : 0;
+  const std::string policy = "bh:null=normal,alpha=0.4,max_k=12";
+  const fd::AnyRouter expected = fd::parse_router(policy, experts);
+  const Router router(policy, experts);
+  for (const int mask_stride : {0, 2, 3}) {
+    CAPTURE(mask_stride);
+    const fd::BatchView<float> rows{batch.logits.data(), tokens,      experts,    experts, 1,
+                                    masks.data(),        mask_stride, skip.data()};
+    const fdroute_logits logits{batch.logits.data(), FDROUTE_F32, tokens,     experts, 1,
+                                masks.data(),        mask_stride, skip.data()};
+    test::Padded<> of_cpp(tokens, 12);
+    expected.route(rows, of_cpp.view());
+    test::Padded<> of_c(tokens, 12);
+    const fdroute_padded out{of_c.experts.data(),
+                             FDROUTE_I32,
+                             12,
+                             FDROUTE_MINUS_ONE,
+                             of_c.weights.data(),
+                             of_c.counts.data(),
+                             reinterpret_cast<std::uint8_t*>(of_c.status.data())};
+    REQUIRE(fdroute_route_padded(router.handle, &logits, &out) == FDROUTE_OK);
+    CHECK(of_c == of_cpp);
+  }
+  std::array<float, 70> dense{};
+  fdroute_logits logits{batch.logits.data(), FDROUTE_F32, 1, experts, 1, masks.data(), 1, nullptr};
+  const fdroute_dense out{dense.data(), experts, nullptr, nullptr};
+  CHECK(fdroute_route_dense(router.handle, &logits, &out) == FDROUTE_INVALID_ARGUMENT);
+  CHECK(std::string(fdroute_last_error()) ==
+        "mask_stride must be at least the words of a mask, 2, got 1");
 }
 
 TEST_CASE("a model's ranking and weights with another rule, from C") {
@@ -417,7 +456,7 @@ TEST_CASE("the forms refuse what would read or write beyond the caller's memory"
   std::array<float, 600> weights{};
   std::array<std::uint64_t, 10> words{};
   std::array<std::int32_t, 2> counts{};
-  const fdroute_logits good{memory.data(), FDROUTE_F32, 2, 4, 1};
+  const fdroute_logits good{memory.data(), FDROUTE_F32, 2, 4, 1, nullptr, 0, nullptr};
   const auto refusal = [&](fdroute_status status) {
     CHECK(status == (*fdroute_last_error() == '\0' ? FDROUTE_OK : FDROUTE_INVALID_ARGUMENT));
     return std::string(fdroute_last_error());
@@ -444,7 +483,7 @@ TEST_CASE("the forms refuse what would read or write beyond the caller's memory"
   CHECK(padded(&good, bad, router.handle) ==
         "capacity must be at most 4096 for ids of this type, got 4097");
   bad.capacity = 2;
-  const fdroute_logits of_300{memory.data(), FDROUTE_F32, 2, 300, 1};
+  const fdroute_logits of_300{memory.data(), FDROUTE_F32, 2, 300, 1, nullptr, 0, nullptr};
   CHECK(padded(&of_300, bad, wide.handle) ==
         "ids of type FDROUTE_U8 are for at most 256 experts, got 300");
   bad = to;
@@ -647,7 +686,7 @@ TEST_CASE("route() refuses what would read or write beyond the caller's memory")
   CHECK(refusal({nullptr}) == "logits must not be a null pointer");
   CHECK(refusal({.logits = logits.data(), .tokens = -1}) == "tokens must be >= 0, got -1");
   CHECK(refusal({.logits = logits.data(), .stride = 3}) ==
-        "stride must be at least the 4 experts, got 3");
+        "stride must be at least the experts, 4, got 3");
   CHECK(refusal({.logits = logits.data(), .capacity = 1}) ==
         "capacity must be at least the router's, 2, got 1");
   CHECK(refusal({.logits = logits.data(), .dtype = 3}) == "dtype is no fdroute_dtype: 3");

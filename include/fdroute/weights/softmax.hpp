@@ -7,8 +7,10 @@
 #include <limits>
 #include <span>
 
+#include "fdroute/concepts.hpp"
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/exp_sum.hpp"
+#include "fdroute/detail/row/recipes.hpp"
 #include "fdroute/detail/row/softmax_numerator.hpp"
 #include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
@@ -45,6 +47,14 @@ struct SoftmaxWeights {
     } else {
       weigh_by_all(logits, experts, weights);
     }
+  }
+
+  /// How kernels make these weights (Kernel::weight_recipe).
+  detail::WeightRecipe recipe() const noexcept {
+    using Of = detail::WeightRecipe::Of;
+    return {.of = temperature == 1.0 ? Of::softmax : Of::other,
+            .renormalize = renormalize,
+            .policy = this};
   }
 
   void validate(int) const {
@@ -106,5 +116,8 @@ struct SoftmaxWeights {
       weights[i] = static_cast<float>(numerator(logit_of(logits, experts[i])) / sum);
   }
 };
+
+template <>
+inline constexpr Kernel kernel_of<SoftmaxWeights> = Kernel::weight_recipe;
 
 }  // namespace fdroute::inline v0

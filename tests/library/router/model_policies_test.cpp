@@ -43,7 +43,7 @@ static_assert(fd::RoutingWeights<fd::SoftCappedWeights<fd::SigmoidWeights>>);
 using Floats = std::vector<float>;
 
 template <class K>
-Floats keys_of(const K& ranking, const Floats& logits) {
+Floats ranking_keys(const K& ranking, const Floats& logits) {
   Floats keys(logits.size());
   ranking(logits, keys);
   return keys;
@@ -57,7 +57,7 @@ Floats weights_of(const W& policy, const Floats& logits, const std::vector<std::
 }
 
 template <class P>
-std::string refusal(const P& policy, int experts = 3) {
+std::string refusal_of_policy(const P& policy, int experts = 3) {
   return test::rejection_of([&] { policy.validate(experts); });
 }
 
@@ -73,31 +73,32 @@ TEST_CASE("BySoftmax") {
   const Floats bias{0.0F, 0.5F, -0.25F, 1.0F, 0.0F, 0.0F};
   long double sum = 0;
   for (const float x : logits) sum += std::exp(static_cast<long double>(x));
-  const Floats plain = keys_of(fd::BySoftmax{}, logits);
-  const Floats biased = keys_of(fd::BySoftmax{bias}, logits);
+  const Floats plain = ranking_keys(fd::BySoftmax{}, logits);
+  const Floats biased = ranking_keys(fd::BySoftmax{bias}, logits);
   for (std::size_t j = 0; j < logits.size(); ++j) {
     const auto share = static_cast<float>(std::exp(static_cast<long double>(logits[j])) / sum);
     CHECK(oracle::ulps_between(plain[j], share) <= 1);
     CHECK(biased[j] == plain[j] + bias[j]);
   }
   const Floats odd{test::nan, -test::infinity, 1.0F, 1.0F};
-  const Floats keys = keys_of(fd::BySoftmax{{9, 9, 0, 0}}, odd);
+  const Floats keys = ranking_keys(fd::BySoftmax{{9, 9, 0, 0}}, odd);
   CHECK(std::isnan(keys[0]));
   CHECK(keys[1] == -test::infinity);
   CHECK(keys[2] == 0.5F);
-  CHECK(keys_of(fd::BySoftmax{}, {test::infinity, 3.0F, test::infinity}) == Floats{0.5F, 0, 0.5F});
-  CHECK(keys_of(fd::BySoftmax{}, {3e38F, -3e38F}) == Floats{1, 0});
+  CHECK(ranking_keys(fd::BySoftmax{}, {test::infinity, 3.0F, test::infinity}) ==
+        Floats{0.5F, 0, 0.5F});
+  CHECK(ranking_keys(fd::BySoftmax{}, {3e38F, -3e38F}) == Floats{1, 0});
 }
 
 TEST_CASE("BySqrtSoftplus, and weights like it") {
-  const Floats keys = keys_of(fd::BySqrtSoftplus{}, logits);
+  const Floats keys = ranking_keys(fd::BySqrtSoftplus{}, logits);
   const Floats weights = weights_of(fd::SqrtSoftplusWeights{}, logits, {0, 1, 2, 3, 4, 5});
   for (std::size_t j = 0; j < logits.size(); ++j) {
     CHECK(oracle::ulps_between(keys[j], static_cast<float>(root_of_softplus(logits[j]))) <= 1);
     CHECK(weights[j] == keys[j]);
   }
   const Floats odd{test::nan, -test::infinity, test::infinity, 3e38F};
-  const Floats of_odd = keys_of(fd::BySqrtSoftplus{{1, 1, 1, 1}}, odd);
+  const Floats of_odd = ranking_keys(fd::BySqrtSoftplus{{1, 1, 1, 1}}, odd);
   CHECK(std::isnan(of_odd[0]));
   CHECK(of_odd[1] == -test::infinity);
   CHECK(of_odd[2] == test::infinity);
@@ -113,18 +114,19 @@ TEST_CASE("BySqrtSoftplus, and weights like it") {
     CHECK(odd_weights == Floats{0, 0, 1});
     CHECK(weights_of(policy, odd, {0, 1}) == Floats{0, 0});
   }
-  CHECK(refusal(fd::SqrtSoftplusWeights{.epsilon = -1}) ==
+  CHECK(refusal_of_policy(fd::SqrtSoftplusWeights{.epsilon = -1}) ==
         "SqrtSoftplusWeights: epsilon must be finite and >= 0, got -1");
 }
 
 TEST_CASE("a selection bias is checked") {
-  CHECK(refusal(fd::BySoftmax{{1, 2}}) == "BySoftmax: bias has 2 values for 3 experts");
-  CHECK(refusal(fd::BySqrtSoftplus{{1, test::nan, 2}}) ==
+  CHECK(refusal_of_policy(fd::BySoftmax{{1, 2}}) == "BySoftmax: bias has 2 values for 3 experts");
+  CHECK(refusal_of_policy(fd::BySqrtSoftplus{{1, test::nan, 2}}) ==
         "BySqrtSoftplus: bias[1] must be finite or -inf, got nan");
   constexpr float masked = -std::numeric_limits<float>::infinity();
-  CHECK(refusal(fd::BySoftmax{{masked, masked, masked}}) == "BySoftmax: every bias is -inf");
-  CHECK(refusal(fd::BySoftmax{{masked, 0, masked}}) == "no error");
-  CHECK(refusal(fd::BySqrtSoftplus{}) == "no error");
+  CHECK(refusal_of_policy(fd::BySoftmax{{masked, masked, masked}}) ==
+        "BySoftmax: every bias is -inf");
+  CHECK(refusal_of_policy(fd::BySoftmax{{masked, 0, masked}}) == "no error");
+  CHECK(refusal_of_policy(fd::BySqrtSoftplus{}) == "no error");
 }
 
 TEST_CASE("capped logits") {
@@ -132,21 +134,21 @@ TEST_CASE("capped logits") {
   for (const float x : logits)
     capped.push_back(static_cast<float>(4.0 * std::tanh(static_cast<double>(x) / 4.0)));
   const fd::BySigmoid ranking{.bias = {0, 0, 1, 0, 0, 0}};
-  CHECK(keys_of(fd::SoftCappedRanking<fd::BySigmoid>{ranking, 4.0F}, logits) ==
-        keys_of(ranking, capped));
+  CHECK(ranking_keys(fd::SoftCappedRanking<fd::BySigmoid>{ranking, 4.0F}, logits) ==
+        ranking_keys(ranking, capped));
   const fd::SigmoidWeights weights{.renormalize = true};
   CHECK(weights_of(fd::SoftCappedWeights<fd::SigmoidWeights>{weights, 4.0F}, logits, {4, 1}) ==
         weights_of(weights, capped, {4, 1}));
   const Floats odd{test::nan, -test::infinity, test::infinity};
-  const Floats keys = keys_of(fd::SoftCappedRanking<fd::ByLogit>{{}, 2.0F}, odd);
+  const Floats keys = ranking_keys(fd::SoftCappedRanking<fd::ByLogit>{{}, 2.0F}, odd);
   CHECK(std::isnan(keys[0]));
   CHECK(keys[1] == -test::infinity);
   CHECK(keys[2] == 2.0F);
-  CHECK(refusal(fd::SoftCappedRanking<fd::ByLogit>{{}, 0.0F}) ==
+  CHECK(refusal_of_policy(fd::SoftCappedRanking<fd::ByLogit>{{}, 0.0F}) ==
         "SoftCappedRanking: cap must be positive and finite, got 0");
-  CHECK(refusal(fd::SoftCappedWeights<fd::SigmoidWeights>{{}, test::infinity}) ==
+  CHECK(refusal_of_policy(fd::SoftCappedWeights<fd::SigmoidWeights>{{}, test::infinity}) ==
         "SoftCappedWeights: cap must be positive and finite, got inf");
-  CHECK(refusal(fd::SoftCappedRanking<fd::BySigmoid>{{.bias = {1}}, 1.0F}) ==
+  CHECK(refusal_of_policy(fd::SoftCappedRanking<fd::BySigmoid>{{.bias = {1}}, 1.0F}) ==
         "BySigmoid: bias has 1 values for 3 experts");
   CHECK(fd::SoftCappedRanking<fd::ByLogit>{{.ties = fd::TieOrder::highest_index}}.ties ==
         fd::TieOrder::highest_index);
@@ -166,10 +168,12 @@ TEST_CASE("Normalized") {
   CHECK(oracle::ulps_between(by_length[1], static_cast<float>(1.0 / std::sqrt(10.0))) <= 1);
   CHECK(weights_of(normalized(2, 1), Floats{-test::infinity, 0, 0}, {0}) == Floats{0});
   CHECK(weights_of(normalized(1, 0), zeros, {}).empty());
-  CHECK(refusal(normalized(0, 0)) == "Normalized: power must be positive and finite, got 0");
-  CHECK(refusal(normalized(1, -1)) == "Normalized: floor must be finite and >= 0, got -1");
-  CHECK(refusal(normalized(1, 0), 2) == "PerExpertScaled: 3 factors for 2 experts");
-  CHECK(refusal(fd::PerExpertScaled<fd::SigmoidWeights>{{}, {1, test::infinity, 1}}) ==
+  CHECK(refusal_of_policy(normalized(0, 0)) ==
+        "Normalized: power must be positive and finite, got 0");
+  CHECK(refusal_of_policy(normalized(1, -1)) ==
+        "Normalized: floor must be finite and >= 0, got -1");
+  CHECK(refusal_of_policy(normalized(1, 0), 2) == "PerExpertScaled: 3 factors for 2 experts");
+  CHECK(refusal_of_policy(fd::PerExpertScaled<fd::SigmoidWeights>{{}, {1, test::infinity, 1}}) ==
         "PerExpertScaled: factors[1] must be finite, got inf");
 }
 
@@ -183,14 +187,14 @@ TEST_CASE("SparseMixerWeights: the share among the experts near the one selected
   CHECK(oracle::ulps_between(weights[1], static_cast<float>(1 / (1 + std::exp(-0.5)))) <= 1);
   // A negative logit is measured by its own size, a tie is always near.
   const Floats low{-1.0F, -1.25F, -2.0F, -1.0F};
-  const Floats of_low = weights_of({.jitter = 0.1F}, low, {0, 3});
+  const Floats of_low = weights_of(fd::SparseMixerWeights{.jitter = 0.1F}, low, {0, 3});
   CHECK(oracle::ulps_between(of_low[0], static_cast<float>(1 / (2 + std::exp(-0.25)))) <= 1);
   CHECK(oracle::ulps_between(of_low[1], static_cast<float>(1 / (1 + std::exp(-0.25)))) <= 1);
-  CHECK(weights_of({.jitter = 0.0F}, {1, 0, 0}, {0, 1}) == Floats{1, 0.5F});
+  CHECK(weights_of(fd::SparseMixerWeights{.jitter = 0.0F}, {1, 0, 0}, {0, 1}) == Floats{1, 0.5F});
   const Floats odd{test::nan, -test::infinity, test::infinity, 0.0F, test::infinity};
   CHECK(weights_of(policy, odd, {2, 4, 3, 1, 0}) == Floats{0.5F, 1, 1, 0, 0});
   CHECK(weights_of(policy, {3e38F, -3e38F}, {0, 1}) == Floats{1, 1});
-  CHECK(refusal(fd::SparseMixerWeights{.jitter = -0.5F}) ==
+  CHECK(refusal_of_policy(fd::SparseMixerWeights{.jitter = -0.5F}) ==
         "SparseMixerWeights: jitter must be finite and >= 0, got -0.5");
 }
 
@@ -221,9 +225,9 @@ TEST_CASE("TokenTable: experts of a token, weights of its logits") {
   router.route(view, tokens, fd::DenseView{dense.data(), 3});
   CHECK(dense == Floats{0, first, 0, 0, 0, 0});
 
-  const auto refused = [](int experts, std::vector<std::int32_t> table, int top_k) {
+  const auto refused = [](int of, std::vector<std::int32_t> table, int top_k) {
     return test::rejection_of(
-        [&] { fd::TokenTable(experts, std::move(table), top_k, fd::SigmoidWeights{}); });
+        [&] { fd::TokenTable(of, std::move(table), top_k, fd::SigmoidWeights{}); });
   };
   CHECK(refused(3, {2, 0, 1, 3}, 2) == "TokenTable: expert 3 of token 1 must lie in [0, 3)");
   CHECK(refused(3, {2, 0, -1, 1}, 2) == "TokenTable: expert -1 of token 1 must lie in [0, 3)");

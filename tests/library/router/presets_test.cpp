@@ -145,7 +145,8 @@ TEST_CASE("a preset's string makes the same router") {
         "glm4-moe:num_experts_per_tok=8,n_group=1,topk_group=1,norm_topk_prob=true,"
         "routed_scaling_factor=2.5,selection_bias=none");
   CHECK(test::rejection_of([&] { fd::parse_router("llama4:k=1", 16, bias); }) ==
-        "policy 'llama4:k=1', position 8: unknown key 'k'; llama4 accepts num_experts_per_tok");
+        "policy 'llama4:k=1', position 8: unknown key 'k'; llama4 accepts rule, "
+        "num_experts_per_tok, ties");
   CHECK(test::rejection_of([&] { fd::parse_router("deepseek-v2:n_group=4,topk_group=1", 16); }) ==
         "policy 'deepseek-v2:n_group=4,topk_group=1': num_experts_per_tok 6 exceeds the 4 experts "
         "of topk_group 1");

@@ -159,7 +159,7 @@ TEST_CASE("refused: a header that is not good JSON") {
   CHECK(header_error(R"({"t":{"shape":[0],"dtype":"F32","shape":[0],"data_offsets":[0,0]}})") ==
         "repeated key 'shape'");
   CHECK(header_error(R"({"t":)" + std::string(100'000, '[')) ==
-        "JSON nested deeper than 64 levels");
+        "'t': JSON nested deeper than 64 levels");
 }
 
 TEST_CASE("refused: metadata that are no map of strings") {

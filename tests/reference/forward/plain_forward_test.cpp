@@ -129,7 +129,8 @@ TEST_CASE("Model gives plain_forward's logits with every activation") {
     const Model model(directory.path());
     check_model(model, ids, native_routers(model));
     results.push_back(
-        olmoe::plain_forward(model.config(), model.checkpoint(), ids, native_routers(model)).logits);
+        olmoe::plain_forward(model.config(), model.checkpoint(), ids, native_routers(model))
+            .logits);
   }
   for (std::size_t i = 1; i < results.size(); ++i) CHECK(results[i] != results[i - 1]);
 }

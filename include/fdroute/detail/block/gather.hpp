@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <type_traits>
 
 #include "fdroute/detail/block/policy_kernels.hpp"
 #include "fdroute/detail/block/token_block.hpp"
@@ -63,13 +64,21 @@ template <class View>
 /// Routes a block of a BatchView: `route(LogitsView<float>, view)` routes rows without a skipped
 /// one between them.
 ///
-/// By the kernels' ranking a masked expert stands behind every finite logit, so that it is selected
-/// only where there are fewer of those than the router may select. Such rows, and all masked ones
-/// of another ranking, are left to the definition.
+/// By a KeyRecipe a masked expert stands behind every finite logit, so that it is selected only
+/// where there are fewer of those than the router may select. Such rows, and all masked ones of
+/// another ranking, are left to the definition.
 template <class T, class View, class Route>
 TokenStatus route_gathered(const ErasedRouter& router, const BatchView<T>& batch, View out,
                            const Route& route) noexcept {
-  std::array<float, TokenBlock::max_floats> rows;
+  alignas(64) std::array<float, TokenBlock::max_floats> rows;
+  if constexpr (std::is_same_v<T, float>) {
+    if (batch.stride == 1 && batch.tokens > 1 && batch.masks == nullptr && batch.skip == nullptr) {
+      const int stride = padded_to(16, router.experts);
+      router.calls->load_tiles(batch.data, batch.expert_stride, static_cast<int>(batch.tokens),
+                               router.experts, rows.data(), stride);
+      return route(LogitsView<float>(rows.data(), batch.tokens, router.experts, stride), out);
+    }
+  }
   std::ptrdiff_t waiting = 0;  // rows that are gathered and not routed yet
   TokenStatus status = TokenStatus::ok;
   const auto route_waiting = [&](std::ptrdiff_t end) {
@@ -87,7 +96,7 @@ TokenStatus route_gathered(const ErasedRouter& router, const BatchView<T>& batch
     float* row = rows.data() + waiting * router.experts;
     const int finite = gather_row(batch, t, row);
     const std::uint64_t* mask = batch.mask_of(t);
-    if (mask == nullptr || (router.has_kernels && finite >= router.capacity)) {
+    if (mask == nullptr || (router.has_key_recipe && finite >= router.capacity)) {
       ++waiting;
       continue;
     }

@@ -140,6 +140,13 @@ class ColumnSort {
   float* x_;
 };
 
+/// Sorts sixteen columns of sixteen elements.
+template <class Arch>
+FDROUTE_INLINE void sort_columns_of_16(float* x) noexcept {
+  using Sort = ColumnSort<Arch, 16>;
+  for (int lane = 0; lane < 16; lane += Sort::width) Sort(x + lane).sort(16, 16);
+}
+
 /// Rows of logits, a token to a column: element i of all tokens starts at lanes i. The longer they
 /// are, the fewer fit.
 template <int lanes>

@@ -111,6 +111,15 @@ class TensorReader {
   Evaluator evaluator_;
 };
 
+/// The number of extents of a tensor of logits.
+template <EigenTensor L>
+struct RankOf {
+  static constexpr int value = static_cast<int>(Eigen::internal::traits<L>::NumDimensions);
+  static_assert(
+      value >= 1,
+      "fdroute::route: a tensor of logits has rank 1 or more: its last extent is experts");
+};
+
 /// with_logits() for a tensor (..., experts) of any rank and layout. Tokens are numbered as they
 /// lie in memory: in a row-major tensor the last of their extents runs fastest, in a column-major
 /// one the first.
@@ -118,11 +127,8 @@ template <EigenTensor L, class F>
 auto with_logits(int experts, const L& logits, const F& f) {
   using Traits = Eigen::internal::traits<L>;
   using T = std::remove_const_t<typename Traits::Scalar>;
-  constexpr int rank = static_cast<int>(Traits::NumDimensions);
+  constexpr int rank = RankOf<L>::value;
   constexpr int layout = static_cast<int>(Traits::Layout);
-  static_assert(
-      rank >= 1,
-      "fdroute::route: a tensor of logits has rank 1 or more: its last extent is experts");
   static_assert(LogitValue<T>,
                 "fdroute::route: the scalar of the logits does not convert to float");
   const TensorReader<L> reader(logits);

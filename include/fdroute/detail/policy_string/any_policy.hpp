@@ -6,15 +6,15 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "fdroute/concepts.hpp"
+#include "fdroute/detail/row/recipes.hpp"
 #include "fdroute/detail/rule/survival_table.hpp"
 #include "fdroute/null/tabulated.hpp"
-#include "fdroute/ranking/by_logit.hpp"
 #include "fdroute/ties.hpp"
-#include "fdroute/weights/softmax.hpp"
 
 /// Policies chosen at run time, as few types: every combination of types that a Router is made of
 /// costs compile time and code. Results are those of the policies they stand for, and so are the
@@ -50,28 +50,64 @@ auto any_step_rule(const R& rule, int experts) {
 
 /// Any ranking.
 struct AnyRanking {
-  std::function<void(std::span<const float>, std::span<float>)> rank;
+  using Rank = std::function<void(std::span<const float>, std::span<float>)>;
+
+  Rank rank;
   TieOrder ties = TieOrder::lowest_index;
+  KeyRecipe (*recipe_of)(const Rank&) noexcept = nullptr;  // of what `rank` holds, if it has one
 
   void operator()(std::span<const float> logits, std::span<float> keys) const noexcept {
     rank(logits, keys);
   }
 
-  bool is_by_logit() const noexcept { return rank.target<ByLogit>() != nullptr; }
+  KeyRecipe recipe() const noexcept {
+    return recipe_of == nullptr ? KeyRecipe{.groups = 0} : recipe_of(rank);
+  }
 };
+
+/// A ranking as it is.
+template <class K>
+AnyRanking to_any_ranking(K ranking) {
+  AnyRanking any{{}, ranking.ties};
+  any.rank = std::move(ranking);
+  if constexpr (kernel_of<K> == Kernel::key_recipe) {
+    any.recipe_of = [](const AnyRanking::Rank& rank) noexcept {
+      return rank.target<K>()->recipe();
+    };
+  }
+  return any;
+}
 
 /// Any weights.
 struct AnyWeights {
-  std::function<void(std::span<const float>, std::span<const std::int32_t>, std::span<float>)>
-      weigh;
+  using Weigh =
+      std::function<void(std::span<const float>, std::span<const std::int32_t>, std::span<float>)>;
+
+  Weigh weigh;
+  WeightRecipe (*recipe_of)(const Weigh&) noexcept = nullptr;  // of what `weigh` holds
 
   void operator()(std::span<const float> logits, std::span<const std::int32_t> experts,
                   std::span<float> weights) const noexcept {
     weigh(logits, experts, weights);
   }
 
-  const SoftmaxWeights* softmax() const noexcept { return weigh.target<SoftmaxWeights>(); }
+  WeightRecipe recipe() const noexcept {
+    return recipe_of == nullptr ? WeightRecipe{} : recipe_of(weigh);
+  }
 };
+
+/// Weights as they are.
+template <class W>
+AnyWeights to_any_weights(W weights) {
+  AnyWeights any;
+  any.weigh = std::move(weights);
+  if constexpr (kernel_of<W> == Kernel::weight_recipe) {
+    any.recipe_of = [](const AnyWeights::Weigh& weigh) noexcept {
+      return weigh.target<W>()->recipe();
+    };
+  }
+  return any;
+}
 
 /// Any score.
 struct AnyScore {
@@ -121,9 +157,9 @@ template <>
 inline constexpr Kernel kernel_of<detail::AnyNull> = Kernel::table;
 
 template <>
-inline constexpr Kernel kernel_of<detail::AnyRanking> = Kernel::by_logit;
+inline constexpr Kernel kernel_of<detail::AnyRanking> = Kernel::key_recipe;
 
 template <>
-inline constexpr Kernel kernel_of<detail::AnyWeights> = Kernel::softmax;
+inline constexpr Kernel kernel_of<detail::AnyWeights> = Kernel::weight_recipe;
 
 }  // namespace fdroute::inline v0

@@ -112,15 +112,14 @@ void read_row(Settings& s, const Table& table, std::string_view name, const Take
 template <class K>
 AnyRanking any_ranking(K ranking, int experts) {
   validate_policy(ranking, experts);
-  const TieOrder ties = ranking.ties;
-  return {std::move(ranking), ties};
+  return to_any_ranking(std::move(ranking));
 }
 
 /// Weights as they are. Throws if they are not valid.
 template <class W>
 AnyWeights any_weights(W weights, int experts) {
   validate_policy(weights, experts);
-  return {std::move(weights)};
+  return to_any_weights(std::move(weights));
 }
 
 /// `ranking`, its own settings, and `ties`.

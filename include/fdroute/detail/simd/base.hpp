@@ -269,6 +269,15 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> ordered(
   return (bits ^ (sign & Int(0x7FFF'FFFF))) - sign;
 }
 
+/// The inverse of ordered(), +0 of 0.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> from_ordered(
+    const xsimd::batch<std::int32_t, Arch>& x) noexcept {
+  using Int = xsimd::batch<std::int32_t, Arch>;
+  const Int sign = x >> 31;
+  return cast_bits<float>((x + sign) ^ (sign & Int(0x7FFF'FFFF)));
+}
+
 /// The largest lane, and the sum of the lanes, folded in halves as Lanes are.
 FDROUTE_INLINE float largest_of(float x) noexcept {
   return x;
@@ -287,6 +296,11 @@ FDROUTE_INLINE std::uint32_t mask_bits(bool mask) noexcept {
 
 /// row[ids[i]] for ids in [0, 64).
 FDROUTE_INLINE float pick(const float* row, std::int32_t id) noexcept {
+  return row[id];
+}
+
+/// row[id].
+FDROUTE_INLINE float gather(const float* row, std::int32_t id) noexcept {
   return row[id];
 }
 

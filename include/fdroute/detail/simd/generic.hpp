@@ -130,16 +130,41 @@ FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x, const An
   return {Double::load_unaligned(wide), Double::load_unaligned(wide + Double::size)};
 }
 
-/// Writes the numbers j of the bits set in `bits`, plus `base`, and the values[j], in ascending
-/// order of j. It may write up to 16 places of each, whatever the number of bits.
-FDROUTE_INLINE void compress(std::uint32_t bits, std::int32_t base, const std::int32_t* values,
-                             std::int32_t* to_ids, std::int32_t* to_values,
-                             const AnyArch&) noexcept {
-  for (; bits != 0; bits &= bits - 1) {
-    const int j = std::countr_zero(bits);
-    *to_ids++ = base + j;
-    *to_values++ = values[j];
+/// The numbers of two registers as floats.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> narrow(const xsimd::batch<double, Arch>& low,
+                                                const xsimd::batch<double, Arch>& high,
+                                                const AnyArch&) noexcept {
+  double wide[xsimd::batch<float, Arch>::size];
+  low.store_unaligned(wide);
+  high.store_unaligned(wide + low.size);
+  float lane[std::size(wide)];
+  for (std::size_t i = 0; i < std::size(wide); ++i) lane[i] = static_cast<float>(wide[i]);
+  return xsimd::batch<float, Arch>::load_unaligned(lane);
+}
+
+/// row[ids[i]].
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> gather(const float* row,
+                                                const xsimd::batch<std::int32_t, Arch>& ids,
+                                                const AnyArch& any) noexcept {
+  return pick(row, ids, any);
+}
+
+/// Sixteen rows of sixteen numbers as columns: to[stride i + t] = rows[t][i]. Sixteen of `to`,
+/// aligned to 64 bytes, are written at a time.
+FDROUTE_INLINE void transpose_16(const float* const* rows, float* to, std::ptrdiff_t stride,
+                                 const AnyArch&) noexcept {
+  for (std::ptrdiff_t i = 0; i < 16; ++i) {
+    for (std::ptrdiff_t t = 0; t < 16; ++t) to[stride * i + t] = rows[t][i];
   }
+}
+
+/// Writes the numbers j of the bits set in `bits`, plus `base`, in ascending order. It may write up
+/// to 16 places, whatever the number of bits.
+FDROUTE_INLINE void compress_ids(std::uint32_t bits, std::int32_t base, std::int32_t* to,
+                                 const AnyArch&) noexcept {
+  for (; bits != 0; bits &= bits - 1) *to++ = base + std::countr_zero(bits);
 }
 
 }  // namespace fdroute::inline v0::detail

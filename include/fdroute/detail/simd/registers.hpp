@@ -92,4 +92,15 @@ FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x) noexcept
   return widen(x, Arch{});
 }
 
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> narrow(const xsimd::batch<double, Arch>& low,
+                                                const xsimd::batch<double, Arch>& high) noexcept {
+  return narrow(low, high, Arch{});
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> gather(
+    const float* row, const xsimd::batch<std::int32_t, Arch>& ids) noexcept {
+  return gather(row, ids, Arch{});
+}
+
 }  // namespace fdroute::inline v0::detail

@@ -69,6 +69,29 @@ FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
                                     const xsimd::sse2&) noexcept {
   return {_mm_cvtps_pd(x), _mm_cvtps_pd(_mm_movehl_ps(x, x))};
 }
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> narrow(const xsimd::batch<double, Arch>& low,
+                                                const xsimd::batch<double, Arch>& high,
+                                                const xsimd::sse2&) noexcept {
+  return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
+}
+FDROUTE_INLINE void transpose_16(const float* const* rows, float* to, std::ptrdiff_t stride,
+                                 const xsimd::sse2&) noexcept {
+  for (std::ptrdiff_t i = 0; i < 16; i += 4) {
+    for (std::ptrdiff_t t = 0; t < 16; t += 4) {
+      __m128 a = _mm_loadu_ps(rows[t] + i);
+      __m128 b = _mm_loadu_ps(rows[t + 1] + i);
+      __m128 c = _mm_loadu_ps(rows[t + 2] + i);
+      __m128 d = _mm_loadu_ps(rows[t + 3] + i);
+      _MM_TRANSPOSE4_PS(a, b, c, d);
+      float* corner = to + stride * i + t;
+      _mm_store_ps(corner, a);
+      _mm_store_ps(corner + stride, b);
+      _mm_store_ps(corner + 2 * stride, c);
+      _mm_store_ps(corner + 3 * stride, d);
+    }
+  }
+}
 #endif
 
 #if XSIMD_WITH_AVX
@@ -122,6 +145,39 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
     const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::avx&) noexcept {
   using Int = xsimd::batch<std::int32_t, Arch>;
   return counts + xsimd::select(mask, Int(1), Int(0));
+}
+
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> narrow(const xsimd::batch<double, Arch>& low,
+                                                const xsimd::batch<double, Arch>& high,
+                                                const xsimd::avx&) noexcept {
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high),
+                              1);
+}
+FDROUTE_INLINE void transpose_16(const float* const* rows, float* to, std::ptrdiff_t stride,
+                                 const xsimd::avx&) noexcept {
+  for (std::ptrdiff_t i = 0; i < 16; i += 4) {
+    for (std::ptrdiff_t t = 0; t < 16; t += 8) {
+      // Four numbers of rows t and t + 4, so that nothing has to cross the halves of a register.
+      const auto rows_at = [&](std::ptrdiff_t j) FDROUTE_INLINED {
+        return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(rows[t + j] + i)),
+                                    _mm_loadu_ps(rows[t + j + 4] + i), 1);
+      };
+      const __m256 r0 = rows_at(0);
+      const __m256 r1 = rows_at(1);
+      const __m256 r2 = rows_at(2);
+      const __m256 r3 = rows_at(3);
+      const __m256 low01 = _mm256_unpacklo_ps(r0, r1);
+      const __m256 high01 = _mm256_unpackhi_ps(r0, r1);
+      const __m256 low23 = _mm256_unpacklo_ps(r2, r3);
+      const __m256 high23 = _mm256_unpackhi_ps(r2, r3);
+      float* corner = to + stride * i + t;
+      _mm256_store_ps(corner, _mm256_shuffle_ps(low01, low23, 0x44));
+      _mm256_store_ps(corner + stride, _mm256_shuffle_ps(low01, low23, 0xEE));
+      _mm256_store_ps(corner + 2 * stride, _mm256_shuffle_ps(high01, high23, 0x44));
+      _mm256_store_ps(corner + 3 * stride, _mm256_shuffle_ps(high01, high23, 0xEE));
+    }
+  }
 }
 
 // AVX alone has no integers to widen with: elements are converted one by one.
