@@ -178,11 +178,17 @@ FDROUTE_INLINE void rank_by_places(TokenBlock& block, int t) noexcept {
   unrolled<n>([&](std::size_t i) FDROUTE_INLINED { ranked[place[i]] = ids[i]; });
 }
 
+/// Whether rank_listed() needs no memory.
+template <class Arch>
+inline constexpr bool ranks_in_registers = requires(const RegisterOf<std::int32_t, Arch>& place) {
+  inverse(place, Arch{});
+};
+
 /// Ranks what is listed with its keys.
 template <class Arch>
 FDROUTE_INLINE void rank_listed(TokenBlock& block, int t) noexcept {
   const auto place = places<TokenBlock::most_listed, Arch>(block.candidate_keys_of(t));
-  if constexpr (requires { inverse(place.part[0], Arch{}); }) {
+  if constexpr (ranks_in_registers<Arch>) {
     const auto ids = Ints<Arch>::load(block.candidate_ids_of(t));
     permute(ids.part[0], inverse(place.part[0], Arch{}), Arch{}).store_aligned(block.ranked_of(t));
   } else {
@@ -271,6 +277,18 @@ FDROUTE_KERNEL void rank_best(TokenBlock& block, bool sets_suffice) noexcept {
     }
   }
   find_best<Arch>(block, to_find);
+  if constexpr (ranks_in_registers<Arch>) {
+    if (block.tokens == 1 && 0 < block.candidates[0] &&
+        block.candidates[0] <= TokenBlock::most_listed) {
+      if (block.stride_64 == 64) {
+        list_few<Arch>(block, 0);
+      } else {
+        list<Arch>(block, 0, block.candidate_ids_of(0));
+        find_keys<TokenBlock::most_listed, Arch>(block, 0);
+      }
+      return rank_listed<Arch>(block, 0);
+    }
+  }
   TokenGroup up_to_8;
   TokenGroup up_to_16;
   for (int t = 0; t < block.tokens; ++t) {

@@ -83,17 +83,20 @@ FDROUTE_KERNEL void select_small(SmallRows& small) noexcept {
   for (int j = 0; j < small.experts; ++j) {
     const auto x = Floats<Arch>::load(small.logits.data() + std::ptrdiff_t{16} * j);
     numbers &= (Floats<Arch>(inf) > x).bits();
-    Ints<Arch> key = ordered(x);
-    Ints<Arch> id(j);
-    // Each takes the better one and hands the other on; of equal ones the earlier stays.
-    unrolled<k>([&](std::size_t i) FDROUTE_INLINED {
-      const auto better = key > best[i];
-      const auto passed = choose(better, best[i], key);
-      const auto passed_id = choose(better, ids[i], id);
-      best[i] = choose(better, key, best[i]);
-      ids[i] = choose(better, id, ids[i]);
-      key = passed;
-      id = passed_id;
+    const Ints<Arch> key = ordered(x);
+    // Behind all that are as large; what is smaller moves on by one place.
+    std::array<LaneMask<std::int32_t, Arch>, k> better;
+    unrolled<k>([&](std::size_t i) FDROUTE_INLINED { better[i] = key > best[i]; });
+    unrolled<k>([&](std::size_t from_last) FDROUTE_INLINED {
+      const std::size_t i = k - 1 - from_last;
+      Ints<Arch> moved = key;
+      Ints<Arch> moved_id(j);
+      if (i > 0) {
+        moved = choose(better[i - 1], best[i - 1], key);
+        moved_id = choose(better[i - 1], ids[i - 1], moved_id);
+      }
+      best[i] = choose(better[i], moved, best[i]);
+      ids[i] = choose(better[i], moved_id, ids[i]);
     });
   }
   unrolled<k>([&](std::size_t i) FDROUTE_INLINED {
