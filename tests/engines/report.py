@@ -1,8 +1,8 @@
 """What the checks of the engines share: the policies, the rows that they print, and the table of these rows.
 
-A row is a line of five fields between tabs: engine, policy, what was compared, the difference to the reference, and what
-it may be at most. `python3 report.py FILE...` prints the rows of these files as one table. Its exit status is 0 only if
-every file has rows and all are within tolerance.
+A row is a line of five fields between tabs: engine, policy, what was compared, the difference to the reference, and
+what it may be at most. `python3 report.py FILE...` prints the rows of these files as one table. Its exit status is 0
+only if every file has rows and all are within tolerance.
 """
 
 from __future__ import annotations

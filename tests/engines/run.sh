@@ -71,6 +71,8 @@ mount -t proc proc "$root/proc"
 if ! inside dpkg-query -W -f '${db:Status-Status}\n' $packages >$here/packages 2>/dev/null ||
   grep -qv '^installed$' $here/packages; then
   say "installing $(echo $packages)"
+  # What an interrupted run left.
+  inside dpkg --configure -a >$here/apt.log 2>&1 || skip "dpkg --configure -a failed" $here/apt.log
   inside apt-get update >$here/apt.log 2>&1 || skip "apt-get update failed" $here/apt.log
   inside apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-unsafe-io $packages \
     >$here/apt.log 2>&1 || skip "apt-get install failed" $here/apt.log

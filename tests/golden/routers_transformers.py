@@ -27,11 +27,11 @@ and MARK says how the line is to be read:
 
     =   the experts are determined: no tie at the cut
     ~   any of several equal experts may be selected: the weights are determined
-    !   an expert of logit -inf was selected, or counted for its group, before one of finite logit; or the kept groups have
-        too few of finite logit
+    !   an expert of logit -inf was selected, or counted for its group, before one of finite logit; or it has a weight; or the
+        kept groups have too few of finite logit
     n   some weight is NaN
     x   equal keys with different weights at the cut: nothing is determined
-    loss VALUE                 load_balancing_loss_func over the lines marked =, if the module has one
+    loss VALUE                 load_balancing_loss_func over those of the first ten lines that are marked =, if the module has one
 """
 
 import argparse
@@ -194,6 +194,8 @@ class Case:
         if self.table is not None:
             return "="
         keys, finite = self.keys(logits), logits.isfinite()
+        if (weights[~finite[ids]] != 0).any():
+            return "!"
         groups, kept = self.groups()
         reachable = torch.ones_like(finite)
         if groups > 1:
@@ -532,6 +534,7 @@ MODELS = {
 
 # ---- Files --------------------------------------------------------------------------------------
 
+LOSS_ROWS = 10
 ALIASES = {"num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok", "norm_topk_prob"}
 
 
@@ -593,15 +596,15 @@ def record(model: str, entry: dict) -> str:
         own_rows = entry.get("rows")
         rows = [row for _, row in (own_rows(case.experts) if own_rows else ROWS[case.experts])]
         ids, weights = case(torch.stack(rows))
-        determined = []
+        determined, start = [], len(out)
         for row, e, w in zip(rows, ids, weights):
             if own_rows:
                 out.append("logits " + numbers(row))
             mark = case.mark(row, e, w)
-            if mark == "=" and row.isfinite().all():
-                determined.append((row, e, w))
+            if mark == "=" and len(out) < start + LOSS_ROWS:
+                determined.append(row)
             out.append(mark + "".join(f" {i} {number(x)}" for i, x in zip(e.tolist(), w.double().tolist())))
-        loss = loss_of(case, [row for row, _, _ in determined])
+        loss = loss_of(case, determined)
         if loss is not None:
             out.append("loss " + numbers(loss))
     return "\n".join(out) + "\n"

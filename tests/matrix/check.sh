@@ -34,45 +34,44 @@ case $kind in
     ;;
 esac
 
-# ---- Warnings, and C++23 -------------------------------------------------------------------------
+# ---- Compile: a command a line -------------------------------------------------------------------
 
+# headers NAME FLAGS...
 headers() {
-  echo "headers.cpp: $*"
-  # shellcheck disable=SC2086
-  $compiler -std=c++20 $warn $flags $kernels $include "$@" -c tests/matrix/headers.cpp \
-    -o out/headers.o 2>out/headers.txt || { cat out/headers.txt; exit 1; }
-  cat out/headers.txt
-  n=$(grep -c 'warning:' out/headers.txt) || true
-  warnings=$((warnings + n))
+  name=$1
+  shift
+  echo "$compiler $warn $flags $kernels $include $* tests/matrix/headers.cpp 2>out/$name.txt ||" \
+    "{ cat out/$name.txt; exit 255; }"
 }
-warnings=0
-# shellcheck disable=SC2086
-headers -O2 $native
-if [ "$depth" = full ]; then
-  if [ "$kind" = native ]; then
-    headers -O2 -march=sapphirerapids
-  fi
-  # shellcheck disable=SC2086
-  $compiler -std=c++23 $flags $kernels $include -fsyntax-only tests/matrix/headers.cpp
-fi
-echo "fact warnings: $warnings"
-
-# ---- Tests ---------------------------------------------------------------------------------------
-
 tests="main simd/scalar simd/native simd/routing_digest_test simd/simd_test simd/generic_test"
 [ "$depth" = quick ] || tests="$tests library/rules/rules_test"
-for test in $tests; do
-  own="-O1"
-  case $test in
-    main) own="-O0" ;;
-    simd/scalar) own="-O1 $kernels" ;;
-    simd/native) own="-O1 $kernels $native" ;;
-  esac
-  echo "$compiler -std=c++20 $flags $own -DFDROUTE_TEST_NATIVE $include -I tests" \
-    "-c tests/$test.cpp -o out/${test##*/}.o"
-done >out/commands
+{
+  for test in $tests; do
+    own=-O1
+    case $test in
+      main) own=-O0 ;;
+      simd/scalar) own="-O1 $kernels" ;;
+      simd/native) own="-O1 $kernels $native" ;;
+    esac
+    echo "$compiler -std=c++20 $flags $own -DFDROUTE_TEST_NATIVE $include -I tests" \
+      "-c tests/$test.cpp -o out/${test##*/}.o || exit 255"
+  done
+  headers native -std=c++20 -O2 "$native" -c -o out/headers.o
+  if [ "$depth" = full ]; then
+    if [ "$kind" = native ]; then
+      headers avx512 -std=c++20 -O2 -march=sapphirerapids -c -o out/headers_avx512.o
+    fi
+    headers cpp23 -std=c++23 -fsyntax-only
+  fi
+} >out/commands
 cat out/commands
 xargs -P "${JOBS:-$(nproc)}" -d '\n' -n 1 sh -c <out/commands
+cat out/native.txt out/avx512.txt out/cpp23.txt 2>/dev/null || true
+warnings=$(cat out/*.txt | grep -c 'warning:') || true
+echo "fact warnings: $warnings"
+
+# ---- Run -----------------------------------------------------------------------------------------
+
 # shellcheck disable=SC2046,SC2086
 $compiler $link $(for test in $tests; do echo "out/${test##*/}.o"; done) -o out/test
 $run out/test >out/test.txt 2>&1 || { cat out/test.txt; exit 1; }

@@ -111,7 +111,7 @@ prepare() {
 
 mkdir -p "$build"
 failed=0
-row() { printf '%-20s %-26s %-7s %-7s %-17s %-9s %s\n' "$@"; }
+row() { printf '%-20s %-29s %-7s %-6s %-20s %-8s %s\n' "$@"; }
 lines=$(row name compiler xsimd Eigen digest warnings verdict)
 for name in $names; do
   suite=$(column "$name" 2)

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "fdroute/fdroute.hpp"
+#include "library/definition.hpp"
 
 /// A binary16 as an engine may have it.
 struct Half {
@@ -235,37 +236,6 @@ inline std::vector<double> prior_weights(int experts) {
   return weights;
 }
 
-/// A router's policies on the path that is the definition, token by token.
-template <class R, class S, class N, class W, class K>
-class Definition {
-  using Parts = fdroute::detail::RouterParts<R, S, N, W, K>;
-
- public:
-  explicit Definition(const fdroute::Router<R, S, N, W, K>& router)
-      : parts_{router.rule(),    router.score(),  router.null(),   router.weights(),
-               router.ranking(), router.bounds(), router.experts()} {
-    if constexpr (Parts::has_critical_scores) {
-      parts_.critical = fdroute::detail::kernel_table(
-          fdroute::detail::critical_scores(parts_.rule, parts_.null, parts_.experts));
-    }
-  }
-
-  int capacity() const noexcept { return parts_.capacity(); }
-
-  template <class, class T, class View>
-  void route(fdroute::LogitsView<T> logits, View out) const noexcept {
-    namespace detail = fdroute::detail;
-    const auto router = detail::PolicyKernels<fdroute::ScalarArch, Parts>::erase(parts_);
-    detail::route_blocks(fdroute::serial, 1, capacity(), logits, out,
-                         [&](fdroute::LogitsView<T> row, View to) {
-                           return detail::route_row(router, row.data, to);
-                         });
-  }
-
- private:
-  Parts parts_;
-};
-
 /// Hands the router of a case to `use`.
 template <class Use>
 void with_router(const Case& c, const Use& use) {
@@ -345,7 +315,7 @@ Routes route_on(const Case& c) {
   const std::vector<Half> halves(c.logits.begin(), c.logits.end());
   with_router(c, [&](const auto& made) {
     const auto router = [&] {
-      if constexpr (by_definition) return Definition(made);
+      if constexpr (by_definition) return test::Definition(made);
       if constexpr (!by_definition) return made;
     }();
     const auto width = static_cast<std::size_t>(router.capacity());

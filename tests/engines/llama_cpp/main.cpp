@@ -14,6 +14,7 @@
 #include <ctime>
 #include <exception>
 #include <fdroute/parse.hpp>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <optional>
@@ -108,10 +109,28 @@ using ContextPointer = std::unique_ptr<llama_context, decltype(&llama_free)>;
 /// What a file says about its model, read without the model.
 struct Description {
   std::string architecture;
-  std::int32_t layers;
   std::int32_t experts;
   std::int32_t experts_used;
+  std::map<int, std::vector<float>> selection_bias;  // of each layer with experts; empty: none
 };
+
+/// The selection bias of a layer, (experts), if its experts are chosen with one.
+std::vector<float> read_selection_bias(const std::string& path, const gguf_context* file, int layer,
+                                       std::int32_t experts) {
+  const std::string name = "blk." + std::to_string(layer) + ".exp_probs_b.bias";
+  const std::int64_t id = gguf_find_tensor(file, name.c_str());
+  if (id < 0) return {};
+  std::vector<float> bias(static_cast<std::size_t>(experts));
+  const std::size_t bytes = bias.size() * sizeof bias[0];
+  if (gguf_get_tensor_type(file, id) != GGML_TYPE_F32 || gguf_get_tensor_size(file, id) != bytes)
+    throw std::runtime_error(path + ": " + name + " does not hold a float for each expert");
+  std::ifstream in(path, std::ios::binary);
+  in.seekg(
+      static_cast<std::streamoff>(gguf_get_data_offset(file) + gguf_get_tensor_offset(file, id)));
+  in.read(reinterpret_cast<char*>(bias.data()), static_cast<std::streamsize>(bytes));
+  if (!in) throw std::runtime_error(path + ": " + name + " cannot be read");
+  return bias;
+}
 
 Description describe(const std::string& path) {
   const std::unique_ptr<gguf_context, decltype(&gguf_free)> file(
@@ -130,8 +149,14 @@ Description describe(const std::string& path) {
     return static_cast<std::int32_t>(
         gguf_get_val_u32(file.get(), find(architecture + key, GGUF_TYPE_UINT32)));
   };
-  return {architecture, number(".block_count"), number(".expert_count"),
-          number(".expert_used_count")};
+  Description model{architecture, number(".expert_count"), number(".expert_used_count"), {}};
+  const std::int32_t layers = number(".block_count");
+  for (std::int32_t layer = 0; layer < layers; ++layer) {
+    const std::string router = "blk." + std::to_string(layer) + ".ffn_gate_inp.weight";
+    if (gguf_find_tensor(file.get(), router.c_str()) >= 0)
+      model.selection_bias[layer] = read_selection_bias(path, file.get(), layer, model.experts);
+  }
+  return model;
 }
 
 /// The model with `width` experts a token, whatever its file says.
@@ -149,16 +174,20 @@ ModelPointer load(const std::string& path, const std::string& architecture, std:
   return model;
 }
 
-std::vector<fdroute::AnyRouter> make_routers(const Description& model, const Arguments& arguments) {
+/// A router for each layer with experts; the l-th of them uses layer l of the nulls file.
+std::map<int, fdroute::AnyRouter> make_routers(const Description& model,
+                                               const Arguments& arguments) {
   const std::string policy = arguments.needed("--policy");
   std::vector<fdroute::TabulatedNull> nulls;
-  if (const auto path = arguments.text("--nulls")) nulls = olmoe::load_nulls(*path, model.layers);
-  fdroute::ParseOptions<> options{
-      .weights = {.renormalize = arguments.flag("--renormalize", false)}};
-  std::vector<fdroute::AnyRouter> routers;
-  for (int layer = 0; layer < model.layers; ++layer) {
-    if (!nulls.empty()) options.null = &nulls[static_cast<std::size_t>(layer)];
-    routers.push_back(fdroute::parse_router(policy, model.experts, options));
+  if (const auto path = arguments.text("--nulls"))
+    nulls = olmoe::load_nulls(*path, static_cast<int>(model.selection_bias.size()));
+  std::map<int, fdroute::AnyRouter> routers;
+  for (const auto& [layer, bias] : model.selection_bias) {
+    const fdroute::ParseOptions<> options{
+        .null = nulls.empty() ? nullptr : &nulls[routers.size()],
+        .weights = {.renormalize = arguments.flag("--renormalize", false)},
+        .selection_bias = bias};
+    routers.emplace(layer, fdroute::parse_router(policy, model.experts, options));
   }
   return routers;
 }
@@ -268,9 +297,10 @@ void run(const Arguments& arguments) {
   std::int32_t capacity = description.experts_used;
   if (arguments.text("--policy")) {
     auto routers = make_routers(description, arguments);
+    if (routers.empty()) throw std::runtime_error(path + ": no layer has experts");
     capacity = 0;
-    for (const auto& router : routers) capacity = std::max(capacity, router.capacity());
-    policy = routers.front().policy();
+    for (const auto& [layer, router] : routers) capacity = std::max(capacity, router.capacity());
+    policy = routers.begin()->second.policy();
     hook.emplace(std::move(routers));
   } else if (arguments.text("--nulls") || arguments.text("--renormalize")) {
     throw UsageError("--nulls and --renormalize go with a --policy");

@@ -16,7 +16,7 @@ namespace {
 /// The node "KIND-LAYER" of a graph.
 struct NodeName {
   std::string_view kind;
-  std::size_t layer = 0;
+  int layer = 0;
 };
 
 NodeName parse(std::string_view name) {
@@ -29,7 +29,8 @@ NodeName parse(std::string_view name) {
 
 }  // namespace
 
-RoutingHook::RoutingHook(std::vector<fdroute::AnyRouter> routers) : routers_(std::move(routers)) {}
+RoutingHook::RoutingHook(std::map<int, fdroute::AnyRouter> routers)
+    : routers_(std::move(routers)) {}
 
 void RoutingHook::install(llama_context_params& parameters) {
   parameters.cb_eval = &RoutingHook::on_node;

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <fdroute/any_router.hpp>
-#include <string>
+#include <map>
 #include <vector>
 
 namespace fdroute_llama {
@@ -19,9 +19,10 @@ namespace fdroute_llama {
 /// Mixtral divide by their sum, DeepSeek scales.
 class RoutingHook {
  public:
-  /// One router for each of the model's layers. A router's capacity must not exceed the model's
-  /// expert_used_count, nor its experts differ from the model's: route() aborts otherwise.
-  explicit RoutingHook(std::vector<fdroute::AnyRouter> routers);
+  /// A router for each of the model's layers that has experts, by the layer's number. Its capacity
+  /// must not exceed the model's expert_used_count, nor its experts differ from the model's:
+  /// route() aborts otherwise.
+  explicit RoutingHook(std::map<int, fdroute::AnyRouter> routers);
   RoutingHook(const RoutingHook&) = delete;
   RoutingHook& operator=(const RoutingHook&) = delete;
 
@@ -37,7 +38,7 @@ class RoutingHook {
   void write_experts(ggml_tensor* node, const fdroute::AnyRouter& router);
   void write_weights(ggml_tensor* node) const;
 
-  std::vector<fdroute::AnyRouter> routers_;
+  std::map<int, fdroute::AnyRouter> routers_;
   std::vector<float> logits_;          // (tokens, experts)
   std::vector<std::int32_t> experts_;  // (tokens, expert_used_count)
   std::vector<float> weights_;         // (tokens, expert_used_count)

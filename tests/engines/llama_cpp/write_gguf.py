@@ -22,7 +22,7 @@ import struct
 import sys
 
 ALIGNMENT = 32
-UINT32, FLOAT32, STRING = 4, 6, 8  # types of values
+UINT32, FLOAT32, BOOL, STRING = 4, 6, 7, 8  # types of values
 TYPES = {"F32": 0, "F16": 1, "BF16": 30}  # types of tensors, ggml_type
 BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
@@ -32,7 +32,9 @@ class Tensors:
 
     def __init__(self, directory: pathlib.Path):
         index = directory / "model.safetensors.index.json"
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else ["model.safetensors"]
+        shards = ["model.safetensors"]
+        if index.exists():
+            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         self.entries = {}
         for shard in shards:
             with (directory / shard).open("rb") as file:
@@ -52,6 +54,12 @@ class Tensors:
         with path.open("rb") as file:
             file.seek(base + begin)
             return entry["dtype"], entry["shape"], file.read(end - begin)
+
+    def converted(self, names: list[str], wanted: str):
+        """The bytes of these tensors, one after another, as `wanted`."""
+        for name in names:
+            given, _, raw = self.read(name)
+            yield converted(raw, given, wanted)
 
 
 def converted(raw: bytes, given: str, wanted: str) -> bytes:
@@ -74,12 +82,38 @@ def text(value: str) -> bytes:
     return struct.pack("<Q", len(encoded)) + encoded
 
 
-def key(name: str, value: str | int | float) -> bytes:
+def key(name: str, value: str | bool | int | float) -> bytes:
+    if isinstance(value, bool):
+        return text(name) + struct.pack("<I?", BOOL, value)
     if isinstance(value, str):
         return text(name) + struct.pack("<I", STRING) + text(value)
     if isinstance(value, int):
         return text(name) + struct.pack("<II", UINT32, value)
     return text(name) + struct.pack("<If", FLOAT32, value)
+
+
+def write_file(out: pathlib.Path, keys: dict, tensors: list) -> None:
+    """`tensors` holds (name, extents, type's name, iterable of bytes)."""
+    offset, heads, sizes = 0, b"", []
+    for name, extents, stored, _ in tensors:
+        size = BYTES[stored]
+        for extent in extents:
+            size *= extent
+        heads += text(name) + struct.pack(f"<I{len(extents)}Q", len(extents), *extents)
+        heads += struct.pack("<IQ", TYPES[stored], offset)
+        sizes.append(size)
+        offset += -(-size // ALIGNMENT) * ALIGNMENT
+    with out.open("wb") as file:
+        file.write(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys)))
+        file.write(b"".join(key(name, value) for name, value in keys.items()) + heads)
+        file.write(bytes(-file.tell() % ALIGNMENT))
+        for (name, _, _, chunks), size in zip(tensors, sizes):
+            begin = file.tell()
+            for chunk in chunks:
+                file.write(chunk)
+            if file.tell() - begin != size:
+                raise ValueError(f"{name}: {file.tell() - begin} bytes, {size} expected")
+            file.write(bytes(-file.tell() % ALIGNMENT))
 
 
 def keys_of(config: dict) -> dict[str, str | int | float]:
@@ -139,41 +173,21 @@ def write(model: pathlib.Path, out: pathlib.Path, kind: str) -> None:
     config = json.loads((model / "config.json").read_text())
     keys = keys_of(config)
     tensors = Tensors(model)
-    plan, offset = [], 0
+    plan, known = [], set()
     for name, sources in names_of(config, tensors):
         for source in sources:
             if source not in tensors:
                 raise ValueError(f"{model}: no tensor {source}")
+        known.update(sources)
         _, _, entry = tensors.entries[sources[0]]
         extents = entry["shape"][::-1] + ([len(sources)] if len(sources) > 1 else [])
         exact = len(extents) == 1 or "ffn_gate_inp" in name
         stored = "F32" if exact else entry["dtype"] if kind == "as-is" else kind.upper()
-        size = BYTES[stored]
-        for extent in extents:
-            size *= extent
-        plan.append((name, sources, extents, stored, offset, size))
-        offset += -(-size // ALIGNMENT) * ALIGNMENT
-
-    unknown = tensors.entries.keys() - {source for _, sources, *_ in plan for source in sources}
+        plan.append((name, extents, stored, tensors.converted(sources, stored)))
+    unknown = tensors.entries.keys() - known
     if unknown:
         raise ValueError(f"{model}: llama.cpp's olmoe has no {min(unknown)}")
-
-    with out.open("wb") as file:
-        file.write(b"GGUF" + struct.pack("<IQQ", 3, len(plan), len(keys)))
-        for name, value in keys.items():
-            file.write(key(name, value))
-        for name, _, extents, stored, offset, _ in plan:
-            file.write(text(name) + struct.pack(f"<I{len(extents)}Q", len(extents), *extents))
-            file.write(struct.pack("<IQ", TYPES[stored], offset))
-        file.write(bytes(-file.tell() % ALIGNMENT))
-        for name, sources, _, stored, _, size in plan:
-            begin = file.tell()
-            for source in sources:
-                dtype, _, raw = tensors.read(source)
-                file.write(converted(raw, dtype, stored))
-            if file.tell() - begin != size:
-                raise ValueError(f"{name}: {file.tell() - begin} bytes, {size} expected")
-            file.write(bytes(-file.tell() % ALIGNMENT))
+    write_file(out, keys, plan)
 
 
 def main() -> int:

@@ -2,9 +2,9 @@
 
     python3 check.py --library libfdroute_onnxruntime.so --model DIR --reference DIR
 
-For every policy of ../report.py's policies, REFERENCE/NAME.safetensors holds what `olmoe logits` recorded of `model`: a graph of
-the operator alone routes its router logits and must give its experts, weights and counts. A graph of a whole MoE layer
-with that model's weights must give what loops over the chosen experts give.
+REFERENCE/NAME.safetensors holds what `olmoe logits` recorded of `model` under a policy of policies.txt: a graph of the
+operator alone routes its router logits and must give its experts, weights and counts. A graph of a whole MoE layer with
+that model's weights must give what loops over the chosen experts give.
 """
 
 from __future__ import annotations
@@ -52,10 +52,8 @@ def check_operator(arguments, name: str, policy: str, nulls: str) -> None:
     while f"router_logits.{layer}" in reference:
         logits = reference[f"router_logits.{layer}"]
         routed = route_node("logits", policy=policy, nulls=nulls, layer=layer)
-        run = session(
-            arguments.library, [routed],
-            [("logits", "float32", [None, logits.shape[1]])], OUTPUTS, {},
-        )  # fmt: skip
+        inputs = [("logits", "float32", [None, logits.shape[1]])]
+        run = session(arguments.library, [routed], inputs, OUTPUTS, {})
         ids, weights, counts = run.run(None, {"logits": logits})
         expected_ids = reference[f"selected_experts.{layer}"]
         used = numpy.arange(ids.shape[1]) < counts[:, None]
@@ -102,7 +100,7 @@ def check_layer(arguments, name: str, policy: str, nulls: str) -> None:
     nodes = [node("MatMul", ["x", "router"], ["logits"]), route_node("logits", policy=policy, nulls=nulls, layer=layer)]
     nodes.append(node("Unsqueeze", ["x", "inner"], ["row"]))  # (tokens, 1, 1, hidden)
     for part in ("gate", "up"):  # (tokens, places, hidden, width), then (tokens, places, 1, width)
-        nodes.append(node("Gather", [part, "ids"], [f"{part}_of"],))
+        nodes.append(node("Gather", [part, "ids"], [f"{part}_of"]))
         nodes.append(node("MatMul", ["row", f"{part}_of"], [f"{part}_out"]))
     nodes += [
         node("Sigmoid", ["gate_out"], ["sigmoid"]),
@@ -115,11 +113,9 @@ def check_layer(arguments, name: str, policy: str, nulls: str) -> None:
         node("ReduceSum", ["weighted", "places"], ["y"], keepdims=0),
     ]
     x = numpy.random.default_rng(1).standard_normal((16, constants["router"].shape[0])).astype(numpy.float32)
-    run = session(
-        arguments.library, nodes, [("x", "float32", [None, x.shape[1]])],
-        [("y", "float32", 2), ("logits", "float32", 2), *OUTPUTS], constants,
-    )  # fmt: skip
-    y, logits, ids, weights, counts = run.run(None, {"x": x})
+    inputs = [("x", "float32", [None, x.shape[1]])]
+    run = session(arguments.library, nodes, inputs, [("y", "float32", 2), *OUTPUTS], constants)
+    y, ids, weights, counts = run.run(None, {"x": x})
     expected = numpy.zeros_like(x, dtype=numpy.float64)
     for t in range(len(x)):
         for place in range(counts[t]):

@@ -1,8 +1,8 @@
 """Writes ONNX graphs: as much of the format as the check beside this file needs, from the standard library and numpy.
 
-A model is a protocol buffer: fields, each a number with a wire type, then its value. Only two wire types occur here,
-varints and bytes behind their length; the latter hold texts, tensors' elements and messages within messages.
-Source of the field numbers: onnx.proto3 in ONNX's repository; of the encoding: protobuf.dev/programming-guides/encoding.
+A model is a protocol buffer: fields, each a number with a wire type, then its value. Two wire types occur here: varints,
+and bytes behind their length, which hold texts, the elements of tensors, and messages within messages.
+Sources: onnx.proto3 in ONNX's repository for the numbers, protobuf.dev/programming-guides/encoding for the rest.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def tensor(name: str, array: numpy.ndarray) -> bytes:
 def model(nodes, inputs, outputs, constants: dict[str, numpy.ndarray], opsets: dict[str, int]) -> bytes:
     """A ModelProto of one graph."""
     initializers = [tensor(name, array) for name, array in constants.items()]
-    graph = _fields(1, nodes) + _field(2, "graph") + _fields(5, initializers) + _fields(11, inputs) + _fields(12, outputs)
+    graph = _fields(1, nodes) + _field(2, "graph") + _fields(5, initializers)
+    graph += _fields(11, inputs) + _fields(12, outputs)
     imports = [_field(1, domain) + _field(2, version) for domain, version in opsets.items()]
     return _field(1, 8) + _field(7, graph) + _fields(8, imports)

@@ -2,8 +2,8 @@
 
     python3 check.py --library libfdroute_c.so --root DIR --reference DIR
 
-`root` is fdroute's root folder. REFERENCE/NAME.safetensors holds what `olmoe logits` recorded of the bundled model under
-a policy of policies.txt, with the ids of that model's capture as input.
+`root` is fdroute's root folder. REFERENCE/NAME.safetensors holds what `olmoe logits` recorded of the bundled model
+under a policy of policies.txt, with the ids of that model's capture as input.
 """
 
 from __future__ import annotations
@@ -132,8 +132,9 @@ def random_models() -> dict:
     )
     gpt_oss = transformers.GptOssConfig(num_local_experts=8, num_experts_per_tok=4, head_dim=8, **small)
     deepseek = transformers.DeepseekV3Config(
-        n_routed_experts=16, num_experts_per_tok=4, n_group=4, topk_group=2, n_shared_experts=1, moe_intermediate_size=24,
-        first_k_dense_replace=1, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=8,
+        n_routed_experts=16, num_experts_per_tok=4, n_group=4, topk_group=2, n_shared_experts=1,
+        moe_intermediate_size=24, first_k_dense_replace=1, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8,
+        qk_nope_head_dim=8, v_head_dim=8,
         **(small | {"num_key_value_heads": 4}),
     )  # fmt: skip
     made = {}
@@ -153,13 +154,14 @@ def gates_of(model) -> list:
 
 
 def deepseek_by_definition(block, logits, definition, null) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """DeepSeek-V3's ranking and weights with BH's count: counts (T), ids and weights (T,max_k), zero behind the count."""
+    """DeepSeek-V3's ranking and weights with BH's count: counts (T), ids (T,max_k), weights (T,max_k) padded 0."""
     config, probability = block.config, logits.sigmoid()
     choice = probability + block.gate.e_score_correction_bias
     groups = choice.reshape(len(logits), config.n_group, -1)
     best = groups.topk(2).values.sum(-1).topk(config.topk_group).indices
     kept = torch.zeros(len(logits), config.n_group, dtype=torch.bool).scatter(1, best, True)
-    order = groups.where(kept[..., None], -torch.inf).reshape(choice.shape).sort(-1, descending=True, stable=True).indices
+    masked = groups.where(kept[..., None], -torch.inf).reshape(choice.shape)
+    order = masked.sort(-1, descending=True, stable=True).indices
     p = null(bh_reference.scores(logits, definition.score))
     counts = bh_reference.step_up(p, definition.alpha).clamp(definition.min_k, definition.max_k)
     ids = order[:, : definition.max_k]

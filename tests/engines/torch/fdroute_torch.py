@@ -89,9 +89,10 @@ _router = functools.lru_cache(maxsize=1024)(_Router)
 
 def _check(logits: torch.Tensor, selection_bias: torch.Tensor | None) -> None:
     if logits.dim() < 1 or logits.dtype not in _DTYPES:
-        raise ValueError(f"fdroute: logits (..., experts) of float32, bfloat16 or float16 are needed, got {logits.dtype}")
+        raise ValueError(f"fdroute: logits (..., experts) must be float32, bfloat16 or float16, got {logits.dtype}")
     if selection_bias is not None and selection_bias.shape != logits.shape[-1:]:
-        raise ValueError(f"fdroute: selection_bias must have shape ({logits.shape[-1]}), got {tuple(selection_bias.shape)}")
+        given = tuple(selection_bias.shape)
+        raise ValueError(f"fdroute: selection_bias must have shape ({logits.shape[-1]}), got {given}")
 
 
 @torch.library.custom_op("fdroute::route", mutates_args=(), device_types="cpu")

@@ -379,7 +379,7 @@ TEST_CASE("DeepSeek-V4's layers by a table of tokens") {
   CHECK(rows >= 50);
 }
 
-TEST_CASE("the load-balancing loss over the rows that are determined") {
+TEST_CASE("the load-balancing loss over the first rows") {
   int losses = 0;
   for (const std::string& name : recorded_models()) {
     for (const golden::Case& c : golden::read(name).cases) {
@@ -388,10 +388,8 @@ TEST_CASE("the load-balancing loss over the rows that are determined") {
       test::Batch batch{c.experts};
       std::vector<std::int32_t> experts;
       std::vector<float> weights;
-      for (const golden::Row& row : c.rows) {
-        if (row.mark != '=' ||
-            !std::ranges::all_of(row.logits, [](float x) { return std::isfinite(x); }))
-          continue;
+      for (const golden::Row& row : std::span(c.rows).first(10)) {
+        if (row.mark != '=') continue;
         batch.add(row.logits);
         experts.insert(experts.end(), row.experts.begin(), row.experts.end());
         weights.insert(weights.end(), row.weights.begin(), row.weights.end());

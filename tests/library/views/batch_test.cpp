@@ -15,6 +15,7 @@
 #include "fdroute/null/normal.hpp"
 #include "fdroute/openmp.hpp"
 #include "fdroute/ranking/by_sigmoid.hpp"
+#include "fdroute/ranking/group_limited.hpp"
 #include "fdroute/rows.hpp"
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/zscore.hpp"
@@ -42,11 +43,8 @@ std::vector<fd::AnyRouter> some_routers(int experts) {
   const fd::NormalNull null;
   std::vector<float> bias(index(experts));
   for (int j = 0; j < experts; ++j) bias[index(j)] = 0.1F * static_cast<float>(j % 5);
-  const std::vector<float> first_masked = [&] {
-    std::vector<float> result = bias;
-    if (experts > 1) result[0] = -test::infinity;
-    return result;
-  }();
+  std::vector<float> half_masked = bias;  // the upper half: a mask's experts may stand before
+  for (int j = (experts + 1) / 2; j < experts; ++j) half_masked[index(j)] = -test::infinity;
   using Bounds = fd::ExpertBounds;
   const fd::SoftmaxWeights weights;
   const fd::SoftmaxWeights renormalized{.renormalize = true};
@@ -60,7 +58,10 @@ std::vector<fd::AnyRouter> some_routers(int experts) {
        ""},
       {fd::Router(experts, fd::RelativeThreshold{0.2}, weights, Bounds{1, few}), ""},
       {fd::Router(experts, fd::TopK{few}, weights, Bounds{}, fd::BySigmoid{bias}), ""},
-      {fd::Router(experts, fd::TopK{few}, weights, Bounds{}, fd::BySigmoid{first_masked}), ""},
+      {fd::Router(experts, fd::TopK{few}, weights, Bounds{}, fd::BySigmoid{half_masked}), ""},
+      {fd::Router(experts, fd::TopK{few}, weights, Bounds{},
+                  fd::GroupLimited<fd::BySigmoid>{{half_masked}, experts % 4 == 0 ? 4 : 1, 1}),
+       ""},
       {fd::Router(experts, fd::TopK{few}, weights, Bounds{},
                   fd::ByLogit{.ties = fd::TieOrder::highest_index}),
        ""},

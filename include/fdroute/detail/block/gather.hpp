@@ -27,9 +27,10 @@ constexpr bool has_bit(const std::uint64_t* words, std::ptrdiff_t j) noexcept {
 }
 
 /// Copies a token's logits, -inf for those that its mask does not allow. Returns how many of the
-/// copied are finite.
+/// copied are finite, without those that a bias of -inf masks.
 template <class T>
-int gather_row(const BatchView<T>& batch, std::ptrdiff_t token, float* to) noexcept {
+int gather_row(const BatchView<T>& batch, std::ptrdiff_t token, const float* bias,
+               float* to) noexcept {
   const T* from = batch.row(token);
   const std::uint64_t* mask = batch.mask_of(token);
   constexpr float inf = std::numeric_limits<float>::infinity();
@@ -37,7 +38,7 @@ int gather_row(const BatchView<T>& batch, std::ptrdiff_t token, float* to) noexc
   for (int j = 0; j < batch.experts; ++j) {
     float logit = static_cast<float>(from[j * batch.expert_stride]);
     if (mask != nullptr && !has_bit(mask, j)) logit = -inf;
-    finite += static_cast<int>(logit > -inf && logit < inf);
+    finite += static_cast<int>(logit > -inf && logit < inf && (bias == nullptr || bias[j] > -inf));
     to[j] = logit;
   }
   return finite;
@@ -94,7 +95,7 @@ TokenStatus route_gathered(const ErasedRouter& router, const BatchView<T>& batch
       continue;
     }
     float* row = rows.data() + waiting * router.experts;
-    const int finite = gather_row(batch, t, row);
+    const int finite = gather_row(batch, t, router.keys.bias, row);
     const std::uint64_t* mask = batch.mask_of(t);
     if (mask == nullptr || (router.has_key_recipe && finite >= router.capacity)) {
       ++waiting;

@@ -70,10 +70,11 @@ struct ErasedRouter {
     return weights.of == WeightRecipe::Of::softmax && !weights.renormalize;
   }
 
-  /// Whether weights are those that write_sets() knows: factors of the exps of a row of logits.
+  /// Whether weights are those that write_sets() knows: factors of the exps of a row of logits, of
+  /// which the largest is selected if they are renormalised.
   bool weighs_sets() const noexcept {
     return weights.of == WeightRecipe::Of::softmax && weights.factor == 1.0F &&
-           (keys_are_logits || !weights.renormalize);
+           (!weights.renormalize || (keys_are_logits && !calls->ranks));
   }
 
   /// How many tokens to route at a time.

@@ -60,6 +60,11 @@ FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<float, Arch>& mas
   return static_cast<std::uint32_t>(_mm_movemask_ps(mask));
 }
 template <class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<double, Arch>& mask,
+                                       const xsimd::sse2&) noexcept {
+  return static_cast<std::uint32_t>(_mm_movemask_pd(mask));
+}
+template <class Arch>
 FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<std::int32_t, Arch>& mask,
                                        const xsimd::sse2&) noexcept {
   return static_cast<std::uint32_t>(_mm_movemask_ps(_mm_castsi128_ps(mask)));
@@ -128,6 +133,11 @@ template <class Arch>
 FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<float, Arch>& mask,
                                        const xsimd::avx&) noexcept {
   return static_cast<std::uint32_t>(_mm256_movemask_ps(mask));
+}
+template <class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<double, Arch>& mask,
+                                       const xsimd::avx&) noexcept {
+  return static_cast<std::uint32_t>(_mm256_movemask_pd(mask));
 }
 template <class Arch>
 FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<std::int32_t, Arch>& mask,
