@@ -36,7 +36,7 @@ else()
   message(FATAL_ERROR "unknown MODE '${MODE}'")
 endif()
 
-run(${CMAKE_COMMAND} ${tools} -DCMAKE_BUILD_TYPE=Debug
+run(${CMAKE_COMMAND} ${tools} -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-g0
   "-DCMAKE_CXX_FLAGS=-Werror -Wall -Wextra -Wpedantic -Wconversion -Wshadow"
   ${where} -S ${CMAKE_CURRENT_LIST_DIR} -B ${SCRATCH}/build)
 if(MODE STREQUAL "find_package_unbuilt")
