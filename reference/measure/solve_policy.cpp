@@ -55,10 +55,24 @@ std::string with_value(const std::string& policy, const std::string& value) {
   return text.replace(open_place(policy), 1, value);
 }
 
+/// Whether the open parameter is a logarithm of a share, as slope's c is: it lies below 0.
+bool is_logarithmic(const std::string& policy) {
+  const std::size_t place = open_place(policy);
+  return place >= 3 && policy.substr(place - 3, 3) == ":c=";
+}
+
+/// A value that the open parameter can have.
+std::string some_value(const std::string& policy) {
+  return is_logarithmic(policy) ? "-0.5" : "0.5";
+}
+
 /// The value, as text, for which mean(value text) is `target`. `mean` must be monotone.
 template <class Mean>
-std::string solve(const Mean& mean, double target, const std::string& what) {
-  const auto value = [](double log_odds) { return value_text(1.0 / (1.0 + std::exp(-log_odds))); };
+std::string solve(const Mean& mean, bool logarithmic, double target, const std::string& what) {
+  const auto value = [&](double log_odds) {
+    const double share = 1.0 / (1.0 + std::exp(-log_odds));
+    return value_text(logarithmic ? std::log(share) : share);
+  };
   // The log odds at an end of the search, and the mean there. Some values cannot be so near 0 or 1.
   const auto end_near = [&](double log_odds) {
     while (true) {
@@ -97,7 +111,7 @@ void check_target(const Config& config, const Target& target, std::string_view s
       fdroute::TabulatedNull::from_log_survival({0.0, 1.0}, {-1.0, -2.0},
                                                 {std::string(score), "", 0, 0, 0}));
   for (const fdroute::AnyRouter& router :
-       make_routers(config, with_value(target.policy, "0.5"), any)) {
+       make_routers(config, with_value(target.policy, some_value(target.policy)), any)) {
     const int min_k = router.bounds().min_k;
     if (target.mean_experts < min_k || target.mean_experts > router.capacity())
       throw std::invalid_argument(
@@ -114,7 +128,9 @@ SolvedPolicy solve_policy(const Model& model, const Target& target,
   const auto routers_of = [&](const std::string& value) {
     return make_routers(config, with_value(target.policy, value), nulls);
   };
-  routers_of("0.5");  // a policy that does not parse is found out before the work begins
+  const bool logarithmic = is_logarithmic(target.policy);
+  routers_of(some_value(
+      target.policy));  // a policy that does not parse is found out before the work begins
 
   constexpr double tolerance = 0.01;
   constexpr int max_runs = 12;
@@ -129,7 +145,7 @@ SolvedPolicy solve_policy(const Model& model, const Target& target,
           return mean_count(routers_of(v)[l], logits[l]);
         };
         value += (l == 0 ? "" : "/") +
-                 solve(mean, target.mean_experts,
+                 solve(mean, logarithmic, target.mean_experts,
                        "policy " + quote(target.policy) + ", layer " + std::to_string(l));
       }
     } else {
@@ -139,7 +155,7 @@ SolvedPolicy solve_policy(const Model& model, const Target& target,
         for (std::size_t l = 0; l < layers; ++l) sum += mean_count(routers[l], logits[l]);
         return sum / static_cast<double>(layers);
       };
-      value = solve(mean, target.mean_experts, "policy " + quote(target.policy));
+      value = solve(mean, logarithmic, target.mean_experts, "policy " + quote(target.policy));
     }
 
     logits = record_logits(model, routers_of(value), texts, options).fit;
