@@ -72,7 +72,8 @@ inline constexpr const char* tail_sigma = "sigma=tail";
 std::vector<Configuration> rivals(const std::vector<Configuration>& rows, bool with_slope,
                                   const std::function<std::string(const std::string&)>& canonical);
 
-/// Whether a row of bh21 is that of max_k 16 again, as rows of max_k 32 and 64 are: few counts reach
+/// Whether a row of bh21 is that of max_k 16 again, as rows of max_k 32 and 64 are: few counts
+/// reach
 /// 16. Such a row has no rivals, and its counts are not dealt.
 bool repeats_16(const Configuration& configuration);
 
