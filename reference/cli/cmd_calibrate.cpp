@@ -82,6 +82,27 @@ void print_checks(const CalibrateOptions& options, std::span<const fdroute::Tabu
   }
 }
 
+/// Small p-values of losers by text and layer: a null that fits all texts together need not fit
+/// one.
+void print_by_text(const CalibrateOptions& options, const Model& model,
+                   std::span<const fdroute::TabulatedNull> nulls,
+                   const std::vector<Text>& held_out) {
+  const auto native = make_routers(model.config(), native_policy, std::filesystem::path());
+  std::printf("\nP(p<=.00625) by text and layer\n");
+  for (const Text& text : held_out) {
+    const RouterLogits logits = record_logits(model, native, std::span(&text, 1),
+                                              {.window = options.recording.window,
+                                               .skip_first = options.recording.skip_first})
+                                    .fit;
+    std::printf("%-20s", text.name.c_str());
+    for (std::size_t l = 0; l < nulls.size(); ++l)
+      std::printf(
+          "  %7.5f",
+          check_losers(nulls[l], logits[l], options.null.score, options.null.trim).below_small);
+    std::printf("\n");
+  }
+}
+
 /// nll of each document above the model's own routing's, in random order: (documents).
 DocumentLosses extra_losses(const Model& model, const std::string& policy,
                             std::span<const fdroute::TabulatedNull> nulls,
@@ -200,6 +221,7 @@ void run(const CalibrateOptions& options) {
                 table.cdf_error, table.tail_from, table.tail_mean, check.ks, check.below_0_05);
   }
   print_checks(options, nulls, recorded.held_out);
+  if (held_out.size() > 1) print_by_text(options, model, nulls, held_out);
   std::printf("\nwritten to %s\n", options.out.c_str());
   if (options.max_loss > 0.0) control_loss(options, model, nulls, texts, held_out);
   if (options.target_experts == 0.0) return;
