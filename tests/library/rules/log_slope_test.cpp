@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 #include <span>
 #include <vector>
@@ -64,7 +65,7 @@ TEST_CASE("BH on a null with an exponential tail is LogSlope wherever all that i
       {s0, s0 + 1.0}, {std::log(p0), std::log(p0) - 1.0 / sigma}, {.score = "log_softmax"});
   const auto logits = rows_of(2000);
   const fd::LogitsView<float> batch(logits.data(), 2000, experts);
-  for (const double alpha : {1e-6, 1e-4, 1e-2}) {
+  for (const double alpha : {1e-4, 1e-3, 1e-2}) {
     CAPTURE(alpha);
     const double c = s0 + sigma * std::log(p0 * experts / alpha);
     const fd::Router bh(experts, fd::BenjaminiHochberg{alpha}, fd::LogSoftmax{}, null);
@@ -73,10 +74,13 @@ TEST_CASE("BH on a null with an exponential tail is LogSlope wherever all that i
     const auto by_slope = test::routed(slope, batch);
     // Scores are rounded to float in one and not in the other: near ties may differ.
     int unequal = 0;
-    for (std::size_t t = 0; t < by_test.counts.size(); ++t)
+    int largest = 0;
+    for (std::ptrdiff_t t = 0; t < batch.tokens; ++t) {
       unequal += by_test.counts[t] == by_slope.counts[t] ? 0 : 1;
+      largest = std::max(largest, by_test.counts[t]);
+    }
     CHECK(unequal <= 2);
-    CHECK(*std::max_element(by_test.counts.begin(), by_test.counts.end()) > 1);
+    CHECK(largest > 1);
   }
 }
 
