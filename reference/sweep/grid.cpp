@@ -110,7 +110,7 @@ std::vector<Configuration> rivals(const std::vector<Configuration>& rows, bool w
       if (found != policy.arguments.end()) bounds += "," + found->first + "=" + found->second;
     }
     const auto add = [&](const std::string& family, const std::string& open, const char* nulls) {
-      result.push_back({.name = family + "_like_" + row.name,
+      result.push_back({.name = policy_name(family + "_like_" + row.name),
                         .family = family,
                         .policy = open + bounds,
                         .nulls = nulls,
