@@ -15,6 +15,7 @@
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/rule/weighted_p.hpp"
 #include "fdroute/errors.hpp"
+#include "fdroute/selection/hommel.hpp"
 
 /// The rules as multiple-testing procedures, without a router: on p-values in any order.
 ///
@@ -97,6 +98,44 @@ void adjusted(const R& rule, std::span<const double> p, std::span<double> out) {
         std::upper_bound(before.begin(), before.end(), detail::checked_p(p, j)) - before.begin();
     out[j] = sorted[static_cast<std::size_t>(after - 1)];
   }
+}
+
+/// A lower bound on the number of non-nulls among the hypotheses `selected`, shape (any), indices
+/// into p:
+///
+///     d = max { 1 - u + #{ j in selected : h p_j <= u alpha } : 1 <= u <= |selected| }
+///
+/// with h as Hommel defines it. With probability 1 - alpha or more it holds for all selections at
+/// once, so for one made after seeing p, by any rule and under any bounds: at most
+/// (|selected| - d) / |selected| of it are nulls. The probability is that of Simes' inequality, as
+/// for Hommel. Takes O(m log m). Throws std::invalid_argument as said above, and for an index that
+/// is out of range or comes twice.
+///
+/// J. J. Goeman, R. J. Meijer, T. J. P. Krebs and A. Solari, Simultaneous control of all false
+/// discovery proportions in large-scale multiple hypothesis testing, Biometrika 106 (2019),
+/// doi:10.1093/biomet/asz041
+inline int true_discoveries(double alpha, std::span<const double> p,
+                            std::span<const std::size_t> selected) {
+  const Hommel rule{alpha};
+  const double h = rule.standing(detail::sorted_for(rule, p));
+  std::vector<bool> seen(p.size(), false);
+  std::vector<double> chosen;
+  for (const std::size_t j : selected) {
+    if (j >= p.size() || seen[j]) {
+      detail::refuse("true_discoveries: index " + std::to_string(j) +
+                     (j < p.size() ? " comes twice" : " is out of range"));
+    }
+    seen[j] = true;
+    chosen.push_back(h * detail::checked_p(p, j));
+  }
+  std::sort(chosen.begin(), chosen.end());
+  int best = 0;
+  std::size_t within = 0;
+  for (std::size_t u = 1; u <= chosen.size(); ++u) {
+    while (within < chosen.size() && chosen[within] <= static_cast<double>(u) * alpha) ++within;
+    best = std::max(best, 1 - static_cast<int>(u) + static_cast<int>(within));
+  }
+  return best;
 }
 
 /// Weighted p-values, shape (m),

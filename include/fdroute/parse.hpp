@@ -47,12 +47,13 @@ inline std::span<const std::string_view> null_names() noexcept {
 ///     top_p       p=0.9
 ///     relative    t=0.1
 ///     threshold   t=0.05
+///     slope       c=-3  sigma=0.3
 ///     bh, by, bky, bonferroni, sidak, holm, hochberg, hommel
 ///                 alpha=0.05
 ///     storey      alpha=0.05  lambda=0.5
 ///     ebh         alpha=0.05  kappa=0.5
 ///     lfdr        alpha=0.2
-///     hc          search=0.5  deviation=p|rank  level=1
+///     hc          search=0.5  deviation=rank|p  level=1
 ///     bj          search=0.5  level=1
 ///     from bh on  null=tabulated|normal|logistic|conformal|per_expert
 ///                 score=logit|log_softmax|zscore

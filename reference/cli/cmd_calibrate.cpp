@@ -1,7 +1,12 @@
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -9,10 +14,17 @@
 #include "cli/common_options.hpp"
 #include "formats/error.hpp"
 #include "forward/model.hpp"
+#include "measure/equal_cost.hpp"
+#include "measure/evaluation.hpp"
+#include "measure/non_inferiority.hpp"
+#include "measure/null_check.hpp"
 #include "measure/null_fit.hpp"
 #include "measure/recorded_logits.hpp"
+#include "measure/risk_control.hpp"
+#include "measure/shuffle.hpp"
 #include "measure/solve_policy.hpp"
 #include "measure/texts.hpp"
+#include "measure/windows.hpp"
 #include "routing/routing.hpp"
 #include "tokenizer/tokenizer.hpp"
 
@@ -30,6 +42,8 @@ struct CalibrateOptions {
   double target_experts = 0.0;  ///< 0: none
   bool per_layer = false;
   std::string policy = "bh:alpha=?,min_k=1,max_k=16";
+  double max_loss = 0.0;  ///< perplexity ratio; 0: none
+  double confidence = 0.95;
 };
 
 /// "bible.txt sha256:0f..., devil.txt sha256:..."
@@ -45,7 +59,119 @@ std::string directory_name(const std::string& directory) {
   return std::filesystem::weakly_canonical(directory).filename().string();
 }
 
+/// What a null does not say of single tokens.
+void print_checks(const CalibrateOptions& options, std::span<const fdroute::TabulatedNull> nulls,
+                  const RouterLogits& held_out) {
+  const auto& [score, trim, method] = options.null;
+  std::printf("\n%5s  %10s  %9s  %6s  %6s  %6s\n", "layer", "P(p<=.00625)", "var ratio", "pi0",
+              "sd", "> 1");
+  for (std::size_t l = 0; l < nulls.size(); ++l) {
+    const LoserCheck check = check_losers(nulls[l], held_out[l], score, trim);
+    std::printf("%5zu  %12.5f  %9.3f  %6.3f  %6.3f  %5.1f%%\n", l, check.below_small,
+                check.variance_ratio, check.pi0_mean, check.pi0_sd, 100.0 * check.pi0_above_1);
+  }
+  std::printf("\n%5s  %12s  %28s\n", "alpha", "mean experts", "selected ranking below trim");
+  for (const double alpha : {0.01, 0.05, 0.1, 0.2}) {
+    SelectionCheck mean;
+    for (std::size_t l = 0; l < nulls.size(); ++l) {
+      const auto check = check_selection(nulls[l], held_out[l], score, trim, alpha);
+      mean.mean_count += check.mean_count / static_cast<double>(nulls.size());
+      mean.below_trim += check.below_trim / static_cast<double>(nulls.size());
+    }
+    std::printf("%5g  %12.3f  %27.2f%%\n", alpha, mean.mean_count, 100.0 * mean.below_trim);
+  }
+}
+
+/// Small p-values of losers by text and layer: a null that fits all texts together need not fit
+/// one.
+void print_by_text(const CalibrateOptions& options, const Model& model,
+                   std::span<const fdroute::TabulatedNull> nulls,
+                   const std::vector<Text>& held_out) {
+  const auto native = make_routers(model.config(), native_policy, std::filesystem::path());
+  std::printf("\nP(p<=.00625) by text and layer\n");
+  for (const Text& text : held_out) {
+    const RouterLogits logits = record_logits(model, native, std::span(&text, 1),
+                                              {.window = options.recording.window,
+                                               .skip_first = options.recording.skip_first})
+                                    .fit;
+    std::printf("%-20s", text.name.c_str());
+    for (std::size_t l = 0; l < nulls.size(); ++l)
+      std::printf(
+          "  %7.5f",
+          check_losers(nulls[l], logits[l], options.null.score, options.null.trim).below_small);
+    std::printf("\n");
+  }
+}
+
+/// nll of each document above the model's own routing's, in random order: (documents).
+DocumentLosses extra_losses(const Model& model, const std::string& policy,
+                            std::span<const fdroute::TabulatedNull> nulls,
+                            std::span<const Text> texts, const EvaluationOptions& options) {
+  const auto losses = [&](const std::string& of) {
+    const TextEvaluation total =
+        evaluate(model, make_routers(model.config(), of, nulls), texts, options).total;
+    return document_losses(total.windows, total.windows_of);
+  };
+  DocumentLosses extra = difference(losses(policy), losses(native_policy));
+  constexpr std::uint64_t seed = 1;
+  Shuffle shuffle(seed);
+  shuffle(extra);
+  return extra;
+}
+
+/// Tests candidates from the most experts to the fewest and prints the last that is safe.
+void control_loss(const CalibrateOptions& options, const Model& model,
+                  std::span<const fdroute::TabulatedNull> nulls, const std::vector<Text>& texts,
+                  std::vector<Text> held_out) {
+  constexpr double margins_to_clip = 10.0;
+  const double margin = std::log(options.max_loss);
+  const RiskLimit limit{margin, margins_to_clip * margin, options.confidence};
+  EvaluationOptions evaluation{.window = options.recording.window};
+  if (evaluation.window == 0) evaluation.window = default_window(model.config());
+  evaluation.stride = evaluation.window;
+  for (Text& text : held_out) text.documents = text.all_documents();
+  check_texts(model.config(), held_out, evaluation);
+
+  const int native = model.config().num_experts_per_tok;
+  std::vector<std::string> solved;
+  std::printf("\n%7s  %9s  %12s  %9s  %7s\n", "experts", "documents", "mean loss", "clipped", "p");
+  const auto p = [&](std::size_t i) {
+    const Target target{options.policy, native - 0.5 * static_cast<double>(i), options.per_layer};
+    const SolvedPolicy policy =
+        solve_policy(model, target, nulls, texts, {.window = options.recording.window});
+    solved.push_back(policy.policy);
+    const DocumentLosses losses = extra_losses(model, policy.policy, nulls, held_out, evaluation);
+    const auto clipped = std::count_if(losses.begin(), losses.end(),
+                                       [&](double loss) { return std::abs(loss) > limit.clip; });
+    const double value = p_by_betting(losses, limit);
+    std::printf("%7.2f  %9zu  %12.5f  %9td  %7.4f\n", policy.mean_experts, losses.size(),
+                document_mean(losses).value, clipped, value);
+    return value;
+  };
+  const auto candidates = static_cast<std::size_t>(2 * native - 1);
+  const auto last = last_safe(candidates, p, options.confidence);
+  model.checkpoint().check_unchanged();
+  if (!last) {
+    std::printf(
+        "\nnot even the first can be shown to lose less than %.5f nats per token: take more "
+        "documents, or the model's own routing\n",
+        margin);
+    return;
+  }
+  std::printf(
+      "\nwith probability %g or more the mean loss over documents, clipped to %.4f, is below "
+      "%.5f nats per token\n--route '%s' --nulls %s\n",
+      options.confidence, limit.clip, margin, solved[*last].c_str(), options.out.c_str());
+}
+
 void run(const CalibrateOptions& options) {
+  if (options.max_loss != 0.0 && (!(options.max_loss > 1.0) || options.held_out.empty()))
+    throw std::invalid_argument(
+        "--max-loss must be above 1 and needs --held-out, whose documents it is tested on");
+  if (options.per_layer && options.target_experts == 0.0 && options.max_loss == 0.0)
+    throw std::invalid_argument("--per-layer goes with --target-experts or --max-loss");
+  if (!(options.confidence > 0.0 && options.confidence < 1.0))
+    throw std::invalid_argument("--confidence must lie in (0, 1)");
   const std::filesystem::path directory = std::filesystem::absolute(options.out).parent_path();
   if (!std::filesystem::is_directory(directory))
     throw Error(options.out + ": there is no directory " + directory.string());
@@ -94,7 +220,10 @@ void run(const CalibrateOptions& options) {
                 static_cast<long long>(table.samples), table.bandwidth, table.score.size(),
                 table.cdf_error, table.tail_from, table.tail_mean, check.ks, check.below_0_05);
   }
+  print_checks(options, nulls, recorded.held_out);
+  if (held_out.size() > 1) print_by_text(options, model, nulls, held_out);
   std::printf("\nwritten to %s\n", options.out.c_str());
+  if (options.max_loss > 0.0) control_loss(options, model, nulls, texts, held_out);
   if (options.target_experts == 0.0) return;
 
   const SolvedPolicy solved =
@@ -109,7 +238,8 @@ void run(const CalibrateOptions& options) {
 
 void add_calibrate(CommandLine& line) {
   const Command command = line.subcommand(
-      "calibrate", "Fit null distributions to a text's router scores; solve for a mean count");
+      "calibrate",
+      "Fit null distributions to a text's router scores; solve for a mean count, or a loss");
   const auto options = std::make_shared<CalibrateOptions>();
   add_model_option(command, options->model);
   command.option("--text", options->texts, "UTF-8 text files; a directory means its *.txt")
@@ -147,18 +277,26 @@ void add_calibrate(CommandLine& line) {
               "Tokens run together; default: what the model was made for, at most 1024")
       .whole_number(std::int64_t{1})
       .shown_as("N");
-  const Option target =
-      command
-          .option("--target-experts", options->target_experts,
-                  "Solve --policy's open value, so that a token gets K experts on average")
-          .above_0()
-          .shown_as("K");
-  command.flag("--per-layer", options->per_layer, "One value per layer, K experts in each")
-      .needs(target);
+  command
+      .option("--target-experts", options->target_experts,
+              "Solve --policy's open value, so that a token gets K experts on average")
+      .above_0()
+      .shown_as("K");
+  command.flag("--per-layer", options->per_layer, "One value per layer, K experts in each");
   command.option("--policy", options->policy, "Policy with ? for the value to solve for")
       .shows_default()
-      .needs(target)
       .shown_as("POLICY");
+  const Option max_loss =
+      command
+          .option("--max-loss", options->max_loss,
+                  "Choose --policy's open value with the fewest experts whose perplexity over "
+                  "--held-out's documents is surely below this ratio to the model's own")
+          .above_0()
+          .shown_as("RATIO");
+  command.option("--confidence", options->confidence, "Probability that --max-loss holds")
+      .shows_default()
+      .needs(max_loss)
+      .shown_as("P");
   add_compute_options(command, options->compute);
   command.runs([options] { run(*options); });
 }

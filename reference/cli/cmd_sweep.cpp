@@ -36,7 +36,7 @@ void add_sweep(CommandLine& line) {
   command.option("--out", options->out, "Directory for the results").required().shown_as("DIR");
   command
       .option("--grid", options->grid,
-              "bh21: top-k and BH at max_k 4 ... 64, alpha 0.01 ... 0.2; frontier: many families "
+              "bh21: top-k and BH at max_k 4 ... 64, alpha 0.2 ... 0.01; frontier: many families "
               "at matched mean experts; or a file of policy strings, one per line")
       .shows_default()
       .shown_as("bh21|frontier|FILE");
@@ -46,8 +46,9 @@ void add_sweep(CommandLine& line) {
       .shown_as("FILE");
   command
       .option("--calibration-text", options->calibration_texts,
-              "Text that grid frontier fits nulls and parameters on; default: the first quarter "
-              "of every --text, which is then not evaluated")
+              "Development text, to fit nulls and parameters and choose on; default: "
+              "MODEL/development, or with --text the first quarter of each, which is then not "
+              "evaluated")
       .shown_as("FILE");
   command
       .option("--prompts", options->prompts,
@@ -75,6 +76,17 @@ void add_sweep(CommandLine& line) {
       .whole_number(std::int64_t{1})
       .shown_as("N");
   command.option("--new-tokens", options->new_tokens, "New tokens per prompt; 0: no generation")
+      .shows_default()
+      .whole_number(0)
+      .shown_as("N");
+  command
+      .option("--margin", options->margin,
+              "The perplexity ratio that a saving of experts may cost and still be claimed")
+      .shows_default()
+      .shown_as("RATIO");
+  command
+      .option("--shuffles", options->shuffles,
+              "How often the counts of an adaptive policy are dealt to random tokens")
       .shows_default()
       .whole_number(0)
       .shown_as("N");

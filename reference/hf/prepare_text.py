@@ -2,7 +2,7 @@
 
     apt-get install --no-install-recommends bible-kjv bible-kjv-text wordnet-base dict-jargon dict-devil \\
         libpython3.11-stdlib postgresql-doc-15 sqlite3-doc
-    python3 prepare_text.py --train ../../build/hf/text --held-out ../model/text
+    python3 prepare_text.py --train ../../build/hf/text --held-out ../model/text --development ../model/development
 
 Seven domains, each public domain or permissively licensed; the copyright file of every package is hashed into
 TRAIN/sources.json next to its version, and ../model/MODEL_CARD.md says what those files grant:
@@ -19,8 +19,10 @@ Text is NFC, LF, no trailing blanks, paragraphs one blank line apart, hard-wrapp
 chapter, forty synsets, a dictionary entry, a source file or a page. A paragraph of 60 characters or more is kept only
 where it first occurs, so none stands in two of the three parts. The split is by whole documents in the order of their
 names' hashes, none above 16 KiB: 32 KiB or a little more go to the held-out slice, the next 16 KiB to the development
-slice TRAIN/dev/<domain>.txt, on which choices about training are made, and all else to TRAIN/<domain>.txt, where a line
-holding <|endoftext|> separates documents. Slices separate them by a blank line.
+slice, on which choices about training and parameters of policies are made, and all else to TRAIN/<domain>.txt, where a
+line holding <|endoftext|> separates documents. Slices separate them by a blank line. Beside a slice, <domain>.documents
+says where they lie: a line "BYTES NAME" for each, in order; the blank line before a document belongs to it. There the
+entries of a dictionary are grouped, in the slice's order, until a group has 3 KiB, so that documents are of one size.
 
 Run with: Python 3.11 on Debian 12, the package versions in MODEL_CARD.md.
 """
@@ -41,6 +43,7 @@ from collections.abc import Iterator
 SEPARATOR = "<|endoftext|>"
 HELD_OUT_BYTES, DEV_BYTES = 32 * 1024, 16 * 1024
 SLICE_DOCUMENT_BYTES = 16 * 1024
+GROUP_BYTES = 3 * 1024  # of dictionary entries that make one document of a slice
 SHARE = pathlib.Path("/usr/share")
 
 Documents = Iterator[tuple[str, str]]  # (name, text)
@@ -255,13 +258,33 @@ def take(ranked: list[str], documents: dict[str, str], size: int) -> list[str]:
     return sorted(taken)
 
 
+def write_slice(folder: pathlib.Path, domain: str, names: list[str], documents: dict[str, str]) -> None:
+    """Write FOLDER/<domain>.txt and, beside it, <domain>.documents."""
+    pieces = ["\n" * (i > 0) + documents[name] for i, name in enumerate(names)]
+    (folder / f"{domain}.txt").write_text("".join(pieces), encoding="utf-8")
+    least = GROUP_BYTES if domain in ("jargon", "devil") else 0
+    groups: list[tuple[int, list[str]]] = []
+    for name, piece in zip(names, pieces, strict=True):
+        size = len(piece.encode())
+        if groups and groups[-1][0] < least:
+            groups[-1] = (groups[-1][0] + size, [*groups[-1][1], name])
+        else:
+            groups.append((size, [name]))
+    if len(groups) > 1 and groups[-1][0] < least / 2:
+        size, last = groups.pop()
+        groups[-1] = (groups[-1][0] + size, groups[-1][1] + last)
+    lines = [f"{size} {g[0] if len(g) == 1 else g[0] + ' to ' + g[-1]}\n" for size, g in groups]
+    (folder / f"{domain}.documents").write_text("".join(lines), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", type=pathlib.Path, required=True)
     parser.add_argument("--held-out", type=pathlib.Path, required=True)
+    parser.add_argument("--development", type=pathlib.Path, required=True)
     args = parser.parse_args()
-    (args.train / "dev").mkdir(parents=True, exist_ok=True)
-    args.held_out.mkdir(parents=True, exist_ok=True)
+    for folder in (args.train, args.held_out, args.development):
+        folder.mkdir(parents=True, exist_ok=True)
     seen: set[str] = set()
     sources = {}
     for domain, (read, package) in DOMAINS.items():
@@ -277,8 +300,10 @@ def main() -> None:
         )
         held_out = take(ranked, documents, HELD_OUT_BYTES)
         dev = take(ranked, documents, DEV_BYTES)
-        (args.held_out / f"{domain}.txt").write_text("\n".join(documents.pop(n) for n in held_out), encoding="utf-8")
-        (args.train / "dev" / f"{domain}.txt").write_text("\n".join(documents.pop(n) for n in dev), encoding="utf-8")
+        write_slice(args.held_out, domain, held_out, documents)
+        write_slice(args.development, domain, dev, documents)
+        for name in (*held_out, *dev):
+            del documents[name]
         (args.train / f"{domain}.txt").write_text(f"{SEPARATOR}\n".join(documents.values()), encoding="utf-8")
         sources[domain] = provenance(package) | {
             "documents": len(documents),

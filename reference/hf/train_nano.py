@@ -1,11 +1,11 @@
 """Train the bundled nano OLMoE: a byte-level BPE tokenizer, then transformers' own OlmoeForCausalLM on one GPU.
 
-    python3 train_nano.py --text ../../build/hf/text --held-out ../model/text --out ../model
-        [--steps 8000] [--minutes 5] [--dropout 0.1] [--expert-dropout 0.3] [--seed 20] [--report FILE.json]
+    python3 train_nano.py --text ../../build/hf/text --held-out ../model/text --development ../model/development
+        --out ../model [--steps 8000] [--minutes 5] [--dropout 0.1] [--expert-dropout 0.3] [--seed 20] [--report FILE.json]
 
 Writes OUT/tokenizer.json, config.json, generation_config.json and model.safetensors (bf16, the tensor names that
 save_pretrained writes, which are those of allenai/OLMoE-1B-7B-0924), and reports the perplexity of the saved weights
-on each development slice (TEXT/dev) and each held-out slice.
+on each development slice and each held-out slice.
 
 Tokenizer: OLMoE's pipeline (NFC, ByteLevel with its regex, BPE), 4096 ids: <|endoftext|>, <|padding|>, 256 bytes,
 merges, then OLMoE's non-special added tokens for runs of 24 to 2 spaces.
@@ -269,6 +269,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", type=pathlib.Path, required=True)
     parser.add_argument("--held-out", type=pathlib.Path, required=True)
+    parser.add_argument("--development", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--minutes", type=float, default=5.0)
@@ -286,7 +287,7 @@ def main() -> None:
     sampler = make_sampler(tokenizer, texts, "cuda", args.seed)
     dev, held_out = (
         {domain: torch.tensor(tokenizer.encode(text).ids, device="cuda") for domain, text in load_text(d).items()}
-        for d in (args.text / "dev", args.held_out)
+        for d in (args.development, args.held_out)
     )
     print(
         f"{len(sampler.tokens)} training tokens; {time.monotonic() - begin:.0f} s for the tokenizer and encoding",

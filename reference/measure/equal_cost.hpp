@@ -1,36 +1,45 @@
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "measure/estimates.hpp"
 
 namespace olmoe {
 
-/// (texts) x (windows of the text): TextEvaluation::windows of each text of one evaluation.
-using LossWindows = std::vector<std::vector<WindowSum>>;
+/// (documents): mean negative log likelihood of each document's predicted tokens.
+using DocumentLosses = std::vector<double>;
 
-/// Perplexity of `policy` over that of `other`, measured on the same windows. The error is that of
-/// the paired windows, texts being strata as in an Evaluation's total.
-Estimate perplexity_ratio(const LossWindows& policy, const LossWindows& other);
+/// a - b, document by document.
+DocumentLosses difference(const DocumentLosses& a, const DocumentLosses& b);
 
-/// What fixed top-k gives at a mean number of experts: log perplexity, interpolated linearly
-/// between the integers k that were measured next to each other.
-class TopKCurve {
+/// The documents' losses from those of their windows: `windows` stand document after document, of
+/// which document d has windows_of[d].
+DocumentLosses document_losses(std::span<const WindowSum> windows,
+                               std::span<const std::int64_t> windows_of);
+
+/// What a rival costs by its mean number of experts. Between two that were measured, its log
+/// perplexity is interpolated linearly: that is the rival which draws one of the two at random for
+/// each token, so it can be had, and it has the mean.
+class CostCurve {
  public:
-  void add(int k, LossWindows windows) { windows_.emplace(k, std::move(windows)); }
+  void add(double mean_experts, DocumentLosses losses) {
+    losses_.emplace(mean_experts, std::move(losses));
+  }
 
-  /// The equal-cost ratio: the perplexity of `policy` over top-k's at the same `mean_experts`.
-  /// Below 1, the policy is better than top-k at the same cost. Nothing unless the integers on both
-  /// sides of `mean_experts` were measured.
-  std::optional<Estimate> ratio(const LossWindows& policy, double mean_experts) const;
+  /// The documents' losses at a mean. Nothing unless points at most 1 expert apart were measured on
+  /// both sides, or one just there.
+  std::optional<DocumentLosses> at(double mean_experts) const;
 
-  /// Perplexity by k.
-  std::map<int, double> perplexities() const;
+  /// exp of the mean over documents, by mean experts.
+  std::map<double, double> perplexities() const;
 
  private:
-  std::map<int, LossWindows> windows_;
+  std::map<double, DocumentLosses> losses_;
 };
 
 }  // namespace olmoe

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 /// Means over text and their standard errors. docs/experiments.md, "Definitions", has the formulas.
 namespace olmoe {
@@ -19,15 +20,21 @@ struct WindowSum {
   double sum = 0.0;
 };
 
-/// Ratio estimate sum / tokens over windows as clusters: neighbouring tokens share their context,
-/// so their losses are correlated, and an error from independent tokens would be too small.
+/// The sums of documents from those of their windows, which stand document after document:
+/// document d has windows_of[d] of them. Throws std::invalid_argument unless that is all of them.
+std::vector<WindowSum> by_document(std::span<const WindowSum> windows,
+                                   std::span<const std::int64_t> windows_of);
+
+/// Ratio estimate sum / tokens over clusters, windows or documents: neighbouring tokens share their
+/// context, so their losses are correlated, and an error from independent tokens would be too
+/// small.
 ///
 ///     mean = sum_w S_w / N,  error^2 = C / (C - 1) sum_w (S_w - mean n_w)^2 / N^2
 ///
-/// for C windows of n_w tokens, N in all. With one window the error is absent. For a comparison of
-/// two policies over the same windows, pass the differences of their sums: the pairing takes the
+/// for C clusters of n_w tokens, N in all. With one cluster the error is absent. For a comparison
+/// of two policies over the same windows, pass the differences of their sums: the pairing takes the
 /// text's own variation out.
-Estimate cluster_mean(std::span<const WindowSum> windows);
+Estimate cluster_mean(std::span<const WindowSum> clusters);
 
 /// exp(nll), its error by the delta method: exp(nll) x error.
 Estimate perplexity_of(const Estimate& nll);

@@ -4,13 +4,13 @@
 #include <cmath>
 #include <cstddef>
 #include <memory>
-#include <random>
 #include <stdexcept>
 #include <utility>
 
 #include "formats/error.hpp"
 #include "measure/at.hpp"
 #include "measure/parallel.hpp"
+#include "measure/shuffle.hpp"
 #include "measure/windows.hpp"
 
 namespace olmoe {
@@ -71,6 +71,7 @@ double kl_divergence(const Prediction& p, const Prediction& q) {
 /// A window, its text, and where its rows stand among those of all windows.
 struct Job {
   std::size_t text;
+  std::size_t document;  // of the text
   Window window;
   std::int64_t first_row;
   std::int64_t first_scored;
@@ -83,11 +84,18 @@ std::vector<Job> jobs_of(std::span<const Text> texts, const EvaluationOptions& o
   std::int64_t row = 0;
   std::int64_t scored = 0;
   for (std::size_t t = 0; t < texts.size(); ++t) {
-    const auto tokens = static_cast<std::int64_t>(texts[t].ids.size());
-    for (const Window& window : sliding_windows(tokens, options.window, options.stride)) {
-      jobs.push_back({t, window, row, scored});
-      row += window.length;
-      scored += jobs.back().scored();
+    const std::vector<Document> documents = texts[t].all_documents();
+    std::int64_t first = 0;
+    for (std::size_t d = 0; d < documents.size(); ++d) {
+      const std::int64_t tokens = documents[d].tokens;
+      const std::int64_t length = std::min(options.window, tokens - 1);
+      for (Window window : sliding_windows(tokens, length, std::min(options.stride, length))) {
+        window.first += first;
+        jobs.push_back({t, d, window, row, scored});
+        row += window.length;
+        scored += jobs.back().scored();
+      }
+      first += tokens;
     }
   }
   return jobs;
@@ -212,31 +220,43 @@ Evaluation evaluate_windows(const Model& model, const MakeSource& make_source,
   Sums total(config.num_hidden_layers, config.num_experts);
   std::vector<Estimate> nlls;
   std::vector<Estimate> differences;
+  std::vector<Estimate> by_windows;
   std::vector<std::int64_t> tokens;
   for (std::size_t t = 0; t < texts.size(); ++t) {
     Sums all(config.num_hidden_layers, config.num_experts);
     TextEvaluation domain;
     domain.name = texts[t].name;
     std::vector<WindowSum> difference;
+    domain.windows_of.assign(texts[t].all_documents().size(), 0);
     for (std::size_t j = 0; j < jobs.size(); ++j) {
       if (jobs[j].text != t) continue;
       all.add(sums[j]);
       domain.windows.push_back({sums[j].scored, sums[j].nll});
+      ++domain.windows_of[jobs[j].document];
       if (record != nullptr) record->nll[j] = sums[j].nll;
       if (baseline != nullptr)
         difference.push_back({sums[j].scored, sums[j].nll - baseline->nll[j]});
     }
-    domain.nll = cluster_mean(domain.windows);
+    const auto clusters = [&](const std::vector<WindowSum>& windows) {
+      return domain.windows_of.size() > 1 ? by_document(windows, domain.windows_of) : windows;
+    };
+    domain.nll = cluster_mean(clusters(domain.windows));
     if (baseline != nullptr)
-      domain.baseline = BaselineComparison{.nll_difference = cluster_mean(difference)};
+      domain.baseline = BaselineComparison{.nll_difference = cluster_mean(clusters(difference)),
+                                           .nll_difference_by_windows = cluster_mean(difference)};
     finish(domain, all);
 
     total.add(all);
     nlls.push_back(domain.nll);
-    if (baseline != nullptr) differences.push_back(domain.baseline->nll_difference);
+    if (baseline != nullptr) {
+      differences.push_back(domain.baseline->nll_difference);
+      by_windows.push_back(domain.baseline->nll_difference_by_windows);
+    }
     tokens.push_back(domain.predicted_tokens);
     result.total.windows.insert(result.total.windows.end(), domain.windows.begin(),
                                 domain.windows.end());
+    result.total.windows_of.insert(result.total.windows_of.end(), domain.windows_of.begin(),
+                                   domain.windows_of.end());
     result.macro_nll += domain.nll.value / static_cast<double>(texts.size());
     result.domains.push_back(std::move(domain));
   }
@@ -244,7 +264,9 @@ Evaluation evaluate_windows(const Model& model, const MakeSource& make_source,
   result.total.name = "total";
   result.total.nll = combine(nlls, tokens);
   if (baseline != nullptr)
-    result.total.baseline = BaselineComparison{.nll_difference = combine(differences, tokens)};
+    result.total.baseline =
+        BaselineComparison{.nll_difference = combine(differences, tokens),
+                           .nll_difference_by_windows = combine(by_windows, tokens)};
   finish(result.total, total);
   return result;
 }
@@ -266,7 +288,12 @@ void check_texts(const Config& config, std::span<const Text> texts,
             options.stride);
   if (texts.empty()) throw std::invalid_argument("evaluate: no texts given");
   for (const Text& text : texts) {
-    if (static_cast<std::int64_t>(text.ids.size()) <= options.window)
+    for (const Document& document : text.documents) {
+      if (document.tokens < 2)
+        throw Error(text.name + ": document " + quote(document.name) +
+                    " has one token; to predict anything it needs two");
+    }
+    if (text.documents.empty() && static_cast<std::int64_t>(text.ids.size()) <= options.window)
       throw Error(text.name + ": has " + std::to_string(text.ids.size()) + " tokens; a window of " +
                   std::to_string(options.window) + " needs " + std::to_string(options.window + 1));
     for (const std::int32_t id : text.ids) {
@@ -290,13 +317,8 @@ Evaluation evaluate(const Model& model, std::span<const fdroute::AnyRouter> rout
 }
 
 RowCounts deal_counts(RowCounts counts, std::uint64_t seed) {
-  std::mt19937_64 random(seed);
-  for (std::vector<std::int32_t>& layer : counts) {
-    // Written out, since the standard's shuffle differs between libraries. The remainder's bias is
-    // below rows / 2^64.
-    for (std::size_t left = layer.size(); left > 1; --left)
-      std::swap(layer[left - 1], layer[static_cast<std::size_t>(random() % left)]);
-  }
+  Shuffle shuffle(seed);
+  for (std::vector<std::int32_t>& layer : counts) shuffle(layer);
   return counts;
 }
 

@@ -27,17 +27,19 @@ struct EvaluationOptions {
   std::function<void(std::int64_t, std::int64_t)> on_progress = {};
 };
 
-/// Throws Error, naming the text, unless each of `texts` can be evaluated: more tokens than the
-/// window, all of them in the vocabulary. std::invalid_argument for a window or stride out of
+/// Throws Error, naming the text, unless each of `texts` can be evaluated: two tokens in each
+/// document; in a text that names none, more tokens than the window; all tokens in the
+/// vocabulary. std::invalid_argument for a window or stride out of
 /// range, or no texts. evaluate() begins with it; call it to know before any work starts.
 void check_texts(const Config& config, std::span<const Text> texts,
                  const EvaluationOptions& options);
 
 /// A policy beside the baseline, over the scored tokens.
 struct BaselineComparison {
-  double argmax_agreement = 0.0;  ///< share of the tokens with the same most likely next token
-  double kl = 0.0;                ///< mean KL(baseline || policy), nats per token
-  Estimate nll_difference;        ///< nll - baseline's nll, with the error of the paired windows
+  double argmax_agreement = 0.0;       ///< share of the tokens with the same most likely next token
+  double kl = 0.0;                     ///< mean KL(baseline || policy), nats per token
+  Estimate nll_difference;             ///< nll - baseline's nll, paired, with the error of the nll
+  Estimate nll_difference_by_windows;  ///< the same, its error of windows as clusters
 };
 
 /// One text's metrics, or those of all texts together.
@@ -48,13 +50,16 @@ struct TextEvaluation {
   Estimate perplexity;  ///< exp(nll)
   std::optional<BaselineComparison> baseline;  ///< if one was given
   RoutingStatistics routing;
-  std::vector<WindowSum> windows;  ///< (windows): negative log likelihoods, for paired comparisons
+  /// (windows), document after document: negative log likelihoods, for paired comparisons
+  std::vector<WindowSum> windows;
+  std::vector<std::int64_t> windows_of;  ///< (documents): how many windows each has
 };
 
 struct Evaluation {
   std::vector<TextEvaluation> domains;  ///< (texts), in order
   /// Weighted by predicted tokens. Texts are strata: the error combines theirs, so that differences
-  /// between texts do not count as noise, and is absent if one of theirs is.
+  /// between texts do not count as noise, and is absent if one of theirs is. A text's error is of
+  /// its documents as clusters; of its windows, which says nothing of other texts, if it has one.
   TextEvaluation total;
   double macro_nll = 0.0;         ///< mean of the domains' nll, each text weighing the same
   double macro_perplexity = 0.0;  ///< exp(macro_nll)
@@ -73,7 +78,8 @@ struct EvaluationRecord {
   RowCounts counts;         ///< (layers) x (rows)
 };
 
-/// Runs `routers`, one per layer, over the windows of every text.
+/// Runs `routers`, one per layer, over the windows of every document of every text. A document
+/// shorter than the window is one window.
 ///
 /// `baseline` is the record of an evaluation of the same model, texts and windows; without it
 /// there is no BaselineComparison. `record`, if given, is filled. Windows run in parallel and are

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "formats/error.hpp"
 #include "measure/at.hpp"
@@ -44,18 +45,24 @@ RecordedLogits record_logits(const Model& model, std::span<const fdroute::AnyRou
   std::vector<Piece> pieces;
   std::array<std::int64_t, 2> rows{};  // fit, held out
   for (const Text& text : texts) {
-    const auto tokens = static_cast<std::int64_t>(text.ids.size());
-    const std::int64_t windows = (tokens + window - 1) / window;
+    if (text.ids.empty()) throw Error(text.name + ": has no tokens");
+    std::vector<std::pair<std::int64_t, std::int64_t>> cuts;  // first token, length
+    std::int64_t document_begin = 0;
+    for (const Document& document : text.all_documents()) {
+      for (std::int64_t first = 0; first < document.tokens; first += window)
+        cuts.emplace_back(document_begin + first, std::min(window, document.tokens - first));
+      document_begin += document.tokens;
+    }
+    const auto windows = static_cast<std::int64_t>(cuts.size());
     const auto held_out =
         static_cast<std::int64_t>(std::ceil(options.held_out_share * static_cast<double>(windows)));
-    if (tokens == 0) throw Error(text.name + ": has no tokens");
     if (held_out == windows)
       throw Error(text.name + ": is too short to hold a window of " + std::to_string(window) +
-                  " tokens out: it has " + std::to_string(tokens));
+                  " tokens out: it has " + std::to_string(text.ids.size()));
     for (std::int64_t w = 0; w < windows; ++w) {
-      const std::int64_t length = std::min(window, tokens - w * window);
+      const auto [first, length] = cuts[at(w)];
       std::int64_t& next = rows[w >= windows - held_out ? 1 : 0];
-      pieces.push_back({text, w * window, std::span(text.ids).subspan(at(w * window), at(length)),
+      pieces.push_back({text, first, std::span(text.ids).subspan(at(first), at(length)),
                         w >= windows - held_out, next});
       next += std::max<std::int64_t>(length - options.skip_first, 0);
     }

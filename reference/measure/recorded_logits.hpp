@@ -35,9 +35,9 @@ struct RecordingOptions {
   double held_out_share = 0.0;  ///< of each text's windows, its last; at least one if above 0
 };
 
-/// Runs `routers` over consecutive windows of every text and keeps the router logits. The rest of a
-/// text after its last whole window is a shorter window. Throws Error, naming the text, if it
-/// cannot be run or is too short to hold a window out; std::invalid_argument for options out of
+/// Runs `routers` over consecutive windows of every document and keeps the router logits. The rest
+/// of a document after its last whole window is a shorter window. Throws Error, naming the text, if
+/// it cannot be run or is too short to hold a window out; std::invalid_argument for options out of
 /// range.
 RecordedLogits record_logits(const Model& model, std::span<const fdroute::AnyRouter> routers,
                              std::span<const Text> texts, const RecordingOptions& options = {});

@@ -55,25 +55,39 @@ std::string with_value(const std::string& policy, const std::string& value) {
   return text.replace(open_place(policy), 1, value);
 }
 
-/// The routers with 0.5 for the open value, which says whether the rest of the policy parses and
-/// whether the open setting takes numbers between 0 and 1 at all.
+/// Whether the open parameter is a logarithm of a share, as slope's c is: it lies below 0.
+bool is_logarithmic(const std::string& policy) {
+  const std::size_t place = open_place(policy);
+  return place >= 3 && policy.substr(place - 3, 3) == ":c=";
+}
+
+/// A value that the open parameter can have.
+std::string some_value(const std::string& policy) {
+  return is_logarithmic(policy) ? "-0.5" : "0.5";
+}
+
+/// The routers with some value for the open one, which says whether the rest of the policy parses
+/// and whether the open setting takes numbers between 0 and 1 at all.
 std::vector<fdroute::AnyRouter> routers_of_try(const Config& config, const std::string& policy,
                                                std::span<const fdroute::TabulatedNull> nulls) {
-  const std::string tried = with_value(policy, "0.5");
+  const std::string value = some_value(policy);
   try {
-    return make_routers(config, tried, nulls);
+    return make_routers(config, with_value(policy, value), nulls);
   } catch (const std::invalid_argument& error) {
     throw std::invalid_argument("policy " + quote(policy) +
                                 ": '?' stands for a number between 0 and 1, as in bh:alpha=?; "
-                                "with 0.5 there: " +
-                                error.what());
+                                "with " +
+                                value + " there: " + error.what());
   }
 }
 
 /// The value, as text, for which mean(value text) is `target`. `mean` must be monotone.
 template <class Mean>
-std::string solve(const Mean& mean, double target, const std::string& what) {
-  const auto value = [](double log_odds) { return value_text(1.0 / (1.0 + std::exp(-log_odds))); };
+std::string solve(const Mean& mean, bool logarithmic, double target, const std::string& what) {
+  const auto value = [&](double log_odds) {
+    const double share = 1.0 / (1.0 + std::exp(-log_odds));
+    return value_text(logarithmic ? std::log(share) : share);
+  };
   // The log odds at an end of the search, and the mean there. Some values cannot be so near 0 or 1.
   const auto end_near = [&](double log_odds) {
     while (true) {
@@ -129,6 +143,7 @@ SolvedPolicy solve_policy(const Model& model, const Target& target,
     return make_routers(config, with_value(target.policy, value), nulls);
   };
   routers_of_try(config, target.policy, nulls);  // found out before the work begins
+  const bool logarithmic = is_logarithmic(target.policy);
 
   constexpr double tolerance = 0.01;
   constexpr int max_runs = 12;
@@ -143,7 +158,7 @@ SolvedPolicy solve_policy(const Model& model, const Target& target,
           return mean_count(routers_of(v)[l], logits[l]);
         };
         value += (l == 0 ? "" : "/") +
-                 solve(mean, target.mean_experts,
+                 solve(mean, logarithmic, target.mean_experts,
                        "policy " + quote(target.policy) + ", layer " + std::to_string(l));
       }
     } else {
@@ -153,7 +168,7 @@ SolvedPolicy solve_policy(const Model& model, const Target& target,
         for (std::size_t l = 0; l < layers; ++l) sum += mean_count(routers[l], logits[l]);
         return sum / static_cast<double>(layers);
       };
-      value = solve(mean, target.mean_experts, "policy " + quote(target.policy));
+      value = solve(mean, logarithmic, target.mean_experts, "policy " + quote(target.policy));
     }
 
     logits = record_logits(model, routers_of(value), texts, options).fit;

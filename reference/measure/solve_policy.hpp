@@ -38,10 +38,10 @@ struct Unreachable : Error {
 };
 
 /// Finds the value of the open parameter, in (0, 1), by bisection over its log odds on recorded
-/// logits; then runs the model with it, since routing one layer changes the next one's logits, and
-/// goes on from the logits of that run, until the measured mean is within 0.01 of the target (each
-/// layer's, with per_layer), for at most 12 runs. The mean must change monotonically with the
-/// value.
+/// logits (of the parameter `c`, which is a logarithm, the value of exp(c)); then runs the model
+/// with it, since routing one layer changes the next one's logits, and goes on from the logits of
+/// that run, until the measured mean is within 0.01 of the target (each layer's, with per_layer),
+/// for at most 12 runs. The mean must change monotonically with the value.
 ///
 /// Values have 9 significant digits: the string is what was measured. `nulls`, one per layer, may
 /// be empty. Windows are run as by record_logits(). Throws std::invalid_argument for a policy

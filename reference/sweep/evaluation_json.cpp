@@ -47,9 +47,11 @@ Json text_json(const TextEvaluation& text) {
   json["perplexity"] = to_json(text.perplexity);
   json["baseline"] = nullptr;
   if (text.baseline) {
-    json["baseline"] = {{"argmax_agreement", text.baseline->argmax_agreement},
-                        {"kl", text.baseline->kl},
-                        {"nll_difference", to_json(text.baseline->nll_difference)}};
+    json["baseline"] = {
+        {"argmax_agreement", text.baseline->argmax_agreement},
+        {"kl", text.baseline->kl},
+        {"nll_difference", to_json(text.baseline->nll_difference)},
+        {"nll_difference_by_windows", to_json(text.baseline->nll_difference_by_windows)}};
   }
   return json;
 }
@@ -73,9 +75,25 @@ Json to_json(const Evaluation& evaluation) {
     entry["windows"] = Json::array();
     for (const WindowSum& window : domain.windows)
       entry["windows"].push_back(Json::array({window.tokens, window.sum}));
+    entry["documents"] = domain.windows_of;
     json["domains"].push_back(entry);
   }
   return json;
+}
+
+Json to_json(const CountMoments& moments) {
+  return {{"mean", moments.mean}, {"std", moments.sd}};
+}
+
+Json losses_json(const Evaluation& evaluation) {
+  Json domains = Json::array();
+  for (const TextEvaluation& domain : evaluation.domains) {
+    Json documents = Json::array();
+    for (const WindowSum& document : by_document(domain.windows, domain.windows_of))
+      documents.push_back(Json::array({document.tokens, document.sum}));
+    domains.push_back(documents);
+  }
+  return {{"mean_experts", evaluation.total.routing.counts.mean}, {"documents", domains}};
 }
 
 }  // namespace olmoe

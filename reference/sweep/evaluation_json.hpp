@@ -4,6 +4,7 @@
 
 #include "measure/estimates.hpp"
 #include "measure/evaluation.hpp"
+#include "measure/permuted_control.hpp"
 
 namespace olmoe {
 
@@ -13,5 +14,12 @@ nlohmann::ordered_json to_json(const Estimate& estimate);
 /// An evaluation as JSON. The names are those of docs/experiments.md; what was not measured is
 /// null.
 nlohmann::ordered_json to_json(const Evaluation& evaluation);
+
+/// {"mean", "std"}.
+nlohmann::ordered_json to_json(const CountMoments& moments);
+
+/// The losses alone: {"mean_experts", "documents"}, the latter (texts) x (documents) x [predicted
+/// tokens, sum of their negative log likelihoods].
+nlohmann::ordered_json losses_json(const Evaluation& evaluation);
 
 }  // namespace olmoe

@@ -16,6 +16,7 @@
 #include "formats/json.hpp"
 #include "formats/regular_file.hpp"
 #include "formats/sha256.hpp"
+#include "routing/canonical_policy.hpp"
 #include "routing/routing.hpp"
 
 namespace olmoe {
@@ -57,8 +58,8 @@ std::vector<Configuration> top_k_curve(const Config& config, Configuration::Role
 
 std::vector<Configuration> bh21_grid(const Config& config) {
   constexpr std::array caps{4, 8, 16, 32, 64};
-  constexpr std::array alphas{std::pair("001", "0.01"), std::pair("005", "0.05"),
-                              std::pair("010", "0.1"), std::pair("020", "0.2")};
+  constexpr std::array alphas{std::pair("020", "0.2"), std::pair("010", "0.1"),
+                              std::pair("005", "0.05"), std::pair("001", "0.01")};
   if (config.num_experts < caps.back())
     throw Error("grid bh21 caps at up to " + std::to_string(caps.back()) +
                 " experts, the model has " + std::to_string(config.num_experts) +
@@ -75,6 +76,52 @@ std::vector<Configuration> bh21_grid(const Config& config) {
     }
   }
   return grid;
+}
+
+bool repeats_16(const Configuration& configuration) {
+  return configuration.name.starts_with("bh_k32_") || configuration.name.starts_with("bh_k64_");
+}
+
+std::vector<Configuration> layers_curve(const Config& config) {
+  constexpr int most_mean = 12;
+  std::vector<Configuration> curve;
+  for (int k = 2; k <= std::min(most_mean, config.num_experts); ++k) {
+    curve.push_back({.name = std::string(layers_family) + "_mean" + std::to_string(k),
+                     .family = layers_family,
+                     .policy = "topk:k=?",
+                     .nulls = {},
+                     .target = k,
+                     .per_layer = true,
+                     .role = Configuration::Role::Curve});
+  }
+  return curve;
+}
+
+std::vector<Configuration> rivals(const std::vector<Configuration>& rows, bool with_slope,
+                                  const std::function<std::string(const std::string&)>& canonical) {
+  std::vector<Configuration> result;
+  for (const Configuration& row : rows) {
+    if (row.is_open() || row.policy == native_policy) continue;
+    const CanonicalPolicy policy(canonical(row.policy));
+    if (repeats_16(row) || policy.name == "topk") continue;
+    std::string bounds;
+    for (const char* bound : {"min_k", "max_k"}) {
+      const auto found = policy.arguments.find(bound);
+      if (found != policy.arguments.end()) bounds += "," + found->first + "=" + found->second;
+    }
+    const auto add = [&](const std::string& family, const std::string& open, const char* nulls) {
+      result.push_back({.name = policy_name(family + "_like_" + row.name),
+                        .family = family,
+                        .policy = open + bounds,
+                        .nulls = nulls,
+                        .target = {},
+                        .role = Configuration::Role::Curve,
+                        .like = row.name});
+    };
+    add("threshold", "threshold:t=?", "");
+    if (with_slope) add("slope", std::string("slope:c=?,") + tail_sigma, given_nulls);
+  }
+  return result;
 }
 
 FittedNullKey FittedNullKey::parse(const std::string& text) {
@@ -112,9 +159,11 @@ std::vector<Configuration> frontier_grid(const Config& config) {
   families.push_back({"top_p", "top_p:p=?" + bounds, ""});
   families.push_back({"relative", "relative:t=?" + bounds, ""});
   families.push_back({"threshold", "threshold:t=?" + bounds, ""});
+  families.push_back({"slope", std::string("slope:c=?,") + tail_sigma + bounds,
+                      FittedNullKey{"log_softmax", 8}.text()});
 
   for (const Family& family : families) {
-    for (const int target : {3, 4, 5, 6, 7}) {
+    for (const int target : {7, 6, 5, 4, 3}) {
       grid.push_back({.name = family.name + "_mean" + std::to_string(target),
                       .family = family.name,
                       .policy = family.policy,

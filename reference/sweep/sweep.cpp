@@ -2,14 +2,18 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <fdroute/any_router.hpp>
+#include <fdroute/detail/number/to_text.hpp>
 #include <map>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -17,11 +21,11 @@
 #include "formats/error.hpp"
 #include "forward/generation.hpp"
 #include "measure/evaluation.hpp"
-#include "measure/null_control.hpp"
+#include "measure/layer_counts.hpp"
 #include "measure/null_fit.hpp"
+#include "measure/permuted_control.hpp"
 #include "measure/recorded_logits.hpp"
 #include "measure/solve_policy.hpp"
-#include "routing/canonical_policy.hpp"
 #include "routing/routing.hpp"
 #include "sweep/evaluation_json.hpp"
 #include "sweep/grid.hpp"
@@ -60,16 +64,22 @@ class Sweep {
   void check_model_is_planned(const std::vector<std::string>& written) const;
   const std::vector<fdroute::TabulatedNull>& nulls(const std::string& key);
   std::vector<fdroute::TabulatedNull> fitted_nulls(const FittedNullKey& key);
+  const RouterLogits& calibration_logits();
+  double mean_on_development(const std::string& name);
+  std::string layers_policy(double mean_experts);
   Solved solve(const Configuration& configuration);
   Json measure(const Configuration& configuration, const Routers& routers, Progress& progress,
                Json& timing);
+  Json dealt(const Routers& routers, const RowCounts& counts, const EvaluationOptions& options);
   Json generations(const Routers& routers, Json& timing) const;
+  double weight_of(const Configuration& configuration) const;
 
   const SweepOptions& options_;
   SweepDirectory directory_;
   SweepInputs inputs_;
   std::map<std::string, std::vector<fdroute::TabulatedNull>> nulls_;  // by key
   std::optional<RouterLogits> calibration_logits_;                    // (layers)
+  std::vector<std::vector<double>> layer_losses_;                     // (layers) x (k); or empty
   Routers baseline_routers_;                                          // (layers)
   EvaluationRecord baseline_;
 };
@@ -117,28 +127,71 @@ const std::vector<fdroute::TabulatedNull>& Sweep::nulls(const std::string& key) 
   return found->second;
 }
 
-std::vector<fdroute::TabulatedNull> Sweep::fitted_nulls(const FittedNullKey& key) {
+const RouterLogits& Sweep::calibration_logits() {
   if (!calibration_logits_) {
     const RecordingOptions recording{.window = inputs_.evaluation.window};
     calibration_logits_ =
         record_logits(inputs_.model, baseline_routers_, inputs_.calibration_texts, recording).fit;
   }
+  return *calibration_logits_;
+}
+
+std::vector<fdroute::TabulatedNull> Sweep::fitted_nulls(const FittedNullKey& key) {
   const FittedNulls fitted =
-      fit_nulls(*calibration_logits_, {.score = key.score, .trim = key.trim},
+      fit_nulls(calibration_logits(), {.score = key.score, .trim = key.trim},
                 std::filesystem::weakly_canonical(options_.model).filename().string());
   make_directories(directory_.nulls());
   save_nulls(directory_.nulls() / (key.text() + ".safetensors"), fitted, inputs_.model);
   return fitted.nulls();
 }
 
+/// The mean experts of a configuration with a policy of its own, on the development text.
+double Sweep::mean_on_development(const std::string& name) {
+  const auto& all = inputs_.plan.configurations;
+  const auto found =
+      std::find_if(all.begin(), all.end(), [&](const auto& c) { return c.name == name; });
+  const Routers routers = make_routers(inputs_.model.config(), found->policy, nulls(found->nulls),
+                                       inputs_.selection_bias);
+  double sum = 0.0;
+  double rows = 0.0;
+  for (const LayerLogits& layer : record_logits(inputs_.model, routers, inputs_.calibration_texts,
+                                                {.window = inputs_.evaluation.window})
+                                      .fit) {
+    for (const std::int32_t count : layer.counts) sum += count;
+    rows += static_cast<double>(layer.tokens());
+  }
+  return sum / rows;
+}
+
+std::string Sweep::layers_policy(double mean_experts) {
+  if (layer_losses_.empty())
+    layer_losses_ = layer_losses(inputs_.model, inputs_.calibration_texts, inputs_.evaluation);
+  const auto layers = static_cast<double>(layer_losses_.size());
+  return topk_policy(
+      cheapest_counts(layer_losses_, static_cast<int>(std::lround(mean_experts * layers))));
+}
+
+/// The scale of the nulls' exponential tails, beyond the largest log-softmax score: their mean.
+double tail_scale(std::span<const fdroute::TabulatedNull> nulls) {
+  double sum = 0.0;
+  for (const fdroute::TabulatedNull& null : nulls)
+    sum += 1.0 / (std::log(null(0.0)) - std::log(null(1.0)));
+  return sum / static_cast<double>(nulls.size());
+}
+
 Solved Sweep::solve(const Configuration& configuration) {
   const auto& tables = nulls(configuration.nulls);
-  if (!configuration.target)
-    return {
-        make_routers(inputs_.model.config(), configuration.policy, tables, inputs_.selection_bias),
-        {}};
-  const Target target{.policy = configuration.policy,
-                      .mean_experts = *configuration.target,
+  std::string policy = configuration.policy;
+  if (configuration.family == layers_family) policy = layers_policy(*configuration.target);
+  if (!configuration.is_open() || configuration.family == layers_family)
+    return {make_routers(inputs_.model.config(), policy, tables, inputs_.selection_bias), {}};
+  if (const std::size_t place = policy.find(tail_sigma); place != std::string::npos)
+    policy.replace(place, std::string_view(tail_sigma).size(),
+                   "sigma=" + fdroute::detail::to_text(tail_scale(tables)));
+  const Target target{.policy = policy,
+                      .mean_experts = configuration.target
+                                          ? *configuration.target
+                                          : mean_on_development(configuration.like),
                       .per_layer = configuration.per_layer};
   try {
     const SolvedPolicy solved =
@@ -171,7 +224,6 @@ std::optional<fdroute::SoftmaxWeights> common_weights(const Routers& routers) {
 
 Json Sweep::measure(const Configuration& configuration, const Routers& routers, Progress& progress,
                     Json& timing) {
-  constexpr std::uint64_t dealing_seed = 1;
   EvaluationOptions options = inputs_.evaluation;
   options.on_progress = [&](std::int64_t done, std::int64_t all) {
     progress.advance(static_cast<double>(done) / static_cast<double>(all));
@@ -185,20 +237,35 @@ Json Sweep::measure(const Configuration& configuration, const Routers& routers, 
   Json result;
   result["policy"] = policy_of(routers);
   result["evaluation"] = to_json(evaluation);
-  result["dealt"] = nullptr;
-  result["null_control"] = nullptr;
+  result["development"] = nullptr;
+  result["dealt"] = Json::array();
+  result["permuted"] = nullptr;
   result["generation"] = nullptr;
-  const auto weights = common_weights(routers);
-  if (evaluation.total.routing.counts.std > 0.0 && weights) {
-    result["dealt"] =
-        to_json(evaluate_counts(inputs_.model, deal_counts(std::move(record.counts), dealing_seed),
-                                *weights, inputs_.texts, options));
+  if (is_row || (configuration.policy.starts_with("topk:") && !configuration.is_open()))
+    result["development"] = losses_json(
+        evaluate(inputs_.model, routers, inputs_.calibration_texts, inputs_.evaluation));
+  if (is_row && evaluation.total.routing.counts.std > 0.0) {
+    if (!repeats_16(configuration)) result["dealt"] = dealt(routers, record.counts, options);
+    constexpr std::uint64_t seed = 1;
+    const PermutedControl control = permuted_control(routers, calibration_logits(), seed);
+    result["permuted"] = {{"recorded", to_json(control.recorded)},
+                          {"permuted", to_json(control.permuted)}};
   }
-  if (const auto noise = null_control(routers))
-    result["null_control"] = {
-        {"mean", noise->mean}, {"std", noise->sd}, {"rejecting", noise->rejecting}};
   if (is_row && options_.new_tokens > 0) result["generation"] = generations(routers, timing);
   return result;
+}
+
+/// The losses with a policy's counts dealt to random tokens, several times.
+Json Sweep::dealt(const Routers& routers, const RowCounts& counts,
+                  const EvaluationOptions& options) {
+  Json losses = Json::array();
+  const auto weights = common_weights(routers);
+  if (!weights) return losses;
+  for (int seed = 1; seed <= options_.shuffles; ++seed)
+    losses.push_back(losses_json(
+        evaluate_counts(inputs_.model, deal_counts(counts, static_cast<std::uint64_t>(seed)),
+                        *weights, inputs_.texts, options)));
+  return losses;
 }
 
 Json Sweep::generations(const Routers& routers, Json& timing) const {
@@ -261,11 +328,14 @@ std::string outcome(const Json& result) {
   return text.data();
 }
 
-double weight_of(const Configuration& configuration) {
-  // An adaptive configuration is evaluated twice, its counts being dealt to random tokens too; one
-  // with an open parameter is solved before.
-  if (configuration.target) return 4.0;
-  return configuration.nulls.empty() ? 1.0 : 2.0;
+double Sweep::weight_of(const Configuration& configuration) const {
+  // The counts of an adaptive row are dealt to random tokens too; an open parameter is solved
+  // before.
+  const bool is_row = configuration.role == Configuration::Role::Row;
+  const bool is_fixed =
+      configuration.policy == native_policy || configuration.policy.starts_with("topk:");
+  return 1.0 + (configuration.is_open() ? 2.0 : 0.0) +
+         (is_row && !is_fixed ? static_cast<double>(options_.shuffles) : 0.0);
 }
 
 /// A file can change and keep its size and time. Results of this run are then of no model that the
@@ -327,6 +397,8 @@ void Sweep::run() {
 void run_sweep(const SweepOptions& options) {
   if (options.shards < 1 || options.shard < 1 || options.shard > options.shards)
     throw std::invalid_argument("--shard I/N needs 1 <= I <= N");
+  if (!(options.margin > 1.0) || options.shuffles < 0)
+    throw std::invalid_argument("--margin must be above 1, --shuffles at least 0");
   Sweep(options).run();
 }
 

@@ -15,15 +15,18 @@ struct SweepOptions {
   std::filesystem::path out;
   std::string grid = "bh21";       ///< bh21, frontier, or a file of policy strings
   std::vector<std::string> texts;  ///< files or directories; empty: MODEL/text
-  /// What grid frontier fits nulls and solves parameters on. Empty: the first quarter of every
-  /// text, at most max_tokens / 4 of it; what follows the quarter is evaluated.
+  /// Development text: what nulls are fitted, parameters solved and the best of many chosen on.
+  /// Empty: MODEL/development if `texts` is empty too and there is one; else the first quarter of
+  /// every text, at most max_tokens / 4 of it, and what follows the quarter is evaluated.
   std::vector<std::string> calibration_texts;
-  std::filesystem::path prompts;   ///< empty: default_prompts()
-  std::filesystem::path nulls;     ///< empty: MODEL/nulls.safetensors if a policy needs them
-  std::int64_t max_tokens = 1536;  ///< predicted per text, its first ones; 0: all
-  std::int64_t window = 0;         ///< 0: default_window(), at most 512
-  std::int64_t stride = 0;         ///< 0: the window, which then do not overlap
-  int new_tokens = 20;             ///< per prompt; 0: generate nothing
+  std::filesystem::path prompts;  ///< empty: default_prompts()
+  std::filesystem::path nulls;    ///< empty: MODEL/nulls.safetensors if a policy needs them
+  std::int64_t max_tokens = 0;    ///< predicted per text, its first ones; 0: all
+  std::int64_t window = 0;        ///< 0: default_window(), at most 512
+  std::int64_t stride = 0;        ///< 0: the window, which then do not overlap
+  int new_tokens = 20;            ///< per prompt; 0: generate nothing
+  double margin = 1.005;          ///< the perplexity ratio that a saving may cost; above 1
+  int shuffles = 10;              ///< how often an adaptive policy's counts are dealt; 0: never
   int shard = 1;  ///< this process measures configurations shard, shard + shards ...
   int shards = 1;
   bool resume = false;

@@ -22,7 +22,8 @@ constexpr std::size_t any = std::numeric_limits<std::size_t>::max();
 
 /// The extents that the arrays of a result have.
 struct Extents {
-  std::size_t texts;
+  std::vector<std::size_t> documents;              // (texts)
+  std::vector<std::size_t> development_documents;  // (calibration texts)
   std::size_t layers;
   std::size_t experts;
 };
@@ -31,8 +32,14 @@ Extents extents_of(const Field& inputs) {
   const auto extent = [](const Field& field, std::int64_t largest) {
     return static_cast<std::size_t>(field.integer(1, largest));
   };
-  return {inputs["texts"].elements(1, any).size(), extent(inputs["model"]["layers"], 100'000),
-          extent(inputs["model"]["experts"], 1024)};
+  const auto documents = [](const Field& texts) {
+    std::vector<std::size_t> sizes;
+    for (const Field& text : texts.elements(1, any))
+      sizes.push_back(text["documents"].elements(1, any).size());
+    return sizes;
+  };
+  return {documents(inputs["texts"]), documents(inputs["calibration_texts"]),
+          extent(inputs["model"]["layers"], 100'000), extent(inputs["model"]["experts"], 1024)};
 }
 
 void check_texts_of(const Field& texts) {
@@ -40,6 +47,10 @@ void check_texts_of(const Field& texts) {
     text["name"].label();
     text["tokens"].integer(0, most);
     text["ids_sha256"].name();
+    for (const Field& document : text["documents"].elements(1, any)) {
+      document["name"].label();
+      document["tokens"].integer(0, most);
+    }
   }
 }
 
@@ -87,7 +98,15 @@ void check_text_evaluation(const Field& text, bool against_baseline) {
   if (!against_baseline && baseline.is_null()) return;
   baseline["argmax_agreement"].number(0.0, 1.0);
   baseline["kl"].number();
-  check_estimate(baseline["nll_difference"], -HUGE_VAL);
+  for (const char* key : {"nll_difference", "nll_difference_by_windows"})
+    check_estimate(baseline[key], -HUGE_VAL);
+}
+
+/// A pair [tokens, sum of losses].
+void check_sum(const Field& sum) {
+  const auto pair = sum.elements(2, 2);
+  pair[0].integer(1, most);
+  pair[1].number();
 }
 
 void check_evaluation(const Field& evaluation, const Extents& extents, bool against_baseline) {
@@ -95,15 +114,34 @@ void check_evaluation(const Field& evaluation, const Extents& extents, bool agai
   check_routing(evaluation["total"]["routing"], extents);
   evaluation["macro_nll"].number(0.0, HUGE_VAL);
   evaluation["macro_perplexity"].number(0.0, HUGE_VAL);
-  for (const Field& domain : evaluation["domains"].elements(extents.texts, extents.texts)) {
+  const std::size_t texts = extents.documents.size();
+  const auto domains = evaluation["domains"].elements(texts, texts);
+  for (std::size_t t = 0; t < texts; ++t) {
+    const Field& domain = domains[t];
     check_text_evaluation(domain, against_baseline);
     check_counts(domain["experts"], extents);
-    for (const Field& window : domain["windows"].elements(1, any)) {
-      const auto pair = window.elements(2, 2);
-      pair[0].integer(1, most);
-      pair[1].number();
-    }
+    const auto windows = domain["windows"].elements(1, any);
+    for (const Field& window : windows) check_sum(window);
+    std::int64_t left = static_cast<std::int64_t>(windows.size());
+    for (const Field& n : domain["documents"].elements(extents.documents[t], extents.documents[t]))
+      left -= n.integer(1, left);
+    if (left != 0) domain["documents"].fail("a number of windows for each, all together,");
   }
+}
+
+/// Checks the losses of all documents, as losses_json() writes them.
+void check_losses(const Field& losses, const std::vector<std::size_t>& documents,
+                  const Extents& extents) {
+  losses["mean_experts"].number(0.0, static_cast<double>(extents.experts));
+  const auto texts = losses["documents"].elements(documents.size(), documents.size());
+  for (std::size_t t = 0; t < texts.size(); ++t) {
+    for (const Field& document : texts[t].elements(documents[t], documents[t])) check_sum(document);
+  }
+}
+
+void check_moments(const Field& moments, const Extents& extents) {
+  moments["mean"].number(0.0, static_cast<double>(extents.experts));
+  moments["std"].number(0.0, static_cast<double>(extents.experts));
 }
 
 void check_generation(const Field& generation, const Field& inputs, const Extents& extents) {
@@ -242,7 +280,7 @@ void check_inputs(const Field& inputs) {
   check_texts_of(inputs["texts"]);
   inputs["window"].integer(1, most);
   inputs["stride"].integer(1, most);
-  if (!inputs["calibration_texts"].is_null()) check_texts_of(inputs["calibration_texts"]);
+  check_texts_of(inputs["calibration_texts"]);
   inputs["calibration_is_first_quarter"].flag();
   if (const Field nulls = inputs["nulls"]; !nulls.is_null()) {
     nulls["sha256"].name();
@@ -250,6 +288,8 @@ void check_inputs(const Field& inputs) {
     nulls["trim"].integer(0, most);
     nulls["tokens"].integer(0, most);
   }
+  inputs["margin"].number(1.0, HUGE_VAL);
+  inputs["shuffles"].integer(0, most);
   inputs["new_tokens"].integer(0, most);
   for (const Field& prompt : inputs["prompts"].elements(1, any)) {
     prompt["class"].label();
@@ -260,7 +300,7 @@ void check_inputs(const Field& inputs) {
 void check_result(const Field& result, const SweepPlan& plan, const Configuration& configuration) {
   if (result.has("unreachable")) {
     result["unreachable"].line();
-    if (!configuration.target) result["unreachable"].fail("no such field, without a target,");
+    if (!configuration.is_open()) result["unreachable"].fail("no such field, without a target,");
     return;
   }
   const Field inputs(plan.inputs, "inputs");
@@ -268,11 +308,13 @@ void check_result(const Field& result, const SweepPlan& plan, const Configuratio
   const bool row = configuration.role == Configuration::Role::Row;
   if (result["policy"].line().empty()) result["policy"].fail("a policy");
   check_evaluation(result["evaluation"], extents, row);
-  if (!result["dealt"].is_null()) check_evaluation(result["dealt"], extents, false);
-  if (const Field noise = result["null_control"]; !noise.is_null()) {
-    noise["mean"].number(0.0, static_cast<double>(extents.experts));
-    noise["std"].number(0.0, static_cast<double>(extents.experts));
-    noise["rejecting"].number(0.0, 1.0);
+  if (const Field development = result["development"]; row || !development.is_null())
+    check_losses(development, extents.development_documents, extents);
+  for (const Field& dealt : result["dealt"].elements(0, any))
+    check_losses(dealt, extents.documents, extents);
+  if (const Field control = result["permuted"]; !control.is_null()) {
+    check_moments(control["recorded"], extents);
+    check_moments(control["permuted"], extents);
   }
   if (row && inputs["new_tokens"].integer(0, most) > 0) {
     check_generation(result["generation"], inputs, extents);

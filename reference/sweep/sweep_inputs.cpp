@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <fdroute/score/log_softmax.hpp>
 #include <fdroute/version.hpp>
 #include <filesystem>
+#include <iterator>
 #include <set>
 #include <span>
 #include <stdexcept>
@@ -27,7 +29,7 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-bool needs_calibration(const SweepOptions& options) {
+bool fits_nulls(const SweepOptions& options) {
   return options.grid == "frontier";
 }
 
@@ -42,8 +44,13 @@ Json texts_json(std::span<const Text> texts) {
   Json json = Json::array();
   for (const Text& text : texts) {
     const auto bytes = std::as_bytes(std::span(text.ids));
-    json.push_back(
-        {{"name", text.name}, {"tokens", text.ids.size()}, {"ids_sha256", sha256(bytes)}});
+    Json documents = Json::array();
+    for (const Document& document : text.all_documents())
+      documents.push_back({{"name", document.name}, {"tokens", document.tokens}});
+    json.push_back({{"name", text.name},
+                    {"tokens", text.ids.size()},
+                    {"ids_sha256", sha256(bytes)},
+                    {"documents", documents}});
   }
   return json;
 }
@@ -62,22 +69,17 @@ Json nulls_json(const std::filesystem::path& path, const fdroute::TabulatedNull&
           {"tokens", provenance.tokens}};
 }
 
-void cut(std::vector<Text>& texts, std::size_t longest) {
-  for (Text& text : texts) {
-    if (text.ids.size() > longest) text.ids.resize(longest);
+/// Throws Error unless a sweep's files can name the texts and their documents.
+void check_names(std::span<const Text> texts) {
+  for (const Text& text : texts) {
+    check_label(text.name, "the name of text");
+    for (const Document& document : text.documents)
+      check_label(document.name, text.name + ": the name of document");
   }
 }
 
-/// Moves the first quarter of every text to a text of its own.
-std::vector<Text> split_off_calibration(std::vector<Text>& texts) {
-  std::vector<Text> first = texts;
-  for (std::size_t i = 0; i < texts.size(); ++i) {
-    const std::size_t quarter = texts[i].ids.size() / 4;
-    first[i].ids.resize(quarter);
-    texts[i].ids.erase(texts[i].ids.begin(),
-                       texts[i].ids.begin() + static_cast<std::ptrdiff_t>(quarter));
-  }
-  return first;
+void cut(std::vector<Text>& texts, std::int64_t tokens) {
+  for (Text& text : texts) text = first_tokens(std::move(text), tokens);
 }
 
 }  // namespace
@@ -96,21 +98,23 @@ void SweepInputs::load_texts(const SweepOptions& options) {
   const auto paths =
       options.texts.empty() ? std::vector{(options.model / "text").string()} : options.texts;
   texts = olmoe::load_texts(paths, tokenizer);
-  for (const Text& text : texts) check_label(text.name, "the name of text");
-  if (!options.calibration_texts.empty()) {
-    if (!needs_calibration(options))
-      throw std::invalid_argument("--calibration-text goes with --grid frontier only");
-    calibration_texts = olmoe::load_texts(options.calibration_texts, tokenizer);
-    for (const Text& text : calibration_texts) check_label(text.name, "the name of text");
-  } else if (needs_calibration(options)) {
-    calibration_texts = split_off_calibration(texts);
-    if (options.max_tokens > 0) {
-      constexpr std::int64_t least = 64;
-      cut(calibration_texts, static_cast<std::size_t>(std::max(options.max_tokens / 4, least)));
-    }
+  check_names(texts);
+  const auto beside = options.model / "development";
+  auto development = options.calibration_texts;
+  if (development.empty() && options.texts.empty() && std::filesystem::is_directory(beside))
+    development = {beside.string()};
+  if (!development.empty()) {
+    calibration_texts = olmoe::load_texts(development, tokenizer);
+    check_names(calibration_texts);
+  } else {
+    for (Text& text : texts) calibration_texts.push_back(split_off_quarter(text));
+    calibration_is_first_quarter = true;
+    constexpr std::int64_t least = 64;
+    if (options.max_tokens > 0) cut(calibration_texts, std::max(options.max_tokens / 4, least));
   }
+  for (Text& text : calibration_texts) text.documents = text.all_documents();
   // The last token is predicted only, so one more than are predicted from.
-  if (options.max_tokens > 0) cut(texts, static_cast<std::size_t>(options.max_tokens) + 1);
+  if (options.max_tokens > 0) cut(texts, options.max_tokens + 1);
   constexpr std::int64_t longest_window = 512;
   evaluation.window = options.window > 0 ? options.window
                                          : std::min(default_window(model.config()), longest_window);
@@ -120,6 +124,7 @@ void SweepInputs::load_texts(const SweepOptions& options) {
                                 " is less than a window of " + std::to_string(evaluation.window) +
                                 " tokens; give a smaller --window, too");
   check_texts(model.config(), texts, evaluation);
+  check_texts(model.config(), calibration_texts, evaluation);
 }
 
 void SweepInputs::load_prompts(const SweepOptions& options) {
@@ -144,7 +149,7 @@ void SweepInputs::load_prompts(const SweepOptions& options) {
 }
 
 void SweepInputs::load_given_nulls(const SweepOptions& options) {
-  if (needs_calibration(options)) {
+  if (fits_nulls(options)) {
     if (!options.nulls.empty())
       throw std::invalid_argument("--grid frontier fits its own nulls; --nulls cannot be given");
     return;
@@ -171,11 +176,11 @@ void SweepInputs::record_inputs(const SweepOptions& options) {
   inputs["texts"] = texts_json(texts);
   inputs["window"] = evaluation.window;
   inputs["stride"] = evaluation.stride;
-  inputs["calibration_texts"] =
-      needs_calibration(options) ? texts_json(calibration_texts) : Json(nullptr);
-  inputs["calibration_is_first_quarter"] =
-      needs_calibration(options) && options.calibration_texts.empty();
+  inputs["calibration_texts"] = texts_json(calibration_texts);
+  inputs["calibration_is_first_quarter"] = calibration_is_first_quarter;
   inputs["nulls"] = nulls.empty() ? Json(nullptr) : nulls_json(nulls_file(options), nulls.front());
+  inputs["margin"] = options.margin;
+  inputs["shuffles"] = options.shuffles;
   inputs["new_tokens"] = options.new_tokens;
   inputs["prompts"] = Json::array();
   for (const TokenizedPrompt& p : prompts)
@@ -184,26 +189,32 @@ void SweepInputs::record_inputs(const SweepOptions& options) {
 
 void SweepInputs::choose_configurations(const SweepOptions& options) {
   const Config& config = model.config();
-  if (needs_calibration(options)) {
-    plan.stem = "frontier";
-    plan.configurations = frontier_grid(config);
-    return;
-  }
   const auto in_full = [&](const std::string& policy) {
     return policy_of(make_routers(config, policy, nulls, selection_bias));
   };
-  if (options.grid == "bh21") {
-    plan.stem = "bh_routing";
-    plan.configurations = bh21_grid(config);
-    for (const Configuration& c : plan.configurations) in_full(c.policy);
+  const auto add = [&](std::vector<Configuration> more) {
+    std::move(more.begin(), more.end(), std::back_inserter(plan.configurations));
+  };
+  if (fits_nulls(options)) {
+    plan.stem = "frontier";
+    plan.configurations = frontier_grid(config);
   } else {
-    plan.stem = "grid";
-    plan.configurations = file_grid(options.grid, config, in_full);
+    if (options.grid == "bh21") {
+      plan.stem = "bh_routing";
+      plan.configurations = bh21_grid(config);
+      for (const Configuration& c : plan.configurations) in_full(c.policy);
+    } else {
+      plan.stem = "grid";
+      plan.configurations = file_grid(options.grid, config, in_full);
+    }
+    auto curve = top_k_curve(config, Configuration::Role::Curve);
+    for (Configuration& fixed : curve) fixed.name += "_curve";
+    add(std::move(curve));
+    const bool with_slope =
+        !nulls.empty() && nulls.front().provenance().score == fdroute::LogSoftmax::name;
+    add(rivals(plan.configurations, with_slope, in_full));
   }
-  for (Configuration& fixed : top_k_curve(config, Configuration::Role::Curve)) {
-    fixed.name += "_curve";
-    plan.configurations.push_back(std::move(fixed));
-  }
+  add(layers_curve(config));
   check_names_unique(plan.configurations);
 }
 

@@ -28,8 +28,9 @@ class SweepInputs {
 
   Model model;
   Tokenizer tokenizer;
-  std::vector<Text> texts;              ///< (texts): to evaluate
-  std::vector<Text> calibration_texts;  ///< to fit on and to solve on; empty if nothing is fitted
+  std::vector<Text> texts;                    ///< (texts): to evaluate
+  bool calibration_is_first_quarter = false;  ///< of `texts`, which hold the rest
+  std::vector<Text> calibration_texts;        ///< (texts): to fit, solve and choose on
   std::vector<TokenizedPrompt> prompts;
   EvaluationOptions evaluation;
   std::vector<fdroute::TabulatedNull> nulls;  ///< (layers), from a file; empty if none was given

@@ -40,6 +40,7 @@ Configuration configuration_from(const Field& field, double experts) {
   result.per_layer = field["per_layer"].flag();
   const std::string role = field["role"].text();
   if (role != row_role && role != curve_role) field["role"].fail("'row' or 'curve'");
+  if (!field["like"].text().empty()) result.like = field["like"].name();
   result.role = role == row_role ? Configuration::Role::Row : Configuration::Role::Curve;
   return result;
 }
@@ -78,6 +79,7 @@ Json to_json(const Configuration& configuration) {
   json["target_experts"] = configuration.target ? Json(*configuration.target) : Json(nullptr);
   json["per_layer"] = configuration.per_layer;
   json["role"] = configuration.role == Configuration::Role::Row ? row_role : curve_role;
+  json["like"] = configuration.like;
   return json;
 }
 
@@ -106,9 +108,17 @@ SweepPlan SweepPlan::from_json(const Json& json, const std::string& origin) {
   } catch (const Error& error) {
     throw Error(origin + ": " + error.what());
   }
-  if (plan.baseline().role != Configuration::Role::Row || plan.baseline().target)
+  if (plan.baseline().role != Configuration::Role::Row || plan.baseline().is_open())
     throw Error(origin + ": the first configuration, " + plan.baseline().name +
                 ", is not a baseline: a baseline has the role 'row' and no target");
+  for (const Configuration& c : plan.configurations) {
+    if (c.like.empty()) continue;
+    const auto same = [&](const Configuration& other) { return other.name == c.like; };
+    const auto found = std::find_if(plan.configurations.begin(), plan.configurations.end(), same);
+    if (found == plan.configurations.end() || found->is_open())
+      throw Error(origin + ": configuration " + c.name + " is like " + quote(c.like) +
+                  ", which is none with a policy of its own");
+  }
   return plan;
 }
 

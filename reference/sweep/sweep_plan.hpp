@@ -14,7 +14,7 @@ namespace olmoe {
 /// plans give equal results, wherever and in whatever order the configurations are run.
 struct SweepPlan {
   /// What every file of a sweep says its format is.
-  static constexpr const char* schema = "fdroute-sweep/1";
+  static constexpr const char* schema = "fdroute-sweep/2";
 
   std::string stem;               ///< the result files' names begin with it
   nlohmann::ordered_json inputs;  ///< versions, digests of model, texts, prompts and null tables

@@ -1,11 +1,11 @@
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
-#include <cstdio>
 #include <set>
 #include <sstream>
 
+#include "sweep/plan_report.hpp"
+#include "sweep/report_text.hpp"
 #include "sweep/sweep_results.hpp"
 
 namespace olmoe {
@@ -14,64 +14,11 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-/// A number with `digits` behind the point.
-std::string fixed(double value, int digits) {
-  std::array<char, 64> text;
-  std::snprintf(text.data(), text.size(), "%.*f", digits, value);
-  return text.data();
-}
-
-std::string percent(double share, int digits = 1) {
-  return fixed(100.0 * share, digits) + " %";
-}
-
-/// "0.984 ± 0.002"; a dash where nothing was measured.
-std::string with_error(const std::optional<Estimate>& estimate, int digits) {
-  if (!estimate) return "–";
-  return fixed(estimate->value, digits) +
-         (estimate->error ? " ± " + fixed(*estimate->error, digits) : "");
-}
-
-std::optional<Estimate> estimate_from(const Json& json) {
-  if (json.is_null()) return std::nullopt;
-  Estimate estimate{json.at("value").get<double>(), {}};
-  if (!json.at("error").is_null()) estimate.error = json.at("error").get<double>();
-  return estimate;
-}
-
 const Json& total_of(const SweepRow& row) {
   return row.result.at("evaluation").at("total");
 }
 const Json& experts_of(const SweepRow& row) {
   return total_of(row).at("routing").at("experts");
-}
-
-/// Whether an estimate is more than two standard errors below or above a value; neither, if it has
-/// no error.
-bool below(const std::optional<Estimate>& e, double value) {
-  return e && e->error && e->value + 2.0 * *e->error < value;
-}
-bool above(const std::optional<Estimate>& e, double value) {
-  return e && e->error && e->value - 2.0 * *e->error > value;
-}
-
-std::string code(const std::string& text) {
-  return "`" + text + "`";
-}
-
-/// A text in a table, which no bar of its own may end.
-std::string cell(const std::string& text) {
-  std::string result;
-  for (const char c : text) result.append(c == '|' ? "\\|" : std::string(1, c));
-  return result;
-}
-
-std::vector<const SweepRow*> adaptive_rows(const SweepResults& results) {
-  std::vector<const SweepRow*> rows;
-  for (const SweepRow& row : results.rows) {
-    if (row.adaptive) rows.push_back(&row);
-  }
-  return rows;
 }
 
 void write_inputs(std::ostream& out, const SweepResults& results) {
@@ -88,15 +35,14 @@ void write_inputs(std::ostream& out, const SweepResults& results) {
   out << "; " << total_of(results.baseline()).at("predicted_tokens")
       << " predicted tokens, in windows of " << inputs.at("window") << " tokens, "
       << inputs.at("stride") << " apart.\n";
-  if (const Json& calibration = inputs.at("calibration_texts"); !calibration.is_null()) {
-    std::size_t tokens = 0;
-    for (const Json& text : calibration) tokens += text.at("tokens").get<std::size_t>();
-    out << "* Null distributions and parameters were fitted on " << tokens << " other tokens"
-        << (inputs.at("calibration_is_first_quarter").get<bool>()
-                ? ", the first quarter of each text; the rest of it was evaluated"
-                : "")
-        << ".\n";
-  }
+  std::size_t tokens = 0;
+  for (const Json& text : inputs.at("calibration_texts"))
+    tokens += text.at("tokens").get<std::size_t>();
+  out << "* Development text, on which parameters were fitted and the best of many chosen: "
+      << tokens << " other tokens"
+      << (inputs.at("calibration_is_first_quarter").get<bool>() ? ", the first quarter of each text"
+                                                                : "")
+      << ".\n";
   if (const Json& nulls = inputs.at("nulls"); !nulls.is_null())
     out << "* Null distributions: fitted on the score " << code(nulls.at("score"))
         << ", each token's " << nulls.at("trim") << " largest left out, " << nulls.at("tokens")
@@ -106,26 +52,20 @@ void write_inputs(std::ostream& out, const SweepResults& results) {
   if (inputs.at("new_tokens") > 0)
     out << "* Generation: " << inputs.at("prompts").size() << " prompts, greedy, at most "
         << inputs.at("new_tokens") << " new tokens each.\n";
-  out << "\nEvery policy is executed in every layer; counts come from the routings executed. `±` "
-         "is "
-         "one standard error, from windows as clusters. `equal cost` is perplexity over fixed "
-         "top-k's at the same measured mean experts, top-k interpolated between integer k in log "
-         "perplexity: below 1 beats top-k. `dealt` is the perplexity when the policy's own counts "
-         "are dealt to random tokens, over its own: above 1, it gives the experts to the right "
-         "tokens.\n\n";
+  out << "\nEvery policy is executed in every layer; counts come from the routings executed. "
+         "Perplexity is exp of the mean nll of documents, each weighing the same.\n\n";
 }
 
 void write_table(std::ostream& out, const std::vector<const SweepRow*>& rows) {
-  out << "| configuration | experts, mean ± sd | fewer | perplexity | equal cost | dealt | argmax "
-         "agrees | KL, nats | weight mass |\n"
-         "|---|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+  out << "| configuration | experts, mean ± sd | fewer | perplexity | argmax agrees | KL, "
+         "nats | weight mass |\n"
+         "|---|---:|---:|---:|---:|---:|---:|\n";
   for (const SweepRow* row : rows) {
     const Json& total = total_of(*row);
     const Json& baseline = total.at("baseline");
     out << "| " << code(row->configuration.name) << " | " << fixed(row->mean_experts, 2) << " ± "
         << fixed(experts_of(*row).at("std").get<double>(), 2) << " | " << percent(row->reduction)
-        << " | " << with_error(estimate_from(total.at("perplexity")), 2) << " | "
-        << with_error(row->ratio, 4) << " | " << with_error(row->dealt_ratio, 4) << " | "
+        << " | " << fixed(row->perplexity, 3) << " | "
         << percent(baseline.at("argmax_agreement").get<double>()) << " | "
         << fixed(baseline.at("kl").get<double>(), 4) << " | "
         << fixed(total.at("routing").at("weight_mass").get<double>(), 3) << " |\n";
@@ -164,128 +104,9 @@ void write_matrix(std::ostream& out, const SweepResults& results) {
     }
     out << "\n";
   };
-  table("equal cost, at target experts",
-        [](const SweepRow& row) { return with_error(row.ratio, 4); });
+  table("against randomised top-k, at target experts",
+        [](const SweepRow& row) { return with_error(row.against_topk, 4); });
   table("measured mean experts", [](const SweepRow& row) { return fixed(row.mean_experts, 3); });
-  table("dealt", [](const SweepRow& row) { return with_error(row.dealt_ratio, 4); });
-}
-
-/// What the adaptive rows say together. A difference counts if it is more than two standard errors.
-struct Findings {
-  std::size_t adaptive = 0;           // rows
-  bool errors = true;                 // whether every row's differences have a standard error
-  std::size_t fewer = 0;              // rows with fewer experts than the baseline
-  std::size_t compared = 0;           // rows compared with top-k at equal cost
-  std::size_t better = 0;             // of those, better than top-k
-  std::size_t worse = 0;              // and worse
-  std::size_t dealt = 0;              // rows whose counts were dealt to random tokens
-  std::size_t dealt_worse = 0;        // of those, worse by that
-  std::size_t dealt_better = 0;       // and better
-  const SweepRow* best = nullptr;     // lowest equal-cost ratio; null if none was compared
-  const SweepRow* leanest = nullptr;  // fewest experts at the baseline's perplexity; null if none
-};
-
-Findings findings_of(const std::vector<const SweepRow*>& rows) {
-  Findings f;
-  f.adaptive = rows.size();
-  for (const SweepRow* row : rows) {
-    if (row->ratio) {
-      ++f.compared;
-      f.better += below(row->ratio, 1.0) ? 1 : 0;
-      f.worse += above(row->ratio, 1.0) ? 1 : 0;
-      if (f.best == nullptr || row->ratio->value < f.best->ratio->value) f.best = row;
-    }
-    if (row->dealt_ratio) {
-      ++f.dealt;
-      f.dealt_worse += above(row->dealt_ratio, 1.0) ? 1 : 0;
-      f.dealt_better += below(row->dealt_ratio, 1.0) ? 1 : 0;
-    }
-    const auto difference = estimate_from(total_of(*row).at("baseline").at("nll_difference"));
-    f.errors = f.errors && difference && difference->error;
-    if (row->reduction <= 0.0) continue;
-    ++f.fewer;
-    if (!above(difference, 0.0) && (f.leanest == nullptr || row->reduction > f.leanest->reduction))
-      f.leanest = row;
-  }
-  return f;
-}
-
-/// "3 of 20".
-std::string of_all(std::size_t n, std::size_t all) {
-  return std::to_string(n) + " of " + std::to_string(all);
-}
-
-void write_findings_with_errors(std::ostream& out, const Findings& f) {
-  out << "* At equal cost, " << of_all(f.better, f.compared)
-      << " adaptive configurations are better than top-k by more than two standard errors, "
-      << of_all(f.worse, f.compared) << " worse; the others cannot be told from it.";
-  if (f.compared < f.adaptive)
-    out << " For " << f.adaptive - f.compared << " more, top-k was not measured on both sides.";
-  out << "\n";
-  if (f.best != nullptr)
-    out << "* The best at equal cost is " << code(f.best->configuration.name) << ": "
-        << with_error(f.best->ratio, 4) << " at " << fixed(f.best->mean_experts, 2)
-        << " experts. It is the best of " << f.compared
-        << ", so its own error understates how lucky it may be.\n";
-  if (f.leanest != nullptr)
-    out << "* The fewest experts at a perplexity not distinguishably above the baseline's: "
-        << code(f.leanest->configuration.name) << ", " << fixed(f.leanest->mean_experts, 2)
-        << " experts, " << percent(f.leanest->reduction) << " fewer.\n";
-  else if (f.fewer == 0)
-    out << "* No adaptive configuration has fewer experts than the baseline.\n";
-  else
-    out << "* No adaptive configuration with fewer experts than the baseline keeps its perplexity: "
-           "each is above it by more than two standard errors.\n";
-  out << "* The choice of tokens: in " << of_all(f.dealt_worse, f.dealt)
-      << " configurations the same counts dealt to random tokens are worse by more than two "
-         "standard errors, in "
-      << of_all(f.dealt_better, f.dealt) << " better.\n";
-}
-
-void write_findings_without_errors(std::ostream& out, const Findings& f) {
-  out << "* A text has only one window, so no difference has a standard error: none of them can be "
-         "told from chance. A shorter window or more tokens of the text give more windows.\n";
-  if (f.best != nullptr)
-    out << "* The best of " << f.compared << " at equal cost is "
-        << code(f.best->configuration.name) << ": " << with_error(f.best->ratio, 4) << " at "
-        << fixed(f.best->mean_experts, 2) << " experts.\n";
-}
-
-void write_findings(std::ostream& out, const SweepResults& results) {
-  const Findings f = findings_of(adaptive_rows(results));
-  out << "## What it means\n\n";
-  if (f.adaptive == 0)
-    out << "* No configuration is adaptive, so there is nothing to compare with top-k.\n";
-  else if (f.errors)
-    write_findings_with_errors(out, f);
-  else
-    write_findings_without_errors(out, f);
-  for (const auto& [configuration, reason] : results.unreachable)
-    out << "* " << code(configuration.name) << " was not reached: " << reason << ".\n";
-  out << "\n";
-}
-
-void write_null_control(std::ostream& out, const SweepResults& results) {
-  std::vector<const SweepRow*> rows;
-  for (const SweepRow* row : adaptive_rows(results)) {
-    if (!row->result.at("null_control").is_null()) rows.push_back(row);
-  }
-  if (rows.empty()) return;
-  out << "## The null control\n\n"
-         "The same policies on rows of noise, every score drawn independently from the null "
-         "distribution: how far a varying count is noise. `any` is the share of rows on which the "
-         "test rejects anything; for BH on independent p-values it is alpha.\n\n"
-         "| configuration | noise: any | noise: experts, mean ± sd | measured: mean ± sd |\n"
-         "|---|---:|---:|---:|\n";
-  for (const SweepRow* row : rows) {
-    const Json& noise = row->result.at("null_control");
-    out << "| " << code(row->configuration.name) << " | "
-        << percent(noise.at("rejecting").get<double>()) << " | "
-        << fixed(noise.at("mean").get<double>(), 2) << " ± "
-        << fixed(noise.at("std").get<double>(), 2) << " | " << fixed(row->mean_experts, 2) << " ± "
-        << fixed(experts_of(*row).at("std").get<double>(), 2) << " |\n";
-  }
-  out << "\n";
 }
 
 void write_generation(std::ostream& out, const SweepResults& results,
@@ -293,7 +114,8 @@ void write_generation(std::ostream& out, const SweepResults& results,
   const Json& baseline = results.baseline().result.at("generation");
   if (baseline.is_null()) return;
   const Json& classes = baseline.at("mean_experts_by_class");
-  out << "## Experts while generating, by class of prompt\n\n| configuration |";
+  out << "## Experts while generating, by class of prompt\n\n"
+         "A few prompts a class, so without an error: an illustration.\n\n| configuration |";
   for (const auto& [name, mean] : classes.items()) out << " " << cell(name) << " |";
   out << " all |\n|---|";
   for (std::size_t i = 0; i <= classes.size(); ++i) out << "---:|";
@@ -314,7 +136,8 @@ PlotData plot_data(const SweepResults& results) {
   PlotData data;
   data.title = results.plan.stem + ": perplexity and experts of " +
                std::to_string(results.rows.size()) + " configurations";
-  data.top_k = results.curve;
+  for (const auto& [k, perplexity] : results.curve)
+    data.top_k.emplace(static_cast<int>(std::lround(k)), perplexity);
   data.native_k = results.plan.inputs.at("model").at("native_k").get<int>();
   std::set<double> targets;
   for (const SweepRow& row : results.rows) {
@@ -325,9 +148,10 @@ PlotData plot_data(const SweepResults& results) {
     if (family == data.families.end())
       family = data.families.insert(family, {row.configuration.family, {}});
     PlotData::Point point{row.mean_experts, row.perplexity, {}, {}};
-    if (row.ratio) {
-      point.ratio = row.ratio->value;
-      point.ratio_error = row.ratio->error;
+    if (row.against_topk) {
+      point.ratio = std::exp(row.against_topk->value);
+      if (row.against_topk->documents > 1)
+        point.ratio_error = *point.ratio * row.against_topk->error;
     }
     family->points.push_back(point);
   }
@@ -376,8 +200,7 @@ std::string report(const SweepResults& results, Pictures pictures) {
         << "; `gnuplot " << results.plan.stem
         << "_analysis.gp` in visualizations/ draws the picture.\n\n";
   }
-  write_findings(out, results);
-  write_null_control(out, results);
+  write_plan(out, results);
   write_generation(out, results, solved.empty() ? plain : solved);
 
   out << "## What it does not mean\n\n"
@@ -385,14 +208,11 @@ std::string report(const SweepResults& results, Pictures pictures) {
          "baseline; see `"
       << results.plan.stem
       << "_timings.csv`, the one file whose numbers differ between runs.\n"
-         "* All of it is one model on one text. Errors are of the text's sampling, not of the "
+         "* All of it is one model. Errors are of the sampling of documents like these, not of the "
          "model's training.\n"
-         "* Between integer k, top-k is interpolated along a chord. Where its curve is convex, "
-         "that "
-         "flatters a policy between two integers; the dealt counts have no such advantage.\n"
-         "* alpha is a parameter here, not a guarantee: a token's p-values depend on each other, "
-         "and "
-         "the null distribution was fitted, not known.\n"
+         "* alpha is a knob here, not a guarantee. Nobody has labelled needless experts; the null "
+         "describes the scores below each token's `trim` largest, and the count largely restates "
+         "`trim`. Nothing follows about loss.\n"
          "* Mean experts include context tokens; perplexity, agreement and KL are over predicted "
          "tokens.\n";
   return out.str();

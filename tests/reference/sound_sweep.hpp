@@ -16,7 +16,9 @@
 #include "sweep/sweep_plan.hpp"
 #include "sweep/sweep_results.hpp"
 
-/// A small sweep as a machine without a fault would write it: one text, two windows, one prompt.
+/// A small sweep as a machine without a fault would write it: one text of twelve documents, the
+/// last of two windows, and one prompt.
+inline constexpr int sound_documents = 12;
 
 /// The inputs and the baseline; other configurations may be added.
 inline olmoe::SweepPlan sound_plan(const olmoe::Config& config) {
@@ -29,13 +31,18 @@ inline olmoe::SweepPlan sound_plan(const olmoe::Config& config) {
                           {"experts", config.num_experts},
                           {"native_k", config.num_experts_per_tok}};
   plan.inputs["compute"] = "f32";
-  plan.inputs["texts"] =
-      Json::array({{{"name", "prose.txt"}, {"tokens", 129}, {"ids_sha256", "abc"}}});
+  Json documents = Json::array();
+  for (int d = 0; d < sound_documents; ++d)
+    documents.push_back({{"name", "chapter " + std::to_string(d)}, {"tokens", 11}});
+  plan.inputs["texts"] = Json::array(
+      {{{"name", "prose.txt"}, {"tokens", 132}, {"ids_sha256", "abc"}, {"documents", documents}}});
   plan.inputs["window"] = 64;
   plan.inputs["stride"] = 64;
   plan.inputs["calibration_texts"] = plan.inputs["texts"];
   plan.inputs["calibration_is_first_quarter"] = true;
   plan.inputs["nulls"] = {{"sha256", "abc"}, {"score", "logit"}, {"trim", 2}, {"tokens", 100}};
+  plan.inputs["margin"] = 1.005;
+  plan.inputs["shuffles"] = 2;
   plan.inputs["new_tokens"] = 3;
   plan.inputs["prompts"] = Json::array({{{"class", "simple"}, {"text", "The sun"}}});
   plan.configurations = {olmoe::baseline(config)};
@@ -66,23 +73,31 @@ inline nlohmann::ordered_json sound_result(const olmoe::Config& config,
   text.predicted_tokens = 128;
   text.nll = {1.5, 0.1};
   text.perplexity = {4.5, 0.4};
-  if (row) text.baseline = olmoe::BaselineComparison{0.9, 0.01, {0.1, 0.02}};
+  if (row) text.baseline = olmoe::BaselineComparison{0.9, 0.01, {0.1, 0.02}, {0.1, 0.01}};
   text.routing.counts = counts;
   text.routing.layers.assign(static_cast<std::size_t>(config.num_hidden_layers), layer);
-  text.windows = {{64, 90.0}, {64, 102.0}};
+  // Losses of 1.5 on average; if varied, more by 0.1 on average, from 0.085 to 0.115.
+  for (int d = 0; d < sound_documents; ++d) {
+    const double more = varied ? 0.085 + 0.03 * d / (sound_documents - 1) : 0.0;
+    text.windows.push_back({d + 1 < sound_documents ? 10 : 6, 0.0});
+    text.windows.back().sum = static_cast<double>(text.windows.back().tokens) * (1.5 + more);
+    text.windows_of.push_back(1);
+  }
+  text.windows.push_back({4, 4 * (varied ? 1.615 : 1.5)});
+  text.windows_of.back() = 2;
   olmoe::Evaluation evaluation{{text}, text, 1.5, 4.5};
 
   nlohmann::ordered_json result;
   result["policy"] = varied ? "top_p:p=0.5" : "topk:k=1,min_k=1";
   result["evaluation"] = olmoe::to_json(evaluation);
-  result["dealt"] = nullptr;
-  result["null_control"] = nullptr;
+  result["development"] = olmoe::losses_json(evaluation);
+  result["dealt"] = nlohmann::ordered_json::array();
+  result["permuted"] = nullptr;
   result["generation"] = nullptr;
   if (varied) {
-    evaluation.domains.front().baseline = {};
-    evaluation.total.baseline = {};
-    result["dealt"] = olmoe::to_json(evaluation);
-    result["null_control"] = {{"mean", 1.0}, {"std", 0.1}, {"rejecting", 0.05}};
+    result["dealt"] = {olmoe::losses_json(evaluation), olmoe::losses_json(evaluation)};
+    const nlohmann::ordered_json moments = {{"mean", 1.5}, {"std", 0.5}};
+    result["permuted"] = {{"recorded", moments}, {"permuted", moments}};
   }
   if (row) {
     result["generation"] = {{"mean_experts", 1.0},

@@ -246,7 +246,7 @@ void with_router(const Case& c, const Use& use) {
     use(fd::Router(c.experts, rule, score, null, c.weights, c.bounds, ranking));
   };
   fd::HigherCriticism hc{c.alpha};
-  if (c.k % 2 == 0) hc.deviation = fd::HigherCriticism::Deviation::of_rank;
+  if (c.k % 2 != 0) hc.deviation = fd::HigherCriticism::Deviation::of_p;
   if (c.k % 3 == 0) hc.critical = 2.0;
   switch (c.policy) {
     case Case::Policy::topk:

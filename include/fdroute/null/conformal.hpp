@@ -18,7 +18,10 @@ namespace fdroute::inline v0 {
 ///     p = (1 + #{ i : c_i >= score }) / (n + 1)
 ///
 /// c, shape (n), is the sample. No shape of the distribution is assumed: if the score is
-/// exchangeable with the n calibration scores, P(p <= u) <= u for every u. p lies in
+/// exchangeable with the n calibration scores, P(p <= u) <= u for every u. That is marginal: over
+/// the draw of the sample, too. Given one sample it holds on average, not for every token, and the
+/// p-values that share the sample are dependent: positively (PRDS, theorem 2 of Bates et al.), so
+/// that Benjamini-Hochberg's bound stands. p lies in
 /// [1/(n + 1), 1], and all scores above the sample have the same p: Benjamini-Hochberg over m
 /// experts can reject a single one only if n + 1 >= m / alpha. A p-value takes O(log n).
 ///

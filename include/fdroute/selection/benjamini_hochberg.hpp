@@ -13,11 +13,12 @@ namespace fdroute::inline v0 {
 /// p(1) <= ... <= p(m) are the token's m p-values in ascending order; the count lies in [0, m]. The
 /// comparison is closed (equality rejects) and made in double, the right side computed as
 /// (alpha * k) / m. `alpha` lies in (0, 1); a Router throws std::invalid_argument otherwise. Under
-/// independence or positive regression dependence, the expected share of null experts among the
-/// selected ones is at most alpha.
+/// independence, or positive regression dependence on each of the nulls (PRDS), the expected share
+/// of nulls among the rejected is at most pi0 alpha, pi0 being the nulls' share of all m.
 ///
 /// Y. Benjamini and Y. Hochberg, Controlling the false discovery rate, J. R. Stat. Soc. B 57
-/// (1995), section 3.1, doi:10.1111/j.2517-6161.1995.tb02031.x
+/// (1995), section 3.1, doi:10.1111/j.2517-6161.1995.tb02031.x. PRDS: Y. Benjamini and D.
+/// Yekutieli, Ann. Stat. 29 (2001), theorem 1.2, doi:10.1214/aos/1013699998
 struct BenjaminiHochberg {
   double alpha = 0.05;
 

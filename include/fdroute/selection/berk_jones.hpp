@@ -41,9 +41,11 @@ inline double less_log1p(double y) noexcept {
 ///             0 if there is none or its BJ is below `critical`
 ///
 /// p(1) <= ... <= p(m) are the sorted p-values; the count lies in [0, search m]. K is the
-/// Kullback-Leibler divergence of two coins. BJ is computed in double, with i/m rounded to double:
-/// BJ of p = 0 is infinite, and any other is positive and within a relative 4e-15 of its value. Its
-/// tail is lighter than that of HigherCriticism, so one tiny p-value outweighs less.
+/// Kullback-Leibler divergence of two coins. Only p-values below i/m count: the literature mostly
+/// calls this one-sided form BJ+. It tests the whole row; to cut at its argmax is fdroute's idea,
+/// as HigherCriticism's cut is carried over to it. BJ is computed in double, with i/m rounded to
+/// double: BJ of p = 0 is infinite, and any other is positive and within a relative 4e-15 of its
+/// value. Its tail is lighter than that of HigherCriticism, so one tiny p-value outweighs less.
 ///
 /// `search` lies in (0, 1); `critical`, the gate, is finite and at least 0. A Router throws
 /// std::invalid_argument otherwise. critical_statistic() gives the gate that noise passes with a

@@ -12,30 +12,32 @@ namespace fdroute::inline v0 {
 
 /// HigherCriticism: cut where the p-values deviate most, in standard units, from uniform ones.
 ///
-///     HC(i) = sqrt(m) (i/m - p(i)) / sqrt(v(i)),   v(i) = p(i) (1 - p(i))    Deviation::of_p
-///                                                       = i/m (1 - i/m)      Deviation::of_rank
+///     HC(i) = sqrt(m) (i/m - p(i)) / sqrt(v(i)),   v(i) = i/m (1 - i/m)      Deviation::of_rank
+///                                                       = p(i) (1 - p(i))    Deviation::of_p
 ///     count = argmax { HC(i) : i <= search m, i < m, p(i) < i/m },  the last i of equals;
 ///             0 if there is none or its HC is below `critical`
 ///
 /// p(1) <= ... <= p(m) are the sorted p-values; the count lies in [0, search m]. HC is computed in
-/// double, within a relative 1e-15; p = 0 has an infinite HC by the first form. Without a gate
+/// double, within a relative 1e-15; p = 0 has an infinite HC of_p. Without a gate
 /// (`critical` = 0) noise is cut as readily as signal: some p(i) nearly always lies below i/m.
 /// critical_statistic() gives the gate that noise passes with a given probability.
 ///
 /// `search` lies in (0, 1); `critical` is finite and at least 0. A Router throws
 /// std::invalid_argument otherwise.
 ///
-/// of_p is the statistic HC* of D. Donoho and J. Jin, Higher criticism for detecting sparse
-/// heterogeneous mixtures, Ann. Stat. 32 (2004), doi:10.1214/009053604000000265. (HC+
-/// there also leaves out p-values below 1/m: a router's strongest experts. It is not offered.)
 /// of_rank, and the cut at the argmax, are those of D. Donoho and J. Jin, Higher criticism
-/// thresholding, PNAS 105 (2008), doi:10.1073/pnas.0807471105
+/// thresholding, PNAS 105 (2008), doi:10.1073/pnas.0807471105. of_p is the statistic HC* of the
+/// same authors' Higher criticism for detecting sparse heterogeneous mixtures, Ann. Stat. 32
+/// (2004), doi:10.1214/009053604000000265, a test of the whole row: to cut at the argmax of HC* is
+/// in neither paper, but fdroute's combination. As a router it is degenerate: a tiny p(1) has a
+/// huge HC*(1), so nearly every token gets one expert. (HC+ of 2004 also leaves out p-values below
+/// 1/m: a router's strongest experts. It is not offered.)
 struct HigherCriticism {
-  /// Which v(i) the deviation is divided by: that of p(i) or that of the rank i.
-  enum class Deviation : std::uint8_t { of_p, of_rank };
+  /// Which v(i) the deviation is divided by: that of the rank i or that of p(i).
+  enum class Deviation : std::uint8_t { of_rank, of_p };
 
   double search = 0.5;
-  Deviation deviation = Deviation::of_p;
+  Deviation deviation = Deviation::of_rank;
   double critical = 0.0;
 
   int operator()(std::span<const double> sorted_p) const noexcept {

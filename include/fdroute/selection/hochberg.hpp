@@ -17,6 +17,10 @@ namespace fdroute::inline v0 {
 ///
 /// Y. Hochberg, A sharper Bonferroni procedure for multiple tests of significance, Biometrika 75
 /// (1988), doi:10.1093/biomet/75.4.800
+/// R. J. Simes, An improved Bonferroni procedure for multiple tests of significance, Biometrika 73
+/// (1986), doi:10.1093/biomet/73.3.751, conjectured and S. K. Sarkar, Some probability inequalities
+/// for ordered MTP2 random variables, Ann. Stat. 26 (1998), doi:10.1214/aos/1028144846, proved that
+/// inequality under MTP2.
 struct Hochberg {
   double alpha = 0.05;
 

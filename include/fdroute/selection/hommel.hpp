@@ -25,19 +25,29 @@ namespace fdroute::inline v0 {
 ///
 /// G. Hommel, A stagewise rejective multiple test procedure based on a modified Bonferroni test,
 /// Biometrika 75 (1988), doi:10.1093/biomet/75.2.383
+/// R. J. Simes, An improved Bonferroni procedure for multiple tests of significance, Biometrika 73
+/// (1986), doi:10.1093/biomet/73.3.751, conjectured and S. K. Sarkar, Some probability inequalities
+/// for ordered MTP2 random variables, Ann. Stat. 26 (1998), doi:10.1214/aos/1028144846, proved that
+/// inequality under MTP2.
 struct Hommel {
   double alpha = 0.05;
 
   constexpr int operator()(std::span<const double> sorted_p) const noexcept {
+    const int h = standing(sorted_p);
+    if (h == 0) return static_cast<int>(sorted_p.size());
+    const double level = alpha / h;
+    return detail::step_up(sorted_p, [&](int) { return level; });
+  }
+
+  /// h.
+  constexpr int standing(std::span<const double> sorted_p) const noexcept {
     int standing = 0;
     int fallen = static_cast<int>(sorted_p.size()) + 1;
     while (fallen - standing > 1) {
       const int middle = standing + (fallen - standing) / 2;
       (simes_rejects(sorted_p.last(static_cast<std::size_t>(middle))) ? fallen : standing) = middle;
     }
-    if (standing == 0) return static_cast<int>(sorted_p.size());
-    const double level = alpha / standing;
-    return detail::step_up(sorted_p, [&](int) { return level; });
+    return standing;
   }
 
   /// p to the smallest alpha at which the rule rejects it, at most 1. Allocates; takes O(m^2).

@@ -13,8 +13,9 @@ namespace fdroute::inline v0 {
 ///
 /// p, shape (m), are the token's p-values; the count lies in [0, m]. The comparison is closed and
 /// made in double; the right side is computed as -expm1(log1p(-alpha) / m), without cancellation.
-/// `alpha` lies in (0, 1); a Router throws std::invalid_argument otherwise. Under independence the
-/// probability that any null expert is selected is at most alpha.
+/// `alpha` lies in (0, 1); a Router throws std::invalid_argument otherwise. Under independence,
+/// and under positive orthant dependence of the nulls' p-values, the probability that any null is
+/// rejected is at most alpha.
 ///
 /// Z. Sidak, Rectangular confidence regions for the means of multivariate normal distributions,
 /// J. Am. Stat. Assoc. 62 (1967), doi:10.1080/01621459.1967.10482935

@@ -16,8 +16,9 @@ namespace fdroute::inline v0 {
 ///     count = r if r is 0 or m, else max { k : p(k) <= q k / (m - r), p(k) < 1 }
 ///
 /// p(1) <= ... <= p(m) are the sorted p-values; the count lies in [0, m]. The first stage estimates
-/// the number of nulls by m - r. The comparison is closed and made in double, as
-/// (q * k) / (m - r). A p-value of 1, a masked expert's, is never rejected, though the second
+/// the number of nulls by m - r; with r = 0 nothing and with r = m everything is rejected, without
+/// a second stage, as the paper's definition 6 says. The comparison is closed and made in double,
+/// as (q * k) / (m - r). A p-value of 1, a masked expert's, is never rejected, though the second
 /// stage's critical values may exceed 1. `alpha` lies in (0, 1); a Router throws
 /// std::invalid_argument otherwise. Under independence the false discovery rate is at most alpha.
 ///

@@ -170,7 +170,7 @@ TEST_CASE("HigherCriticism tells subnormal p-values from 0") {
     const auto counts = [&](const std::vector<double>& first, int expected) {
       std::vector<double> p(index(m), 1.0);
       std::copy(first.begin(), first.end(), p.begin());
-      const fd::HigherCriticism rule{.search = 0.9};
+      const fd::HigherCriticism rule{.search = 0.9, .deviation = Deviation::of_p};
       CHECK(rule(p) == expected);
       CHECK(vector_count(rule, p) == expected);
     };
@@ -182,7 +182,8 @@ TEST_CASE("HigherCriticism tells subnormal p-values from 0") {
     counts({0.0, 0.0}, 2);
   }
   for (int i = 1; i < 64; ++i)
-    CHECK(fd::HigherCriticism{}.statistic(smallest, i, 64) < std::numeric_limits<double>::max());
+    CHECK(fd::HigherCriticism{.deviation = Deviation::of_p}.statistic(smallest, i, 64) <
+          std::numeric_limits<double>::max());
 }
 
 TEST_CASE("gates at small levels: the smallest of m p-values, in closed form") {
@@ -197,7 +198,7 @@ TEST_CASE("gates at small levels: the smallest of m p-values, in closed form") {
         CHECK(relative_error(fd::critical_statistic(rule, m, level), rule.statistic(b, 1, m)) <
               1e-11);
       };
-      check(fd::HigherCriticism{});
+      check(fd::HigherCriticism{.deviation = Deviation::of_p});
       check(fd::BerkJones{});
     }
   }

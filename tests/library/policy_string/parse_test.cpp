@@ -66,6 +66,8 @@ TEST_CASE("a policy string makes the router that it describes") {
                     fd::Router(16, fd::RelativeThreshold{0.25}, weights, bounds)));
   CHECK(route_alike(parse("threshold:t=0.125,min_k=2,max_k=5"),
                     fd::Router(16, fd::AbsoluteThreshold{0.125}, weights, bounds)));
+  CHECK(route_alike(parse("slope:c=-1.5,sigma=0.25,min_k=2,max_k=5"),
+                    fd::Router(16, fd::LogSlope{-1.5, 0.25}, weights, bounds)));
   const fd::BenjaminiHochberg rule{0.3};
   CHECK(route_alike(parse("bh:alpha=0.3,min_k=2,max_k=5"),
                     fd::Router(16, rule, fd::LogSoftmax{}, null, weights, bounds)));
@@ -114,10 +116,10 @@ TEST_CASE("every rule that reads p-values has a string") {
   CHECK(alike("lfdr:alpha=0.3", test::PlainRule{fd::LocalFdr{0.3}}));
   fd::HigherCriticism hc{0.4};
   CHECK(alike("hc:search=0.4", test::PlainRule{hc}));
-  hc.deviation = fd::HigherCriticism::Deviation::of_rank;
-  CHECK(alike("hc:search=0.4,deviation=rank", test::PlainRule{hc}));
+  hc.deviation = fd::HigherCriticism::Deviation::of_p;
+  CHECK(alike("hc:search=0.4,deviation=p", test::PlainRule{hc}));
   hc.critical = fd::critical_statistic(hc, 16, 0.1);
-  CHECK(alike("hc:search=0.4,deviation=rank,level=0.1", test::PlainRule{hc}));
+  CHECK(alike("hc:search=0.4,deviation=p,level=0.1", test::PlainRule{hc}));
   fd::BerkJones bj{0.4};
   CHECK(alike("bj:search=0.4", test::PlainRule{bj}));
   bj.critical = fd::critical_statistic(bj, 16, 0.1);
@@ -136,6 +138,8 @@ TEST_CASE("what a policy leaves out takes its documented value") {
   CHECK(canonical("relative") == "relative:t=0.1,min_k=1,max_k=16,temperature=1,renormalize=false");
   CHECK(canonical("threshold") ==
         "threshold:t=0.05,min_k=1,max_k=16,temperature=1,renormalize=false");
+  CHECK(canonical("slope") ==
+        "slope:c=-3,sigma=0.3,min_k=1,max_k=16,temperature=1,renormalize=false");
   CHECK(canonical("bh") ==
         "bh:alpha=0.05,min_k=1,max_k=16,null=tabulated,score=log_softmax,temperature=1,"
         "renormalize=false");
@@ -149,7 +153,7 @@ TEST_CASE("what a policy leaves out takes its documented value") {
   CHECK(canonical("storey") == "storey:alpha=0.05,lambda=0.5," + rest);
   CHECK(canonical("ebh") == "ebh:alpha=0.05,kappa=0.5," + rest);
   CHECK(canonical("lfdr") == "lfdr:alpha=0.2," + rest);
-  CHECK(canonical("hc") == "hc:search=0.5,deviation=p,level=1," + rest);
+  CHECK(canonical("hc") == "hc:search=0.5,deviation=rank,level=1," + rest);
   CHECK(canonical("bj") == "bj:search=0.5,level=1," + rest);
   CHECK(fd::parse_router("lfdr:null=logistic", 16).policy() ==
         "lfdr:alpha=0.2,min_k=1,max_k=16,null=logistic,score=zscore,location=0,"
@@ -178,6 +182,8 @@ TEST_CASE("a written-out policy reads back as itself") {
                                     "relative:t=1",
                                     "threshold",
                                     "threshold:t=1e-3,min_k=0",
+                                    "slope",
+                                    "slope:c=-2.5,sigma=0",
                                     "bh",
                                     "bh:alpha=0.1",
                                     "bh:alpha=0.30000000000000004",
@@ -211,7 +217,7 @@ TEST_CASE("a written-out policy reads back as itself") {
                                     "storey:lambda=0.3,alpha=0.2",
                                     "bky:alpha=0.3",
                                     "hc",
-                                    "hc:search=0.25,deviation=rank",
+                                    "hc:search=0.25,deviation=p",
                                     "hc:level=0.1",
                                     "bj:search=0.75,level=0.3",
                                     "lfdr",
@@ -314,7 +320,7 @@ TEST_CASE("a malformed policy: where, and what is accepted there") {
         "m whatever its logits are, so their p-values are k/m and every token would get the same "
         "number of experts");
   CHECK(rejection("hc:deviation=q") ==
-        "policy 'hc:deviation=q', position 14: deviation is one of p, rank, got 'q'");
+        "policy 'hc:deviation=q', position 14: deviation is one of rank, p, got 'q'");
   CHECK(rejection("bh:null=logistic,sd=2") ==
         "policy 'bh:null=logistic,sd=2', position 18: unknown key 'sd'; bh accepts alpha, min_k, "
         "max_k, null, score, location, scale, prior, ranking, ties, weights, temperature, "

@@ -74,10 +74,10 @@ TEST_CASE("HigherCriticism and BerkJones are their definitions") {
 TEST_CASE("HigherCriticism and BerkJones by hand") {
   const std::vector<double> p{0.01, 0.02, 0.6, 0.9};
   // HC of rank 1 and 2: 2 (0.25 - 0.01) / sqrt(0.01 0.99) = 4.82, 2 0.48 / sqrt(0.02 0.98) = 6.86.
-  CHECK(fd::HigherCriticism{}(p) == 2);
-  CHECK(fd::HigherCriticism{.search = 0.3}(p) == 1);
-  CHECK(fd::HigherCriticism{.critical = 6.85}(p) == 2);
-  CHECK(fd::HigherCriticism{.critical = 6.86}(p) == 0);
+  CHECK(fd::HigherCriticism{.deviation = Deviation::of_p}(p) == 2);
+  CHECK(fd::HigherCriticism{0.3, Deviation::of_p}(p) == 1);
+  CHECK(fd::HigherCriticism{.deviation = Deviation::of_p, .critical = 6.85}(p) == 2);
+  CHECK(fd::HigherCriticism{.deviation = Deviation::of_p, .critical = 6.86}(p) == 0);
   // 2 0.48 / 0.5 = 1.92.
   CHECK(fd::HigherCriticism{.deviation = Deviation::of_rank, .critical = 1.9199}(p) == 2);
   CHECK(fd::HigherCriticism{.deviation = Deviation::of_rank, .critical = 1.9201}(p) == 0);
@@ -92,7 +92,7 @@ TEST_CASE("no deviation, no rejection: p-values of 1, at their expectation, or n
     for (int i = 1; i <= m; ++i) p.push_back(static_cast<double>(i) / m);
     const std::vector<double> ones(index(m), 1.0);
     for (const auto& values : {p, ones}) {
-      CHECK(fd::HigherCriticism{}(values) == 0);
+      CHECK(fd::HigherCriticism{.deviation = Deviation::of_p}(values) == 0);
       CHECK(fd::HigherCriticism{.deviation = Deviation::of_rank}(values) == 0);
       CHECK(fd::BerkJones{}(values) == 0);
     }
@@ -102,11 +102,11 @@ TEST_CASE("no deviation, no rejection: p-values of 1, at their expectation, or n
 TEST_CASE("p-values of 0 deviate most of all") {
   std::vector<double> p(64, 0.9);
   std::fill_n(p.begin(), 5, 0.0);
-  CHECK(fd::HigherCriticism{}(p) == 5);
+  CHECK(fd::HigherCriticism{.deviation = Deviation::of_p}(p) == 5);
   CHECK(fd::HigherCriticism{.deviation = Deviation::of_rank}(p) == 5);
   CHECK(fd::BerkJones{}(p) == 5);
   std::fill_n(p.begin(), 64, 0.0);
-  CHECK(fd::HigherCriticism{}(p) == 32);  // half of them are searched
+  CHECK(fd::HigherCriticism{.deviation = Deviation::of_p}(p) == 32);  // half of them are searched
 }
 
 TEST_CASE("a boundary is where the statistic reaches the value") {
@@ -125,7 +125,7 @@ TEST_CASE("a boundary is where the statistic reaches the value") {
       }
     }
   };
-  check(fd::HigherCriticism{});
+  check(fd::HigherCriticism{.deviation = Deviation::of_p});
   check(fd::HigherCriticism{.deviation = Deviation::of_rank});
   check(fd::BerkJones{});
 }
@@ -157,14 +157,14 @@ TEST_CASE("critical statistics are exact") {
       CHECK(critical == doctest::Approx(value).epsilon(1e-11));
       ++compared;
     };
-    if (name == "hc_p") check(fd::HigherCriticism{search});
+    if (name == "hc_p") check(fd::HigherCriticism{search, Deviation::of_p});
     if (name == "hc_rank") check(fd::HigherCriticism{search, Deviation::of_rank});
     if (name == "bj") check(fd::BerkJones{search});
   }
   CHECK(compared == 148);
   // What docs/rules.md says.
   const auto at_64 = [](const auto& rule) { return fd::critical_statistic(rule, 64, 0.05); };
-  CHECK(std::abs(at_64(fd::HigherCriticism{}) - 4.718) < 0.0005);
+  CHECK(std::abs(at_64(fd::HigherCriticism{.deviation = Deviation::of_p}) - 4.718) < 0.0005);
   CHECK(std::abs(at_64(fd::HigherCriticism{0.5, Deviation::of_rank}) - 2.205) < 0.0005);
   CHECK(std::abs(at_64(fd::BerkJones{}) - 3.755) < 0.0005);
 }
@@ -179,16 +179,17 @@ TEST_CASE("the smallest of m uniform p-values: the critical statistic in closed 
         CHECK(fd::critical_statistic(rule, m, level) ==
               doctest::Approx(rule.statistic(b, 1, m)).epsilon(1e-6));
       };
-      check(fd::HigherCriticism{});
+      check(fd::HigherCriticism{.deviation = Deviation::of_p});
       check(fd::BerkJones{});
     }
   }
 }
 
 TEST_CASE("a gate that is not needed, and levels out of range") {
-  CHECK(fd::critical_statistic(fd::HigherCriticism{}, 64, 1.0) == 0.0);
+  CHECK(fd::critical_statistic(fd::HigherCriticism{.deviation = Deviation::of_p}, 64, 1.0) == 0.0);
   CHECK(fd::critical_statistic(fd::BerkJones{}, 64, 0.999) == 0.0);
-  CHECK(fd::critical_statistic(fd::HigherCriticism{}, 1, 0.05) == 0.0);  // nothing is searched
+  CHECK(fd::critical_statistic(fd::HigherCriticism{.deviation = Deviation::of_p}, 1, 0.05) ==
+        0.0);  // nothing is searched
   for (const double level : {0.0, 1e-301, -0.1, 1.1, std::nan("")}) {
     CHECK(test::rejection_of([&] {
             fd::critical_statistic(fd::BerkJones{}, 64, level);
@@ -198,9 +199,9 @@ TEST_CASE("a gate that is not needed, and levels out of range") {
     return test::rejection_of([&] { rule.validate(64); });
   };
   CHECK(message(fd::HigherCriticism{1.0}) == "HigherCriticism: search must lie in (0, 1), got 1");
-  CHECK(message(fd::HigherCriticism{.critical = -1.0}) ==
+  CHECK(message(fd::HigherCriticism{.deviation = Deviation::of_p, .critical = -1.0}) ==
         "HigherCriticism: critical must be finite and >= 0, got -1");
-  CHECK(message(fd::HigherCriticism{.critical = inf}) ==
+  CHECK(message(fd::HigherCriticism{.deviation = Deviation::of_p, .critical = inf}) ==
         "HigherCriticism: critical must be finite and >= 0, got inf");
   CHECK(message(fd::BerkJones{0.0}) == "BerkJones: search must lie in (0, 1), got 0");
   CHECK(message(fd::BerkJones{0.5, std::nan("")}) ==

@@ -9,8 +9,11 @@
 #include <numbers>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "fdroute/multiple_testing.hpp"
+#include "fdroute/null/conformal_e.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
 #include "fdroute/selection/benjamini_yekutieli.hpp"
 #include "fdroute/selection/berk_jones.hpp"
@@ -199,6 +202,77 @@ TEST_CASE("family-wise error rates under independence and positive dependence") 
       }
     }
   }
+}
+
+TEST_CASE("a cap voids the false discovery rate") {
+  // 60 non-nulls at p = 0.04 and 4 uniform nulls. BH at 0.05 rejects the 60 whenever it rejects
+  // them, so few of them are nulls; the smallest p-value of all is a null's in about 0.15.
+  test::Random random(62);
+  Mean uncapped;
+  Mean capped;
+  Mean bound;
+  for (int i = 0; i < 20'000; ++i) {
+    std::vector<double> p(60, 0.04);
+    for (int j = 0; j < 4; ++j) p.push_back(random.uniform());
+    std::vector<std::size_t> order(p.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return p[a] < p[b]; });
+    std::vector<double> sorted;
+    for (const std::size_t j : order) sorted.push_back(p[j]);
+    const int count = fd::BenjaminiHochberg{0.05}(sorted);
+    const auto nulls =
+        std::count_if(order.begin(), order.begin() + count, [](std::size_t j) { return j >= 60; });
+    uncapped.add(count == 0 ? 0.0 : static_cast<double>(nulls) / count);
+    capped.add(count > 0 && order.front() >= 60 ? 1.0 : 0.0);
+    // Of that one expert the closed bound may say "a non-null" wrongly in 5 % of the rows.
+    bound.add(order.front() >= 60 && fd::true_discoveries(0.05, p, std::vector{order.front()}) > 0
+                  ? 1.0
+                  : 0.0);
+  }
+  CHECK(std::abs(uncapped.value() - 0.003) < 0.0005);
+  CHECK(std::abs(capped.value() - 0.15) < 0.01);
+  check_at_most(bound, 0.05);
+}
+
+TEST_CASE("no critical value of EBH exceeds 0.84 of BenjaminiYekutieli's") {
+  double largest = 0.0;
+  for (int m = 1; m <= 256; ++m) {
+    for (double alpha = 0.01; alpha <= 0.5; alpha += 0.01) {
+      for (double kappa = 0.02; kappa < 1.0; kappa += 0.02) {
+        for (const int k : {1, (m + 1) / 2, m})
+          largest = std::max(largest, fd::EBH{alpha, kappa}.critical_value(k, m) /
+                                          fd::BenjaminiYekutieli{alpha}.critical_value(k, m));
+      }
+    }
+  }
+  CHECK(largest <= 0.84);
+}
+
+TEST_CASE("e-BH on conformal e-values holds its rate under strong dependence") {
+  // All experts' scores share most of their noise, and all p-values the calibration sample.
+  test::Random random(63);
+  Mean share;
+  for (int i = 0; i < 4000; ++i) {
+    std::vector<double> calibration;
+    for (int c = 0; c < 200; ++c) calibration.push_back(normal(random));
+    const fd::ConformalENull null(calibration, 2.0, {.score = "logit"});
+    const double common = std::sqrt(0.9) * normal(random);
+    std::vector<std::pair<double, bool>> rows;
+    for (int j = 0; j < hypotheses; ++j) {
+      const bool is_null = j >= 8;
+      const double score = common + std::sqrt(0.1) * normal(random) + (is_null ? 0.0 : 6.0);
+      rows.emplace_back(null(score), is_null);
+    }
+    std::sort(rows.begin(), rows.end());
+    std::vector<double> p;
+    for (const auto& [value, is_null] : rows) p.push_back(value);
+    const int count = fd::BenjaminiHochberg{0.3}(p);
+    const auto nulls =
+        std::count_if(rows.begin(), rows.begin() + count, [](const auto& r) { return r.second; });
+    share.add(count == 0 ? 0.0 : static_cast<double>(nulls) / count);
+  }
+  check_at_most(share, 0.3);
 }
 
 TEST_CASE("a gate lets pure noise through at its level, and no gate nearly always") {

@@ -112,7 +112,7 @@ TEST_CASE("LocalFdr routes by its definition") {
 
 TEST_CASE("HigherCriticism routes by its definition") {
   check(fd::HigherCriticism{.search = 0.4, .critical = 2.5}, [](const auto& p) {
-    return oracle::argmax_deviation(p, 0.4, 2.5, oracle::higher_criticism_of_p);
+    return oracle::argmax_deviation(p, 0.4, 2.5, oracle::higher_criticism_of_rank);
   });
 }
 

@@ -133,7 +133,7 @@ TEST_CASE("calibrate solves every policy that a string can name, or says why it 
       return std::find_if(keys.begin(), keys.end(),
                           [&](const char* key) { return full.arguments.contains(key); });
     };
-    const std::initializer_list<const char*> of_counts{"alpha", "p", "t", "search"};
+    const std::initializer_list<const char*> of_counts{"alpha", "p", "t", "c", "search"};
     // A number that leaves the count as it is: any value will do.
     const std::initializer_list<const char*> of_weights{"routed_scaling_factor", "temperature"};
     const std::initializer_list<const char*> integers{"k", "num_experts_per_tok"};

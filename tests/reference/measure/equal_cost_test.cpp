@@ -3,27 +3,33 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstdint>
+#include <stdexcept>
+#include <vector>
 
-TEST_CASE("Equal cost: log perplexity is interpolated between integer k") {
-  // Two texts; 10 + 10 and 20 tokens. Mean losses: k = 4: 2.0, k = 5: 1.5, the policy: 1.6.
-  const olmoe::LossWindows four{{{10, 22.0}, {10, 18.0}}, {{10, 20.0}, {10, 20.0}}};
-  const olmoe::LossWindows five{{{10, 16.0}, {10, 14.0}}, {{10, 15.0}, {10, 15.0}}};
-  const olmoe::LossWindows policy{{{10, 17.0}, {10, 15.0}}, {{10, 16.0}, {10, 16.0}}};
-  olmoe::TopKCurve curve;
-  curve.add(4, four);
-  curve.add(5, five);
+using olmoe::DocumentLosses;
 
-  CHECK(curve.perplexities().at(4) == doctest::Approx(std::exp(2.0)));
-  CHECK(curve.ratio(policy, 4.0)->value == doctest::Approx(std::exp(-0.4)));
-  CHECK(curve.ratio(policy, 5.0)->value == doctest::Approx(std::exp(0.1)));
-  // At 4.5, top-k has log perplexity 1.75.
-  CHECK(curve.ratio(policy, 4.5)->value == doctest::Approx(std::exp(1.6 - 1.75)));
-  CHECK_FALSE(curve.ratio(policy, 3.99).has_value());
-  CHECK_FALSE(curve.ratio(policy, 5.01).has_value());
+TEST_CASE("A document's loss is the mean over its windows' tokens, by hand") {
+  const std::vector<olmoe::WindowSum> windows{{10, 20.0}, {30, 40.0}, {5, 5.0}};
+  CHECK(olmoe::document_losses(windows, std::vector<std::int64_t>{2, 1}) ==
+        DocumentLosses{1.5, 1.0});
+  CHECK_THROWS_AS(olmoe::document_losses(windows, std::vector<std::int64_t>{2}),
+                  std::invalid_argument);
+}
 
-  // Differences to k = 5 are 1 in all four windows: no error. To k = 4 they are -5, -3, -4, -4: the
-  // first text's mean -0.4 has error^2 = 2 x (1 + 1) / 20^2 = 0.01, which weighs (20 / 40)^2.
-  CHECK(*curve.ratio(policy, 5.0)->error == doctest::Approx(0.0).epsilon(1e-9));
-  CHECK(*curve.ratio(policy, 4.0)->error == doctest::Approx(std::exp(-0.4) * 0.05));
-  CHECK_FALSE(olmoe::perplexity_ratio({{{10, 17.0}}}, {{{10, 22.0}}}).error.has_value());
+TEST_CASE("Equal cost: log perplexity is interpolated between neighbours") {
+  olmoe::CostCurve curve;
+  curve.add(4.0, {2.0, 3.0});
+  curve.add(5.0, {1.5, 2.8});
+  curve.add(7.0, {1.0, 2.0});
+
+  CHECK(curve.perplexities().at(4.0) == doctest::Approx(std::exp(2.5)));
+  CHECK(curve.at(4.0).value() == DocumentLosses{2.0, 3.0});
+  CHECK(curve.at(4.5).value()[0] == doctest::Approx(1.75));
+  CHECK(curve.at(4.25).value()[1] == doctest::Approx(2.95));
+  CHECK_FALSE(curve.at(3.99).has_value());
+  CHECK_FALSE(curve.at(7.01).has_value());
+  CHECK_FALSE(curve.at(5.5).has_value());  // 5 and 7 are no neighbours
+
+  CHECK(olmoe::difference({1.0, 2.0}, {0.5, 3.0}) == DocumentLosses{0.5, -1.0});
 }

@@ -87,6 +87,34 @@ TEST_CASE("perplexity is that of the definition, with several kinds of model and
   }
 }
 
+TEST_CASE("windows end with their document, and documents are the clusters") {
+  const olmoe::Model model(tiny + "plain");
+  auto texts = two_texts(model);
+  texts.resize(1);
+  texts[0].documents = {{"first", 40}, {"second", 10}, {"third", 20}};
+  const EvaluationOptions options{.window = 16, .stride = 16};
+  const auto native = routers(model, "native");
+  const auto domain = olmoe::evaluate(model, native, texts, options).domains.front();
+  CHECK(domain.predicted_tokens == 39 + 9 + 19);
+  CHECK(domain.windows_of == std::vector<std::int64_t>{3, 1, 2});
+  std::vector<olmoe::WindowSum> clusters;
+  std::size_t first = 0;
+  for (const olmoe::Document& document : texts[0].documents) {
+    const auto size = static_cast<std::size_t>(document.tokens);
+    Text alone{"alone",
+               {texts[0].ids.begin() + static_cast<std::ptrdiff_t>(first),
+                texts[0].ids.begin() + static_cast<std::ptrdiff_t>(first + size)},
+               ""};
+    const auto length = std::min<std::int64_t>(16, document.tokens - 1);
+    const double nll = naive_nll(model, native, alone, length, length);
+    clusters.push_back({document.tokens - 1, nll * static_cast<double>(document.tokens - 1)});
+    first += size;
+  }
+  const auto expected = olmoe::cluster_mean(clusters);
+  CHECK(domain.nll.value == doctest::Approx(expected.value).epsilon(1e-9));
+  CHECK(*domain.nll.error == doctest::Approx(*expected.error).epsilon(1e-6));
+}
+
 TEST_CASE("the error is absent where one window is all there is") {
   const olmoe::Model model(tiny + "plain");
   const auto texts = two_texts(model);
@@ -198,6 +226,8 @@ TEST_CASE("texts that cannot be evaluated are named before any work") {
   CHECK(check({{"odd", {1, 2, 112}, ""}}, {.window = 2}) ==
         "odd: token id 112 is outside the model's vocabulary of 112");
   CHECK(check({{"fine", {1, 2, 3}, ""}}, {.window = 2}) == "no error");
+  CHECK(check({{"one", {1, 2, 3}, "", {{"a", 2}, {"b", 1}}}}, {.window = 2}) ==
+        "one: document 'b' has one token; to predict anything it needs two");
   CHECK_THROWS_AS(check({}, {.window = 2}), std::invalid_argument);
   CHECK_THROWS_AS(check({{"fine", {1, 2, 3}, ""}}, {.window = 65}), std::invalid_argument);
   CHECK_THROWS_AS(check({{"fine", {1, 2, 3}, ""}}, {.window = 2, .stride = 3}),

@@ -33,9 +33,10 @@ TEST_CASE("Grid bh21 is the baseline and twenty BH configurations") {
   REQUIRE(grid.size() == 21);
   CHECK(grid.front().name == "topk_8_baseline");
   CHECK(grid.front().policy == "native");
-  CHECK(grid[6].name == "bh_k8_a005");
-  CHECK(grid[6].policy == "bh:alpha=0.05,min_k=1,max_k=8");
-  CHECK(grid.back().name == "bh_k64_a020");
+  CHECK(grid[5].name == "bh_k8_a020");  // a family begins with its most experts
+  CHECK(grid[7].name == "bh_k8_a005");
+  CHECK(grid[7].policy == "bh:alpha=0.05,min_k=1,max_k=8");
+  CHECK(grid.back().name == "bh_k64_a001");
   CHECK_NOTHROW(olmoe::check_names_unique(grid));
 
   CHECK(olmoe::bh21_grid(shape_of(64, 2)).front().name == "topk_2_baseline");
@@ -54,12 +55,31 @@ TEST_CASE("Grid frontier has top-k for k = 1 ... 16 and every family at every ta
   }
   for (int k = 1; k <= 16; ++k)
     CHECK(names.contains("topk_" + std::to_string(k) + (k == 8 ? "_baseline" : "")));
-  CHECK(grid.size() == 16 + 5 * 14);
+  CHECK(grid.size() == 16 + 5 * 15);
   CHECK(names.contains("bh_logit_trim0_mean4"));
   CHECK(names.contains("bh_log_softmax_trim8_mean3"));
   CHECK(names.contains("top_p_mean7"));
   CHECK(error_of([] { olmoe::frontier_grid(shape_of(8, 2)); }) ==
         "grid frontier needs a model of at least 16 experts, this one has 8");
+}
+
+TEST_CASE("Rivals have the bounds and the mean of the rows that they are like") {
+  const auto grid = olmoe::bh21_grid(config_of(64, 8));
+  const auto with_null = [](const std::string& policy) { return in_full(policy + ",null=normal"); };
+  const auto rivals = olmoe::rivals(grid, true, with_null);
+  REQUIRE(rivals.size() == 2 * 12);  // max_k 32 and 64 are 16 again
+  CHECK(rivals[0].name == "threshold_like_bh_k4_a020");
+  CHECK(rivals[0].policy == "threshold:t=?,min_k=1,max_k=4");
+  CHECK(rivals[0].like == "bh_k4_a020");
+  CHECK(rivals[1].policy == "slope:c=?,sigma=tail,min_k=1,max_k=4");
+  CHECK(rivals[1].nulls == olmoe::given_nulls);
+  CHECK(rivals[1].is_open());
+  CHECK(olmoe::rivals(grid, false, with_null).size() == 12);
+  CHECK(olmoe::rivals({grid.front()}, true, with_null).empty());
+
+  const auto layers = olmoe::layers_curve(config_of(64, 8));
+  CHECK(layers.size() == 11);
+  CHECK(layers.front().target == 2.0);
 }
 
 TEST_CASE("The key of a fitted null says score and trim") {

@@ -43,7 +43,7 @@ top_p:p=0.5,max_k=16
 relative:t=0.2
 native                  # the baseline: adds nothing
 GRID
-base=("$olmoe" sweep --model "$model" --prompts prompts.json --new-tokens 3 --threads 1)
+base=("$olmoe" sweep --model "$model" --prompts prompts.json --new-tokens 3 --shuffles 2 --threads 1)
 sweep=("${base[@]}" --text prose.txt --text code.txt --window 64)
 
 # bh21: every row, the baseline with exactly the model's own number of experts.

@@ -92,8 +92,18 @@ TEST_CASE("A wrong field is named") {
         row.string() +
             ": result.evaluation.domains[0].windows[1][0]: an integer from 1 on is "
             "expected, got \"x\"");
-  CHECK(sweep.error_with(row, "/result/evaluation/domains/0/windows", Json::array({{64, 1.0}})) ==
+  CHECK(sweep.error_with(row, "/result/evaluation/domains/0/windows/0/0", 9) ==
         row.string() + ": the windows of domain 0 are not the baseline's");
+  CHECK(sweep.error_with(row, "/result/evaluation/domains/0/documents/11", 1) ==
+        row.string() +
+            ": result.evaluation.domains[0].documents: a number of windows for each, all "
+            "together, is expected, got [1,1,1,1,1,1,1,1,1,1,1,1]");
+  CHECK(sweep.error_with(row, "/result/dealt/1/documents/0", Json::array()) ==
+        row.string() +
+            ": result.dealt[1].documents[0]: an array of 12 elements is expected, got []");
+  CHECK(sweep.error_with(plan, "/configurations/1/like", "nobody") ==
+        plan +
+            ": configuration top_p_mean2 is like 'nobody', which is none with a policy of its own");
   CHECK(sweep.error_with(plan, "/inputs/model/layers", 0)
             .starts_with(plan + ": inputs.model.layers: an integer from 1 to "));
   CHECK(sweep.error_with(timing, "/0/policy/decode_steps", -1) ==

@@ -32,6 +32,7 @@
 #include "fdroute/selection/holm.hpp"
 #include "fdroute/selection/hommel.hpp"
 #include "fdroute/selection/local_fdr.hpp"
+#include "fdroute/selection/log_slope.hpp"
 #include "fdroute/selection/relative_threshold.hpp"
 #include "fdroute/selection/sidak.hpp"
 #include "fdroute/selection/storey_bh.hpp"
@@ -44,7 +45,7 @@ namespace fdroute::inline v0::detail {
 template <class Settings>
 auto read_deviation(Settings& s) {
   using Deviation = HigherCriticism::Deviation;
-  return s.choice("deviation", {"p", "rank"}, "p") == "p" ? Deviation::of_p : Deviation::of_rank;
+  return s.choice("deviation", {"rank", "p"}, "rank") == "p" ? Deviation::of_p : Deviation::of_rank;
 }
 
 // The presets take their settings under the names of the models' config.json.
@@ -81,6 +82,10 @@ constexpr auto rule_table() {
                 [](auto& s) { return s.route_by(RelativeThreshold{s.number("t", 0.1)}); }},
       PolicyRow{"threshold",
                 [](auto& s) { return s.route_by(AbsoluteThreshold{s.number("t", 0.05)}); }},
+      PolicyRow{"slope",
+                [](auto& s) {
+                  return s.route_by(LogSlope{s.number("c", -3.0), s.number("sigma", 0.3)});
+                }},
       // Rules that do.
       PolicyRow{"bh",
                 [](auto& s) { return s.route_by(BenjaminiHochberg{s.number("alpha", 0.05)}); }},
