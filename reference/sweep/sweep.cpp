@@ -26,6 +26,7 @@
 #include "measure/permuted_control.hpp"
 #include "measure/recorded_logits.hpp"
 #include "measure/solve_policy.hpp"
+#include "routing/canonical_policy.hpp"
 #include "routing/routing.hpp"
 #include "sweep/evaluation_json.hpp"
 #include "sweep/grid.hpp"
