@@ -61,6 +61,6 @@ string(JOIN "" expected
   "renormalize=false: 2\n")
 string(FIND "${output}" "${expected}" at)
 if(NOT at EQUAL 0 OR NOT output MATCHES
-    "\npolicy 'last_few', position 1: unknown policy 'last_few'; accepted are topk, .*, first_few, equal_shares\n$")
+    "\npolicy 'last_few', position 1: unknown policy 'last_few' .did you mean 'first_few'..; accepted are topk, .*, first_few, equal_shares\n$")
   message(FATAL_ERROR "the consumer of its own policies prints:\n${output}")
 endif()
