@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "fdroute/arch.hpp"
+#include "fdroute/detail/block/gather.hpp"
 #include "fdroute/detail/block/in_blocks.hpp"
 #include "fdroute/detail/block/policy_kernels.hpp"
 #include "fdroute/detail/block/route_block.hpp"
@@ -33,13 +34,17 @@ class AnyRouter {
   /// `policy` is the string that parse_router() would make this router from. Arch is the vector
   /// instruction set that it will route with, by default the translation unit's own.
   template <class Arch = DefaultArch, class R, class S, class N, class W, class K>
-  AnyRouter(Router<R, S, N, W, K> router, std::string policy, Arch = {})
-      : policy_(std::move(policy)) {
-    auto owned = std::make_shared<const Router<R, S, N, W, K>>(std::move(router));
-    router_ = owned->template erased<Arch>();
-    functions_ = &functions_on<Arch>;
-    owner_ = std::move(owned);
-  }
+  AnyRouter(Router<R, S, N, W, K> router, std::string policy, Arch arch = {})
+      : AnyRouter(std::make_shared<const Router<R, S, N, W, K>>(std::move(router)),
+                  std::move(policy), arch) {}
+
+  /// Of a router that others may share. It must not be null.
+  template <class Arch = DefaultArch, class R, class S, class N, class W, class K>
+  AnyRouter(std::shared_ptr<const Router<R, S, N, W, K>> router, std::string policy, Arch = {})
+      : router_(router->template erased<Arch>()),
+        functions_(&functions_on<Arch>),
+        owner_(std::move(router)),
+        policy_(std::move(policy)) {}
 
   int experts() const noexcept { return router_.experts; }
   int capacity() const noexcept { return router_.capacity; }
@@ -49,34 +54,43 @@ class AnyRouter {
 
   /// The routing weights, if they are SoftmaxWeights; null for any other policy. Valid as long as
   /// this router or a copy of it.
-  const SoftmaxWeights* softmax_weights() const noexcept { return router_.softmax; }
+  const SoftmaxWeights* softmax_weights() const noexcept { return router_.weights.policy; }
 
   /// The policy with every setting written out; parse_router() reads it back.
   const std::string& policy() const noexcept { return policy_; }
 
   /// See Router::route.
-  template <class T, class Out>
-  TokenStatus route(LogitsView<T> logits, Out out) const noexcept {
+  template <LogitsForm Logits, class Out>
+  TokenStatus route(Logits logits, Out out) const noexcept {
     return route(serial, logits, out);
   }
 
-  template <class E, class T, class Out>
-  TokenStatus route(E execution, LogitsView<T> logits, Out out) const noexcept {
+  template <class E, LogitsForm Logits, class Out>
+  TokenStatus route(E execution, Logits logits, Out out) const noexcept {
     static_assert(sizeof(detail::ExecutionRequirements<E>) > 0);
     detail::expect_valid(logits, experts());
     detail::expect_room(out, experts(), capacity());
     const auto route = std::get<RouteTo<Out>>(functions_->routes.all);
-    return detail::route_blocks(
-        execution, router_.block_tokens(), capacity(), logits, out,
-        [&](LogitsView<T> rows, Out to) {
-          if constexpr (std::is_same_v<T, float>) {
-            return route(router_, rows, to);
-          } else {
-            Buffer buffer;
-            convert_rows(rows, buffer.data());
-            return route(router_, {buffer.data(), rows.tokens, experts()}, to);
-          }
-        });
+    const auto in_blocks = [&](const auto& route_block) {
+      return detail::route_blocks(execution, router_.block_tokens(), capacity(), logits, out,
+                                  route_block);
+    };
+    if constexpr (detail::is_batch<Logits>) {
+      return in_blocks([&](Logits rows, Out to) {
+        return detail::route_gathered(router_, rows, to,
+                                      [&](LogitsView<float> floats, Out view) noexcept {
+                                        return route(router_, floats, view);
+                                      });
+      });
+    } else if constexpr (std::is_same_v<Logits, LogitsView<float>>) {
+      return in_blocks([&](Logits rows, Out to) { return route(router_, rows, to); });
+    } else {
+      return in_blocks([&](Logits rows, Out to) {
+        Buffer buffer;
+        convert_rows(rows, buffer.data());
+        return route(router_, {buffer.data(), rows.tokens, experts()}, to);
+      });
+    }
   }
 
  private:
@@ -123,9 +137,9 @@ class AnyRouter {
   template <class Arch>
   static constexpr Functions functions_on = {Pointers::on<Arch>(), detail::widen_rows<Arch>};
 
-  std::shared_ptr<const void> owner_;  // the Router of which router_ is a view
   detail::ErasedRouter router_;
   const Functions* functions_;
+  std::shared_ptr<const void> owner_;  // the Router of which router_ is a view
   std::string policy_;
 };
 

@@ -3,6 +3,10 @@
 #include <type_traits>
 #include <xsimd/xsimd.hpp>
 
+#if XSIMD_VERSION_MAJOR < 8 || (XSIMD_VERSION_MAJOR == 8 && XSIMD_VERSION_MINOR < 1)
+#error "fdroute needs xsimd 8.1 or newer"
+#endif
+
 namespace fdroute::inline v0 {
 
 /// An Arch is a vector instruction set that kernels are compiled for: an xsimd architecture
@@ -10,7 +14,7 @@ namespace fdroute::inline v0 {
 /// changes how fast a routing is computed, not one bit of it.
 
 /// The Arch without vector registers: the same kernels, one number at a time.
-struct ScalarArch : xsimd::generic {};
+struct ScalarArch {};
 
 /// What a translation unit is compiled for. It is a template argument of everything that depends on
 /// it, so that translation units with different flags can be linked.

@@ -11,8 +11,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(_WIN32)
+/* Define FDROUTE_C_STATIC where the interface is compiled in, not linked from its library. */
+#if defined(_WIN32) && defined(FDROUTE_C_STATIC)
 #define FDROUTE_C_API
+#elif defined(_WIN32) && defined(FDROUTE_C_BUILD)
+#define FDROUTE_C_API __declspec(dllexport)
+#elif defined(_WIN32)
+#define FDROUTE_C_API __declspec(dllimport)
 #else
 #define FDROUTE_C_API __attribute__((visibility("default")))
 #endif
@@ -38,7 +43,7 @@ FDROUTE_C_API const char* fdroute_version(void);
 
 /* ---- Null distributions ---- */
 
-/* A null distribution for one MoE layer. */
+/* A null distribution for one MoE layer; of every expert its own, if it is so made. */
 typedef struct fdroute_null fdroute_null;
 
 /* From `n` points of its log survival function: log_sf[i] = log P(S >= score[i]), natural. Scores
@@ -52,6 +57,24 @@ FDROUTE_C_API fdroute_status fdroute_null_create(const double* score, const doub
 FDROUTE_C_API fdroute_status fdroute_null_load(const char* path, int32_t layer,
                                                fdroute_null** null);
 
+/* From a calibration sample of `n` scores of unneeded experts, in any order: the p-value is the
+ * score's rank among them. For policy strings it is null=conformal. */
+FDROUTE_C_API fdroute_status fdroute_null_create_conformal(const double* sample, size_t n,
+                                                           const char* score_name,
+                                                           fdroute_null** null);
+
+/* One null distribution for each of `n` experts, nulls[0] to nulls[n - 1], from fdroute_null_create
+ * or fdroute_null_load; they are copied. For policy strings it is null=per_expert. */
+FDROUTE_C_API fdroute_status fdroute_null_create_per_expert(const fdroute_null* const* nulls,
+                                                            size_t n, fdroute_null** null);
+
+/* `base`, with the p-values of expert j divided by prior[j], shape (n): finite, at least 0, of mean
+ * 1. `base` is copied. It may be a null pointer: then the policy string names the null
+ * distribution, normal or logistic. For policy strings it is prior=given. */
+FDROUTE_C_API fdroute_status fdroute_null_create_weighted(const fdroute_null* base,
+                                                          const double* prior, size_t n,
+                                                          fdroute_null** null);
+
 /* Does nothing if `null` is a null pointer. */
 FDROUTE_C_API void fdroute_null_destroy(fdroute_null* null);
 
@@ -61,8 +84,9 @@ typedef struct fdroute_router fdroute_router;
 
 /* A router over rows of `experts` logits from a policy string; docs/policies.md lists them.
  * `null` is the null distribution for policies that read p-values; it is copied, and may be a null
- * pointer for the others. `selection_bias`, shape (experts), is for the presets that rank by one
- * (deepseek-v3, glm4-moe); it is copied, and a null pointer for all others. */
+ * pointer for the others. `selection_bias`, shape (experts), is for rankings by a sigmoid, as that
+ * of the presets deepseek-v3 and glm4-moe; it is copied, and may be a null pointer for all others.
+ * Both together serve "preset:deepseek-v3,rule=bh,alpha=0.05". */
 FDROUTE_C_API fdroute_status fdroute_router_create(const char* policy, int32_t experts,
                                                    const fdroute_null* null,
                                                    const float* selection_bias,
@@ -92,6 +116,14 @@ typedef enum fdroute_padding {
   FDROUTE_REPEAT_VALID = 1 /* the id of the token's best expert, weight 0: the fixed top-k form */
 } fdroute_padding;
 
+/* Types of expert ids. Each must hold every expert's: FDROUTE_U8 is for at most 256 of them. */
+typedef enum fdroute_id_type {
+  FDROUTE_I32 = 0,
+  FDROUTE_I64 = 1,
+  FDROUTE_I16 = 2,
+  FDROUTE_U8 = 3 /* -1 is 255 */
+} fdroute_id_type;
+
 /* Bits of a token's status. */
 enum { FDROUTE_HAS_NAN = 1, FDROUTE_NO_FINITE_LOGIT = 2 };
 
@@ -104,6 +136,108 @@ FDROUTE_C_API fdroute_status fdroute_route(const fdroute_router* router, const v
                                            int32_t dtype, int64_t tokens, int64_t stride,
                                            int32_t capacity, int32_t padding, int32_t* experts,
                                            float* weights, int32_t* counts, uint8_t* token_status);
+
+/* Rows of logits anywhere in memory: logit j of token t is element t * stride + j * expert_stride
+ * of `data`. Strides count elements and may be 0 or negative. A transposed matrix (experts, tokens)
+ * has stride 1 and expert_stride `tokens`. What is no plain rows is copied in passing.
+ *
+ * `masks` may be a null pointer: then every expert is allowed. Expert j is allowed to token t if
+ * bit j % 64 of masks[t * mask_stride + j / 64] is set; mask_stride is at least (experts + 63) /
+ * 64, or 0 for one mask for all tokens. A token is routed as if the logits of the others were -inf,
+ * and they are left out of what is selected. `skip`, shape (tokens), may be a null pointer: a token
+ * whose byte is not 0 has count 0 and status 0. A struct of zeros has neither. */
+typedef struct fdroute_logits {
+  const void* data;
+  int32_t dtype; /* a fdroute_dtype */
+  int64_t tokens;
+  int64_t stride;
+  int64_t expert_stride; /* 1: a row is contiguous */
+  const uint64_t* masks;
+  int64_t mask_stride;
+  const uint8_t* skip;
+} fdroute_logits;
+
+/* Routings, written to the caller's memory. `experts` is an array of `id_type`, a fdroute_id_type.
+ * `status`, shape (tokens), may be a null pointer, and of dense and bitmask `counts`, too. */
+
+/* experts and weights, shape (tokens, capacity), in order of preference; counts, shape (tokens).
+ * `capacity` is at least the router's. */
+typedef struct fdroute_padded {
+  void* experts;
+  int32_t id_type;
+  int32_t capacity;
+  int32_t padding; /* a fdroute_padding */
+  float* weights;
+  int32_t* counts;
+  uint8_t* status;
+} fdroute_padded;
+
+/* Compressed rows: token t owns places offsets[t] to offsets[t + 1] of experts and weights; offsets
+ * has shape (tokens + 1). experts and weights have `places` places, at least tokens * the router's
+ * capacity; those behind offsets[tokens] are left unspecified. */
+typedef struct fdroute_csr {
+  int64_t* offsets;
+  void* experts;
+  int32_t id_type;
+  float* weights;
+  int64_t places;
+  uint8_t* status;
+} fdroute_csr;
+
+/* weights[t * stride + j] is expert j's, 0 if it is not selected. stride >= experts; what lies
+ * between the rows is left alone. */
+typedef struct fdroute_dense {
+  float* weights;
+  int64_t stride;
+  int32_t* counts;
+  uint8_t* status;
+} fdroute_dense;
+
+/* Bit j % 64 of words[t * stride + j / 64] is set if expert j is selected. A row has `stride`
+ * words, at least (experts + 63) / 64; those behind them are set to 0. */
+typedef struct fdroute_bitmask {
+  uint64_t* words;
+  int64_t stride;
+  int32_t* counts;
+  uint8_t* status;
+} fdroute_bitmask;
+
+/* fdroute_route() to each form, from rows anywhere. What they allocate and depend on is as there.
+ * A pointer of a struct may be null only where it is said above, or if there are no tokens. */
+FDROUTE_C_API fdroute_status fdroute_route_padded(const fdroute_router* router,
+                                                  const fdroute_logits* logits,
+                                                  const fdroute_padded* out);
+FDROUTE_C_API fdroute_status fdroute_route_csr(const fdroute_router* router,
+                                               const fdroute_logits* logits,
+                                               const fdroute_csr* out);
+FDROUTE_C_API fdroute_status fdroute_route_dense(const fdroute_router* router,
+                                                 const fdroute_logits* logits,
+                                                 const fdroute_dense* out);
+FDROUTE_C_API fdroute_status fdroute_route_bitmask(const fdroute_router* router,
+                                                   const fdroute_logits* logits,
+                                                   const fdroute_bitmask* out);
+
+/* ---- Multiple testing, without a router ---- */
+
+/* `rule` is a policy string with a rule's own settings alone, "bh:alpha=0.05" or
+ * "hc:search=0.5,level=0.1". `p`, shape (m), holds p-values in [0, 1] in any order; NaN counts as
+ * 1. docs/rules.md says what each rule promises. These functions allocate. */
+
+/* How many hypotheses the rule rejects, and which: rejected[j] is 1 if p[j] is at most the largest
+ * p-value that is rejected, else 0. Either pointer may be null. Equal p-values are rejected
+ * together; of them `count` may count fewer under topk, hc and bj. */
+FDROUTE_C_API fdroute_status fdroute_rejections(const char* rule, const double* p, size_t m,
+                                                int64_t* count, uint8_t* rejected);
+
+/* The adjusted p-values, shape (m), of a rule that has them: by fdroute_rejections() it rejects
+ * p[j] exactly when adjusted[j] <= alpha, but for rounding. `adjusted` may be `p`. */
+FDROUTE_C_API fdroute_status fdroute_adjusted(const char* rule, const double* p, size_t m,
+                                              double* adjusted);
+
+/* Weighted p-values, shape (m): min(1, p[j] / prior[j]), and 1 where prior[j] is 0. `prior` is
+ * finite, at least 0 and of mean 1. `weighted` may be `p`. */
+FDROUTE_C_API fdroute_status fdroute_weighted_p_values(const double* p, const double* prior,
+                                                       size_t m, double* weighted);
 
 #ifdef __cplusplus
 }

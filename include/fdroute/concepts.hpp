@@ -151,6 +151,10 @@ enum class Kernel : std::uint8_t {
   /// A NullDistribution that is a table: `const detail::SurvivalTable* table() const noexcept`, a
   /// null pointer if it is none after all.
   table,
+  /// A Ranking whose keys are those of known steps: `detail::KeyRecipe recipe() const noexcept`.
+  key_recipe,
+  /// RoutingWeights of known steps: `detail::WeightRecipe recipe() const noexcept`.
+  weight_recipe,
 };
 
 /// The kernel that a policy of type P opens. Nothing else opens one: members of these names in a

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <utility>
 
 #include "fdroute/views.hpp"
 
@@ -32,5 +33,27 @@ struct Serial {
 
 /// The Serial execution, to pass to route().
 inline constexpr Serial serial{};
+
+/// An execution by reference: a pool that is neither copied nor const, as std::ref. It holds a
+/// pointer to the pool, which must outlive the calls.
+///
+///     router.route(fdroute::ByReference{pool}, logits, out);
+///
+/// `pool.for_each` is that of an Execution, const or not.
+template <class Pool>
+class ByReference {
+ public:
+  constexpr explicit ByReference(Pool& pool) noexcept : pool_(&pool) {}
+
+  template <class Body>
+  auto for_each(std::ptrdiff_t n, const Body& body) const
+      noexcept(noexcept(std::declval<Pool&>().for_each(n, body)))
+          -> decltype(std::declval<Pool&>().for_each(n, body)) {
+    return pool_->for_each(n, body);
+  }
+
+ private:
+  Pool* pool_;
+};
 
 }  // namespace fdroute::inline v0

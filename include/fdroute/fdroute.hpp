@@ -1,16 +1,21 @@
 #pragma once
 
-/// The whole library but its optional parts: fdroute/eigen.hpp needs Eigen, fdroute/openmp.hpp
-/// needs OpenMP. Everything lives in namespace fdroute.
+/// The whole library but its optional parts: fdroute/eigen.hpp, fdroute/eigen_testing.hpp and
+/// fdroute/eigen_threads.hpp need Eigen, fdroute/openmp.hpp needs OpenMP. Everything lives in
+/// namespace fdroute.
 
 #include "fdroute/any_router.hpp"
 #include "fdroute/arch.hpp"
 #include "fdroute/bounds.hpp"
 #include "fdroute/concepts.hpp"
 #include "fdroute/dispatch.hpp"
+#include "fdroute/dispatch_limits.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/formats.hpp"
 #include "fdroute/limits.hpp"
+#include "fdroute/model_router.hpp"
+#include "fdroute/model_table.hpp"
 #include "fdroute/multiple_testing.hpp"
 #include "fdroute/null/conformal.hpp"
 #include "fdroute/null/conformal_e.hpp"
@@ -22,12 +27,18 @@
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/null/weighted.hpp"
 #include "fdroute/parse.hpp"
+#include "fdroute/parse_rule.hpp"
 #include "fdroute/policy_settings.hpp"
 #include "fdroute/presets.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 #include "fdroute/ranking/by_sigmoid.hpp"
+#include "fdroute/ranking/by_softmax.hpp"
+#include "fdroute/ranking/by_sqrt_softplus.hpp"
 #include "fdroute/ranking/group_limited.hpp"
+#include "fdroute/ranking/soft_capped.hpp"
 #include "fdroute/router.hpp"
+#include "fdroute/router_spec.hpp"
+#include "fdroute/rows.hpp"
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/logit.hpp"
 #include "fdroute/score/zscore.hpp"
@@ -52,8 +63,14 @@
 #include "fdroute/selection/two_stage_bky.hpp"
 #include "fdroute/summary.hpp"
 #include "fdroute/ties.hpp"
+#include "fdroute/token_table.hpp"
 #include "fdroute/version.hpp"
 #include "fdroute/views.hpp"
+#include "fdroute/weights/normalized.hpp"
+#include "fdroute/weights/per_expert_scaled.hpp"
 #include "fdroute/weights/scaled.hpp"
 #include "fdroute/weights/sigmoid.hpp"
+#include "fdroute/weights/soft_capped.hpp"
 #include "fdroute/weights/softmax.hpp"
+#include "fdroute/weights/sparse_mixer.hpp"
+#include "fdroute/weights/sqrt_softplus.hpp"

@@ -178,8 +178,9 @@ void to_padded(DenseView dense, BitmaskView selected, std::ptrdiff_t tokens,
   }
 }
 
-/// By expert to padded: a plan's assignments token by token, by descending weight. Aborts with a
-/// message if a token has more than out.capacity experts, or the plan more than `tokens` tokens.
+/// By expert to padded: a plan's assignments, without those dropped, token by token, by descending
+/// weight. Aborts with a message if a token has more than out.capacity experts, or the plan more
+/// than `tokens` tokens.
 template <class Id>
 void to_padded(const DispatchPlan& plan, std::ptrdiff_t tokens, RoutingView<Id> out) noexcept {
   for (std::ptrdiff_t token = 0; token < tokens; ++token) out.counts[token] = 0;
@@ -187,7 +188,8 @@ void to_padded(const DispatchPlan& plan, std::ptrdiff_t tokens, RoutingView<Id> 
     for (std::size_t i = plan.offsets()[expert]; i < plan.offsets()[expert + 1]; ++i) {
       detail::expects(plan.tokens()[i] < tokens, "the plan's tokens are at most `tokens`");
       const RoutingView<Id> row = out.from(plan.tokens()[i]);
-      detail::insert_by_weight(row, row.counts[0]++, detail::to_id<Id>(expert), plan.weights()[i]);
+      const auto id = static_cast<std::int64_t>(expert) + plan.first_expert();
+      detail::insert_by_weight(row, row.counts[0]++, detail::to_id<Id>(id), plan.weights()[i]);
     }
   }
   for (std::ptrdiff_t token = 0; token < tokens; ++token)

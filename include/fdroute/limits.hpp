@@ -2,10 +2,10 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <stdexcept>
 #include <string>
 
 #include "fdroute/detail/number/require_ieee.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -17,8 +17,8 @@ namespace detail {
 
 inline void validate_experts(int experts) {
   if (experts < 1 || experts > max_experts) {
-    throw std::invalid_argument("Router: the number of experts must lie in [1, " +
-                                std::to_string(max_experts) + "], got " + std::to_string(experts));
+    detail::refuse("Router: the number of experts must lie in [1, " + std::to_string(max_experts) +
+                   "], got " + std::to_string(experts));
   }
 }
 

@@ -6,7 +6,6 @@
 #include <numeric>
 #include <optional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -15,6 +14,7 @@
 #include "fdroute/detail/checks/requirements.hpp"
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/rule/weighted_p.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/selection/hommel.hpp"
 
 /// The rules as multiple-testing procedures, without a router: on p-values in any order.
@@ -36,8 +36,7 @@ namespace detail {
 inline double checked_p(std::span<const double> p, std::size_t j) {
   if (std::isnan(p[j])) return 1.0;
   if (p[j] >= 0.0 && p[j] <= 1.0) return p[j];
-  throw std::invalid_argument("p[" + std::to_string(j) + "] must lie in [0, 1], got " +
-                              to_text(p[j]));
+  detail::refuse("p[" + std::to_string(j) + "] must lie in [0, 1], got " + to_text(p[j]));
 }
 
 template <class R>
@@ -87,8 +86,8 @@ void adjusted(const R& rule, std::span<const double> p, std::span<double> out) {
                 "fdroute: R must satisfy AdjustingRule: it has no adjust() const that takes "
                 "std::span<double>, sorted p-values");
   if (out.size() != p.size()) {
-    throw std::invalid_argument("adjusted: " + std::to_string(p.size()) + " p-values, room for " +
-                                std::to_string(out.size()));
+    detail::refuse("adjusted: " + std::to_string(p.size()) + " p-values, room for " +
+                   std::to_string(out.size()));
   }
   std::vector<double> sorted = detail::sorted_for(rule, p);
   const std::vector<double> before = sorted;
@@ -123,8 +122,8 @@ inline int true_discoveries(double alpha, std::span<const double> p,
   std::vector<double> chosen;
   for (const std::size_t j : selected) {
     if (j >= p.size() || seen[j]) {
-      throw std::invalid_argument("true_discoveries: index " + std::to_string(j) +
-                                  (j < p.size() ? " comes twice" : " is out of range"));
+      detail::refuse("true_discoveries: index " + std::to_string(j) +
+                     (j < p.size() ? " comes twice" : " is out of range"));
     }
     seen[j] = true;
     chosen.push_back(h * detail::checked_p(p, j));
@@ -149,8 +148,8 @@ inline int true_discoveries(double alpha, std::span<const double> p,
 inline std::vector<double> weighted_p_values(std::span<const double> p,
                                              std::span<const double> weights) {
   if (p.size() != weights.size()) {
-    throw std::invalid_argument("weighted_p_values: " + std::to_string(p.size()) + " p-values, " +
-                                std::to_string(weights.size()) + " weights");
+    detail::refuse("weighted_p_values: " + std::to_string(p.size()) + " p-values, " +
+                   std::to_string(weights.size()) + " weights");
   }
   detail::validate_p_value_weights("weighted_p_values", weights);
   std::vector<double> weighted(p.size());

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <concepts>
 #include <cstddef>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,14 +23,16 @@
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/policy_string/any_policy.hpp"
 #include "fdroute/detail/policy_string/arguments.hpp"
-#include "fdroute/null/logistic.hpp"
-#include "fdroute/null/normal.hpp"
+#include "fdroute/detail/policy_string/named_parts.hpp"
+#include "fdroute/detail/policy_string/read_null.hpp"
+#include "fdroute/errors.hpp"
+#include "fdroute/null/conformal.hpp"
+#include "fdroute/null/none.hpp"
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/router.hpp"
-#include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/logit.hpp"
-#include "fdroute/score/zscore.hpp"
 #include "fdroute/selection/critical_statistic.hpp"
+#include "fdroute/ties.hpp"
 #include "fdroute/weights/softmax.hpp"
 
 namespace fdroute::inline v0 {
@@ -49,13 +53,18 @@ struct PolicyMaker {
   std::function<AnyRouter(PolicySettings<Arch>&)> make;
 };
 
-/// What a policy string may refer to.
+/// What a policy string may refer to. Of the null distributions, the first that is given is used
+/// unless the string names another.
 template <class Arch = DefaultArch>
 struct ParseOptions {
-  const TabulatedNull* null = nullptr;          ///< fitted; used unless the string names another
-  SoftmaxWeights weights{};                     ///< a model's own, for what the string leaves out
-  std::span<const float> selection_bias{};      ///< shape (experts), for presets that rank by one
-  std::span<const PolicyMaker<Arch>> makers{};  ///< policies beside the library's, by new names
+  const TabulatedNull* null = nullptr;            ///< `null=tabulated`
+  SoftmaxWeights weights{};                       ///< a model's own, for what the string leaves out
+  std::span<const float> selection_bias{};        ///< shape (experts), for rankings by one
+  std::span<const float> expert_scale{};          ///< shape (experts), for models that have one
+  const ConformalNull* conformal = nullptr;       ///< `null=conformal`
+  std::span<const TabulatedNull> expert_nulls{};  ///< `null=per_expert`, shape (experts)
+  std::span<const double> prior{};                ///< `prior=given`, shape (experts): WeightedNull
+  std::span<const PolicyMaker<Arch>> makers{};    ///< policies beside the library's, by new names
 };
 
 /// PolicySettings: the settings of one policy string, as its maker reads them.
@@ -67,8 +76,13 @@ struct ParseOptions {
 template <class Arch>
 class PolicySettings {
  public:
-  PolicySettings(detail::PolicyArguments arguments, int experts, const ParseOptions<Arch>& options)
-      : arguments_(std::move(arguments)), experts_(experts), options_(options) {}
+  /// `rules` are the makers that the key `rule` can name.
+  PolicySettings(detail::PolicyArguments arguments, int experts, const ParseOptions<Arch>& options,
+                 std::vector<PolicyMaker<Arch>> rules)
+      : arguments_(std::move(arguments)),
+        experts_(experts),
+        options_(options),
+        rules_(std::move(rules)) {}
 
   /// The number of experts of the router to make.
   int experts() const noexcept { return experts_; }
@@ -89,6 +103,14 @@ class PolicySettings {
     return value;
   }
 
+  /// One of the words in `accepted`, the first unless given. The first is not written.
+  std::string_view option(std::string_view key, std::span<const std::string_view> accepted) {
+    const std::string_view value =
+        arguments_.choice(key, {accepted.begin(), accepted.end()}, accepted.front());
+    if (value != accepted.front()) write(key, value);
+    return value;
+  }
+
   /// `true` or `false`.
   bool flag(std::string_view key, bool otherwise) {
     return choice(key, {"false", "true"}, otherwise ? "true" : "false") == "true";
@@ -100,28 +122,69 @@ class PolicySettings {
     return {min_k, number("max_k", experts_)};
   }
 
-  /// `temperature` and `renormalize`: those of ParseOptions::weights unless given.
-  SoftmaxWeights weights() {
-    const double temperature = number("temperature", options_.weights.temperature);
-    return {temperature, flag("renormalize", options_.weights.renormalize)};
+  /// `ties`: lowest, unless given, or what the ranking has already.
+  TieOrder ties(TieOrder otherwise) {
+    if (otherwise == TieOrder::highest_index) {
+      const bool highest = choice("ties", {"lowest", "highest"}, "highest") == "highest";
+      return highest ? TieOrder::highest_index : TieOrder::lowest_index;
+    }
+    static constexpr std::array<std::string_view, 2> accepted{"lowest", "highest"};
+    return option("ties", accepted) == "lowest" ? TieOrder::lowest_index : TieOrder::highest_index;
   }
+
+  /// What the string may refer to.
+  const ParseOptions<Arch>& options() const noexcept { return options_; }
+
+  /// Throws: the policy needs `what`.
+  [[noreturn]] void lacks(const std::string& what) const {
+    detail::refuse("policy " + detail::quote(arguments_.text()) + " needs " + what);
+  }
+
+  /// Throws `reason` if this key is given this value.
+  void refuse_value(std::string_view key, std::string_view value, const std::string& reason) const {
+    arguments_.refuse(key, value, reason);
+  }
+
+  /// Throws `reason`, at the value of this key if it is given.
+  [[noreturn]] void refuse(std::string_view key, const std::string& reason) const {
+    arguments_.fail_at(key, reason);
+  }
+
+  /// Whether the string has the key `rule`: then a rule takes the place of a model's own, whose
+  /// number of experts must not be read.
+  bool replaces_rule() { return arguments_.given("rule"); }
 
   /// `selection_bias`: ParseOptions::selection_bias with `given`, zeros with `none`. Throws if it
   /// is given nowhere.
   std::vector<float> selection_bias() {
     if (choice("selection_bias", {"given", "none"}, "given") == "none")
       return std::vector<float>(static_cast<std::size_t>(experts_));
-    if (options_.selection_bias.empty()) {
-      throw std::invalid_argument(
-          "policy " + detail::quote(arguments_.text()) +
-          " needs a selection bias: give one value per expert, or selection_bias=none");
-    }
-    return {options_.selection_bias.begin(), options_.selection_bias.end()};
+    return given_selection_bias();
+  }
+
+  /// `expert_scale`: ParseOptions::expert_scale with `given`, ones with `none`. Throws if it is
+  /// given nowhere.
+  std::vector<float> expert_scale() {
+    if (choice("expert_scale", {"given", "none"}, "given") == "none")
+      return std::vector<float>(static_cast<std::size_t>(experts_), 1.0F);
+    if (options_.expert_scale.empty())
+      lacks("the experts' own factors: give one value per expert, or expert_scale=none");
+    return {options_.expert_scale.begin(), options_.expert_scale.end()};
+  }
+
+  /// `selection_bias` of a ranking that can do without: empty with `none`, which it is unless
+  /// ParseOptions::selection_bias is given.
+  std::vector<float> selection_bias_if_given() {
+    const bool has_bias = !options_.selection_bias.empty();
+    if (choice("selection_bias", {"none", "given"}, has_bias ? "given" : "none") == "none")
+      return {};
+    return given_selection_bias();
   }
 
   /// The router of a rule, with all that strings can say about it. Reads `level` first if the rule
-  /// is a DeviationRule, bounds(), then `null` with its numbers and `score` if the rule reads
-  /// p-values, and weights().
+  /// is a DeviationRule, bounds(), then `null` with its numbers, `score` and `prior` if the rule
+  /// reads p-values, and `ranking`, `ties` and `weights` with theirs; these three are the model's
+  /// where the rule takes the place of a model's own.
   template <class R>
   AnyRouter route_by(R rule) {
     static_assert(sizeof(detail::RuleRequirements<R>) > 0);
@@ -130,9 +193,9 @@ class PolicySettings {
     detail::validate_policy(rule, experts_);
     if constexpr (NullFreeRule<R>) {
       const ExpertBounds within = bounds();
-      const SoftmaxWeights weigh = weights();
-      arguments_.finish();
-      return finish(Router(experts_, std::move(rule), weigh, within));
+      Model model = read_model();
+      return made(std::make_shared<const AnyOf<R>>(
+          experts_, std::move(rule), std::move(model.weights), within, std::move(model.ranking)));
     } else if constexpr (CriticalValueRule<R>) {
       return with_null(detail::any_step_rule(rule, experts_));
     } else {
@@ -140,67 +203,97 @@ class PolicySettings {
     }
   }
 
+  /// The router of a model: as it is, but for `ties`; or, with `rule`, its ranking and weights with
+  /// that rule and all that strings can say about it, but ranking and weights.
+  template <class R, class W, class K>
+  AnyRouter route_as(const Router<R, Logit, NoNull, W, K>& model) {
+    K ranking = model.ranking();
+    ranking.ties = ties(ranking.ties);
+    return route_model(model.rule(), model.bounds(),
+                       {detail::any_ranking(std::move(ranking), experts_),
+                        detail::any_weights(model.weights(), experts_)});
+  }
+
   /// A router as it is. Throws if a setting that was given has not been read.
   template <class R, class S, class N, class W, class K>
   AnyRouter finish(Router<R, S, N, W, K> router) const {
+    if (model_.has_value()) refuse_as_rule();
     arguments_.finish();
-    return {std::move(router), std::string(arguments_.name()) + written_, Arch{}};
+    return made(std::make_shared<const Router<R, S, N, W, K>>(std::move(router)));
   }
 
  private:
-  using AnyScore = std::variant<Logit, LogSoftmax, ZScore>;
+  template <class R, class S = Logit, class N = NoNull>
+  using AnyOf = Router<R, S, N, detail::AnyWeights, detail::AnyRanking>;
+
+  // What a rule is put between.
+  struct Model {
+    detail::AnyRanking ranking;
+    detail::AnyWeights weights;
+  };
+
+  template <class R>
+  AnyRouter made(std::shared_ptr<const R> router) const {
+    return {std::move(router), std::string(arguments_.name()) + written_, Arch{}};
+  }
+
+  template <class R>
+  AnyRouter route_model(const R& rule, ExpertBounds within, Model parts) {
+    if (model_.has_value()) refuse_as_rule();
+    if (!replaces_rule()) {
+      arguments_.finish();
+      return made(std::make_shared<const AnyOf<R>>(experts_, rule, std::move(parts.weights), within,
+                                                   std::move(parts.ranking)));
+    }
+    model_ = std::move(parts);
+    std::vector<std::string_view> names;
+    for (const auto& maker : rules_) names.push_back(maker.name);
+    const std::string_view name = choice("rule", names, "");
+    return std::ranges::find(rules_, name, &PolicyMaker<Arch>::name)->make(*this);
+  }
+
+  [[noreturn]] void refuse_as_rule() const {
+    refuse("rule", "rule names a router that is more than a rule");
+  }
+
+  /// The last that is read.
+  Model read_model() {
+    Model model;
+    if (model_.has_value()) {
+      model = *model_;
+    } else {
+      model.ranking = detail::read_ranking(*this);
+      model.weights = detail::read_weights(*this);
+    }
+    arguments_.finish();
+    return model;
+  }
+
+  std::vector<float> given_selection_bias() const {
+    if (options_.selection_bias.empty())
+      lacks("a selection bias: give one value per expert, or selection_bias=none");
+    return {options_.selection_bias.begin(), options_.selection_bias.end()};
+  }
 
   template <Rule R>
-  AnyRouter with_null(const R& rule) {
+  AnyRouter with_null(R rule) {
     const ExpertBounds within = bounds();
-    const std::string_view null_name =
-        choice("null", {"tabulated", "normal", "logistic"}, "tabulated");
-    const bool tabulated = null_name == "tabulated";
-    if (tabulated && options_.null == nullptr) {
-      throw std::invalid_argument("policy " + detail::quote(arguments_.text()) +
-                                  " needs a null distribution: give a fitted one, or null=normal");
+    detail::NullAndScore of = detail::read_null(*this);
+    Model model = read_model();
+    if (of.expert_null.has_value()) {
+      return made(
+          std::make_shared<const AnyOf<detail::AnyRule, detail::AnyScore, detail::AnyExpertNull>>(
+              experts_, static_cast<detail::AnyRule&&>(rule), detail::any_score(of.score),
+              *std::move(of.expert_null), std::move(model.weights), within,
+              std::move(model.ranking)));
     }
-    const AnyScore score = read_score(tabulated ? options_.null->fitted_on() : ZScore::name);
-    const std::string_view score_name = std::visit([](const auto& s) { return s.name; }, score);
-    const detail::AnyNull null =
-        tabulated ? detail::AnyNull{*options_.null, std::string(options_.null->fitted_on())}
-        : null_name == "normal" ? any_null(read_normal(), score_name)
-                                : any_null(read_logistic(), score_name);
-    const SoftmaxWeights weigh = weights();
-    arguments_.finish();
     return std::visit(
-        [&](const auto& s) { return finish(Router(experts_, rule, s, null, weigh, within)); },
-        score);
-  }
-
-  AnyScore read_score(std::string_view otherwise) {
-    arguments_.refuse("score", "rank",
-                      "ranks within a token are 1 .. m whatever its logits are, so their p-values "
-                      "are k/m and every token would get the same number of experts");
-    const std::string_view name =
-        choice("score", {Logit::name, LogSoftmax::name, ZScore::name}, otherwise);
-    if (name == Logit::name) return Logit{};
-    if (name == LogSoftmax::name) return LogSoftmax{};
-    if (name == ZScore::name) return ZScore{};
-    throw std::invalid_argument("policy " + detail::quote(arguments_.text()) +
-                                ": the null distribution was fitted on score " +
-                                detail::quote(name) + ", which no policy string can name");
-  }
-
-  NormalNull read_normal() {
-    const double mean = number("mean", 0.0);
-    return {mean, number("sd", NormalNull{}.sd)};
-  }
-
-  LogisticNull read_logistic() {
-    const double location = number("location", 0.0);
-    return {location, number("scale", LogisticNull{}.scale)};
-  }
-
-  template <class N>
-  static detail::AnyNull any_null(const N& null, std::string_view score) {
-    null.validate();
-    return {null, std::string(score)};
+        [&]<class S>(const S& score) {
+          return made(std::make_shared<const AnyOf<R, S, detail::AnyNull>>(
+              experts_, std::move(rule), score, std::move(of.null), std::move(model.weights),
+              within, std::move(model.ranking)));
+        },
+        of.score);
   }
 
   void write(std::string_view key, std::string_view value) {
@@ -210,6 +303,8 @@ class PolicySettings {
   detail::PolicyArguments arguments_;
   int experts_;
   ParseOptions<Arch> options_;
+  std::vector<PolicyMaker<Arch>> rules_;
+  std::optional<Model> model_{};  // of which a rule takes the place of its own
   std::string written_;
 };
 

@@ -1,10 +1,10 @@
 #pragma once
 
 #include <span>
-#include <stdexcept>
 #include <string>
 
 #include "fdroute/bounds.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 #include "fdroute/ranking/by_sigmoid.hpp"
 #include "fdroute/ranking/group_limited.hpp"
@@ -14,16 +14,17 @@
 #include "fdroute/weights/sigmoid.hpp"
 #include "fdroute/weights/softmax.hpp"
 
-/// The routers of well-known models, as transformers 5.17 computes them. A preset takes the numbers
+/// The routers of well-known models, as transformers 5.12 computes them. A preset takes the numbers
 /// of the model's config.json under their names there; the defaults are those of the checkpoint
 /// that is named. tests/golden/routers holds what transformers' own modules do, recorded by
-/// reference/hf/capture_routers.py. All functions throw std::invalid_argument for numbers that make
+/// tests/golden/routers_transformers.py. Other models are in fdroute/model_table.hpp. All functions
+/// throw std::invalid_argument for numbers that make
 /// no router, with the name of the number or of the policy that refuses it.
 ///
 /// Where transformers leaves something open, fdroute does not: torch.topk may take any of several
 /// equal values at the cut, here the lower index wins. A softmax in float can also make two logits
 /// equal that differ; here the larger logit wins. torch.topk ranks NaN first, here it ranks last.
-/// Weights are computed in double and rounded once, in transformers they are a few float
+/// Weights are within 4 ulp of their values in double; in transformers, too, they are a few float
 /// operations.
 namespace fdroute::inline v0::presets {
 
@@ -128,16 +129,16 @@ void check_groups(const Config& config) {
   if (config.n_group < 1 || config.topk_group < 1 || config.topk_group > config.n_group) return;
   const int reachable = config.n_routed_experts / config.n_group * config.topk_group;
   if (config.num_experts_per_tok > reachable) {
-    throw std::invalid_argument(
-        "num_experts_per_tok " + std::to_string(config.num_experts_per_tok) + " exceeds the " +
-        std::to_string(reachable) + " experts of topk_group " + std::to_string(config.topk_group));
+    fdroute::detail::refuse("num_experts_per_tok " + std::to_string(config.num_experts_per_tok) +
+                            " exceeds the " + std::to_string(reachable) +
+                            " experts of topk_group " + std::to_string(config.topk_group));
   }
 }
 
 }  // namespace detail
 
 /// Softmax over all experts; the topk_group groups of largest maximum are kept, the others masked;
-/// top-k; times routed_scaling_factor. transformers 5.17 does not read this model's
+/// top-k; times routed_scaling_factor. transformers does not read this model's
 /// norm_topk_prob: weights are never divided by their sum.
 inline auto deepseek_v2(const DeepseekV2Config& config) {
   detail::check_groups(config);
@@ -156,8 +157,8 @@ inline auto deepseek_v3(const DeepseekV3Config& config,
                         std::span<const float> e_score_correction_bias) {
   detail::check_groups(config);
   if (e_score_correction_bias.empty()) {
-    throw std::invalid_argument("deepseek_v3: e_score_correction_bias has 0 values for " +
-                                std::to_string(config.n_routed_experts) + " experts");
+    fdroute::detail::refuse("deepseek_v3: e_score_correction_bias has 0 values for " +
+                            std::to_string(config.n_routed_experts) + " experts");
   }
   const GroupLimited<BySigmoid> ranking{
       .ranking = {.bias = {e_score_correction_bias.begin(), e_score_correction_bias.end()}},

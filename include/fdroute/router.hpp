@@ -1,7 +1,6 @@
 #pragma once
 
 #include <concepts>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -10,6 +9,7 @@
 #include "fdroute/arch.hpp"
 #include "fdroute/bounds.hpp"
 #include "fdroute/concepts.hpp"
+#include "fdroute/detail/block/gather.hpp"
 #include "fdroute/detail/block/in_blocks.hpp"
 #include "fdroute/detail/block/policy_kernels.hpp"
 #include "fdroute/detail/block/route_block.hpp"
@@ -18,6 +18,7 @@
 #include "fdroute/detail/checks/requirements.hpp"
 #include "fdroute/detail/row/parts.hpp"
 #include "fdroute/detail/rule/critical_scores.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/null/none.hpp"
@@ -101,29 +102,38 @@ class Router {
   const K& ranking() const noexcept { return parts_.ranking; }
   const ExpertBounds& bounds() const noexcept { return parts_.bounds; }
 
-  /// Routes all tokens, in the form that the view `out` stands for: a RoutingView, a CsrView, a
-  /// DenseView or a BitmaskView. Returns the union of the tokens' statuses.
+  /// Routes all tokens of a LogitsView or a BatchView, in the form that the view `out` stands for:
+  /// a RoutingView, a CsrView, a DenseView or a BitmaskView. Returns the union of the tokens'
+  /// statuses.
   ///
   /// Arch is the vector instruction set, by default the translation unit's own; the result does not
   /// depend on it. Aborts with a message if logits.experts differs from experts(), a view's
   /// capacity or stride is too small, or its type of ids cannot hold every expert's.
-  template <class Arch = DefaultArch, class T, class View>
-  TokenStatus route(LogitsView<T> logits, View out) const noexcept {
+  template <class Arch = DefaultArch, LogitsForm Logits, class View>
+  TokenStatus route(Logits logits, View out) const noexcept {
     return route<Arch>(serial, logits, out);
   }
 
   /// Routes all tokens by an `execution`, which may share blocks of them among threads. The result
   /// has the bits of route() without one.
-  template <class Arch = DefaultArch, class E, class T, class View>
-  TokenStatus route(E execution, LogitsView<T> logits, View out) const noexcept {
+  template <class Arch = DefaultArch, class E, LogitsForm Logits, class View>
+  TokenStatus route(E execution, Logits logits, View out) const noexcept {
     static_assert(sizeof(detail::ExecutionRequirements<E>) > 0);
     detail::expect_valid(logits, experts());
     detail::expect_room(out, experts(), capacity());
     const detail::ErasedRouter router = erased<Arch>();
-    return detail::route_blocks(execution, router.block_tokens(), router.capacity, logits, out,
-                                [&](LogitsView<T> rows, View to) {
-                                  return detail::BlockRouter<Arch>::route(router, rows, to);
-                                });
+    const auto route_block = [&](auto rows, View to) {
+      return detail::BlockRouter<Arch>::route(router, rows, to);
+    };
+    if constexpr (detail::is_batch<Logits>) {
+      return detail::route_blocks(execution, router.block_tokens(), router.capacity, logits, out,
+                                  [&](Logits rows, View to) {
+                                    return detail::route_gathered(router, rows, to, route_block);
+                                  });
+    } else {
+      return detail::route_blocks(execution, router.block_tokens(), router.capacity, logits, out,
+                                  route_block);
+    }
   }
 
  private:
@@ -138,10 +148,10 @@ class Router {
     detail::validate_policy(parts_.weights, parts_.experts);
     parts_.bounds.validate(parts_.experts);
     if constexpr (FittedNull<N>) {
-      if (std::string_view(parts_.null.fitted_on()) != S::name) {
-        throw NullMismatch("Router: the null distribution was fitted on score " +
-                           detail::quote(parts_.null.fitted_on()) + ", the router uses " +
-                           detail::quote(S::name));
+      if (std::string_view(parts_.null.fitted_on()) != parts_.score.name) {
+        detail::refuse<NullMismatch>("Router: the null distribution was fitted on score " +
+                                     detail::quote(parts_.null.fitted_on()) + ", the router uses " +
+                                     detail::quote(parts_.score.name));
       }
     }
     if constexpr (FixedCountRule<R>) detail::check_fixed_count(parts_.rule, parts_.experts);

@@ -39,6 +39,78 @@ struct LogitsView {
   }
 };
 
+/// A batch of logits as an engine has it in memory: any strides, a mask of experts for each token,
+/// and tokens to skip. route() takes it where it takes a LogitsView; a LogitsView is the faster one
+/// where it is enough.
+///
+/// Logit j of token t is data[t * stride + j * expert_stride]; so (experts, tokens), transposed,
+/// has stride 1 and expert_stride tokens, or more. T is as in LogitsView.
+///
+/// `masks`, shape (tokens, mask_stride), or null for no mask: expert j is allowed to token t if bit
+/// j % 64 of word masks[t * mask_stride + j / 64] is set. With mask_stride 0 all tokens have the
+/// first one's mask. The token is routed as if the logits of masked experts were -inf (they count
+/// among the p-values, as 1, and softmax weights are over the allowed ones), and then masked
+/// experts are left out of what is selected: none is ever dispatched, and the count may be below
+/// min_k. Padding::repeat_valid repeats the best expert, or expert 0 if that is masked.
+///
+/// `skip`, shape (tokens), or null: where it is not 0, the token's logits are not read; it has
+/// count 0, status ok, and nothing but padding, of id 0 with Padding::repeat_valid.
+///
+/// Rows are gathered to the stack, a block at a time. A masked row with fewer finite logits than
+/// router.capacity() is routed by the definition, which takes several times as long.
+template <class T>
+struct BatchView {
+  static_assert(LogitValue<T>, "fdroute::BatchView: T does not convert to float");
+
+  const T* data;
+  std::ptrdiff_t tokens;
+  int experts;
+  std::ptrdiff_t stride;                 ///< from a token to the next, in elements; any number
+  std::ptrdiff_t expert_stride = 1;      ///< from an expert to the next, in elements; any number
+  const std::uint64_t* masks = nullptr;  ///< (tokens, mask_stride) words, or null
+  std::ptrdiff_t mask_stride = 0;        ///< ceil(experts / 64) words, or more; 0: one for all
+  const std::uint8_t* skip = nullptr;    ///< (tokens), or null
+
+  /// The first logit of a token.
+  constexpr const T* row(std::ptrdiff_t token) const noexcept { return data + token * stride; }
+
+  /// The words of a token's mask, or null.
+  constexpr const std::uint64_t* mask_of(std::ptrdiff_t token) const noexcept {
+    return masks == nullptr ? nullptr : masks + token * mask_stride;
+  }
+
+  constexpr bool skips(std::ptrdiff_t token) const noexcept {
+    return skip != nullptr && skip[token] != 0;
+  }
+
+  /// The `count` tokens from `first` on.
+  constexpr BatchView slice(std::ptrdiff_t first, std::ptrdiff_t count) const noexcept {
+    return {row(first),    count,          experts,     stride,
+            expert_stride, mask_of(first), mask_stride, skip == nullptr ? nullptr : skip + first};
+  }
+};
+
+template <class T>
+BatchView(const T*, std::ptrdiff_t, int, std::ptrdiff_t) -> BatchView<T>;
+template <class T>
+BatchView(const T*, std::ptrdiff_t, int, std::ptrdiff_t, std::ptrdiff_t) -> BatchView<T>;
+template <class T>
+BatchView(const T*, std::ptrdiff_t, int, std::ptrdiff_t, std::ptrdiff_t, const std::uint64_t*,
+          std::ptrdiff_t) -> BatchView<T>;
+template <class T>
+BatchView(const T*, std::ptrdiff_t, int, std::ptrdiff_t, std::ptrdiff_t, const std::uint64_t*,
+          std::ptrdiff_t, const std::uint8_t*) -> BatchView<T>;
+
+/// What route() reads: a LogitsView or a BatchView.
+template <class L>
+inline constexpr bool is_logits_view = false;
+template <class T>
+inline constexpr bool is_logits_view<LogitsView<T>> = true;
+template <class T>
+inline constexpr bool is_logits_view<BatchView<T>> = true;
+template <class L>
+concept LogitsForm = is_logits_view<L>;
+
 /// What was unusual about a token's row of logits. Values combine as bits, by |.
 enum class TokenStatus : std::uint8_t {
   ok = 0,

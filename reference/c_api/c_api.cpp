@@ -1,9 +1,10 @@
-// The C interface but for its nulls file: this translation unit needs fdroute's headers and nothing
-// to link, so that an engine may compile it, as C++20, into itself.
+// The C interface but for its nulls file and for multiple testing: this translation unit needs
+// fdroute's headers and nothing to link, so that an engine may compile it, as C++20, into itself.
 
 #include "c_api/c_api.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <fdroute/fdroute.hpp>
@@ -12,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "formats/float16.hpp"
 
@@ -40,15 +42,162 @@ template <>
 inline constexpr auto fdroute::logit_format<Logit<olmoe::BFloat16>> =
     fdroute::LogitFormat::bfloat16;
 
+using fdroute_c::given;
+using fdroute_c::guarded;
+
 namespace {
 
 thread_local char message[1024];  // a fixed place: to say "out of memory" takes none
 
-template <class T>
-void route(const fd::AnyRouter& router, const void* logits, std::int64_t tokens,
-           std::int64_t stride, const fd::RoutingView<std::int32_t>& out) {
-  router.route(fd::LogitsView<T>(static_cast<const T*>(logits), tokens, router.experts(), stride),
-               out);
+void at_least(const char* what, std::int64_t value, const std::string& whose, std::int64_t least) {
+  if (value < least) {
+    throw std::invalid_argument(std::string(what) + " must be at least " + whose +
+                                std::to_string(least) + ", got " + std::to_string(value));
+  }
+}
+
+/// Calls route(rows) with a LogitsView, or with a BatchView where it takes one.
+template <class T, class Route>
+void in_rows(const fdroute_logits& logits, int experts, const Route& route) {
+  const auto* data = static_cast<const T*>(logits.data);
+  const bool apart = logits.tokens == 1 || logits.stride == 0 || logits.stride >= experts ||
+                     logits.stride <= -experts;
+  const bool contiguous = apart && (logits.expert_stride == 1 || experts == 1);
+  if (contiguous && logits.masks == nullptr && logits.skip == nullptr)
+    return route(fd::LogitsView<T>(data, logits.tokens, experts, logits.stride));
+  route(fd::BatchView<T>{data, logits.tokens, experts, logits.stride, logits.expert_stride,
+                         logits.masks, logits.mask_stride, logits.skip});
+}
+
+/// Checks the logits, and calls route(rows) as in_rows() does.
+template <class Route>
+void with_rows(const fdroute_logits& logits, const fd::AnyRouter& router, const Route& route) {
+  given(logits.data, "logits");
+  const int experts = router.experts();
+  if (logits.masks != nullptr && logits.mask_stride != 0) {
+    at_least("mask_stride", logits.mask_stride, "the words of a mask, ",
+             fd::BitmaskView::words_per_token(experts));
+  }
+  switch (logits.dtype) {
+    case FDROUTE_F32:
+      return in_rows<float>(logits, experts, route);
+    case FDROUTE_F16:
+      return in_rows<Logit<olmoe::Half>>(logits, experts, route);
+    case FDROUTE_BF16:
+      return in_rows<Logit<olmoe::BFloat16>>(logits, experts, route);
+  }
+  throw std::invalid_argument("dtype is no fdroute_dtype: " + std::to_string(logits.dtype));
+}
+
+/// The number of tokens.
+std::int64_t tokens_of(const fdroute_logits* logits) {
+  const std::int64_t tokens = given(logits, "logits")->tokens;
+  if (tokens < 0) throw std::invalid_argument("tokens must be >= 0, got " + std::to_string(tokens));
+  return tokens;
+}
+
+fd::Padding padding_of(std::int32_t padding) {
+  if (padding != FDROUTE_MINUS_ONE && padding != FDROUTE_REPEAT_VALID)
+    throw std::invalid_argument("padding is no fdroute_padding: " + std::to_string(padding));
+  return padding == FDROUTE_REPEAT_VALID ? fd::Padding::repeat_valid : fd::Padding::minus_one;
+}
+
+// TokenStatus is an enumeration over uint8_t, with the bits that the C header names.
+fd::TokenStatus* status_of(std::uint8_t* status) {
+  return reinterpret_cast<fd::TokenStatus*>(status);
+}
+
+/// Calls route(ids) with `experts` as a pointer to ids of this type, which must hold all experts'.
+template <class Route>
+void by_id_type(std::int32_t type, void* experts, int n_experts, const Route& route) {
+  given(experts, "experts");
+  switch (type) {
+    case FDROUTE_I32:
+      return route(static_cast<std::int32_t*>(experts));
+    case FDROUTE_I64:
+      return route(static_cast<std::int64_t*>(experts));
+    case FDROUTE_I16:
+      return route(static_cast<std::int16_t*>(experts));
+    case FDROUTE_U8:
+      if (n_experts > 256) {
+        throw std::invalid_argument("ids of type FDROUTE_U8 are for at most 256 experts, got " +
+                                    std::to_string(n_experts));
+      }
+      return route(static_cast<std::uint8_t*>(experts));
+  }
+  throw std::invalid_argument("id_type is no fdroute_id_type: " + std::to_string(type));
+}
+
+/// Ids that AnyRouter writes itself.
+template <class Id>
+constexpr bool is_routed = sizeof(Id) >= 4;
+
+// How many ids of another type are held at a time, on the stack.
+constexpr int chunk = 4096;
+static_assert(chunk >= fd::max_experts);
+
+/// Calls write(part, first, ids) with parts of `rows` of at most `width` ids a token, and room for
+/// these. It returns how many it wrote, and where to put them as ids of type Id.
+template <class Id, class Rows, class Write>
+void in_chunks(const Rows& rows, std::int64_t width, const Write& write) {
+  std::array<std::int32_t, chunk> ids;
+  const std::int64_t most = chunk / width;
+  for (std::int64_t first = 0; first < rows.tokens; first += most) {
+    const std::int64_t tokens = std::min(most, rows.tokens - first);
+    const auto [n, to] = write(rows.slice(first, tokens), first, ids.data());
+    std::transform(ids.data(), ids.data() + n, to,
+                   [](std::int32_t id) { return static_cast<Id>(id); });
+  }
+}
+
+template <class Id, class Rows>
+void route_to(const fd::AnyRouter& router, const Rows& rows, const fd::RoutingView<Id>& out) {
+  if constexpr (is_routed<Id>) {
+    router.route(rows, out);
+  } else {
+    in_chunks<Id>(rows, out.capacity, [&](const Rows& part, std::int64_t first, auto* ids) {
+      const fd::RoutingView<Id> to = out.from(first);
+      router.route(part, fd::RoutingView<std::int32_t>{ids, to.weights, to.counts, to.capacity,
+                                                       to.padding, to.status});
+      return std::pair{part.tokens * to.capacity, to.experts};
+    });
+  }
+}
+
+template <class Id, class Rows>
+void route_to(const fd::AnyRouter& router, const Rows& rows, const fd::CsrView<Id>& out) {
+  if constexpr (is_routed<Id>) {
+    router.route(rows, out);
+  } else {
+    out.offsets[0] = 0;
+    in_chunks<Id>(rows, router.capacity(), [&](const Rows& part, std::int64_t first, auto* ids) {
+      const fd::CsrView<Id> to = out.from(first);
+      const std::int64_t begin = to.offsets[0];
+      router.route(part, fd::CsrView<std::int32_t>{to.offsets, ids, to.weights + begin, to.status});
+      for (std::int64_t t = 0; t <= part.tokens; ++t) to.offsets[t] += begin;
+      return std::pair{to.offsets[part.tokens] - begin, to.experts + begin};
+    });
+  }
+}
+
+/// What a policy string takes from a null distribution and a selection bias.
+fd::ParseOptions<> options_of(const fdroute_null* null, const float* selection_bias, int experts) {
+  fd::ParseOptions<> options;
+  if (null != nullptr) {
+    options.null = null->table.has_value() ? &*null->table : nullptr;
+    options.conformal = null->conformal.has_value() ? &*null->conformal : nullptr;
+    options.expert_nulls = null->per_expert;
+    options.prior = null->prior;
+  }
+  if (selection_bias != nullptr)
+    options.selection_bias = {selection_bias, static_cast<std::size_t>(std::max(experts, 0))};
+  return options;
+}
+
+fd::NullProvenance fitted_on(const char* score_name) {
+  fd::NullProvenance provenance;
+  provenance.score = given(score_name, "score_name");
+  return provenance;
 }
 
 }  // namespace
@@ -63,9 +212,6 @@ fdroute_status report(fdroute_status status, std::string_view text) noexcept {
 }
 
 }  // namespace fdroute_c
-
-using fdroute_c::given;
-using fdroute_c::guarded;
 
 const char* fdroute_last_error(void) {
   return message;
@@ -85,10 +231,46 @@ fdroute_status fdroute_null_create(const double* score, const double* log_sf, si
     given(score, "score");
     given(log_sf, "log_sf");
     given(null, "null");
-    fd::NullProvenance provenance;
-    provenance.score = given(score_name, "score_name");
-    *null = new fdroute_null{fd::TabulatedNull::from_log_survival(
-        {score, score + n}, {log_sf, log_sf + n}, std::move(provenance))};
+    *null = new fdroute_null{.table = fd::TabulatedNull::from_log_survival(
+                                 {score, score + n}, {log_sf, log_sf + n}, fitted_on(score_name))};
+  });
+}
+
+fdroute_status fdroute_null_create_conformal(const double* sample, size_t n, const char* score_name,
+                                             fdroute_null** null) {
+  return guarded([&] {
+    given(sample, "sample");
+    given(null, "null");
+    *null = new fdroute_null{.conformal =
+                                 fd::ConformalNull({sample, sample + n}, fitted_on(score_name))};
+  });
+}
+
+fdroute_status fdroute_null_create_per_expert(const fdroute_null* const* nulls, size_t n,
+                                              fdroute_null** null) {
+  return guarded([&] {
+    given(nulls, "nulls");
+    given(null, "null");
+    std::vector<fd::TabulatedNull> per_expert;
+    for (std::size_t j = 0; j < n; ++j) {
+      const std::string name = "nulls[" + std::to_string(j) + "]";
+      const fdroute_null& of_expert = *given(nulls[j], name.c_str());
+      if (!of_expert.table.has_value() || !of_expert.prior.empty())
+        throw std::invalid_argument(name + " is no table");
+      per_expert.push_back(*of_expert.table);
+    }
+    *null = new fdroute_null{.per_expert = std::move(per_expert)};
+  });
+}
+
+fdroute_status fdroute_null_create_weighted(const fdroute_null* base, const double* prior, size_t n,
+                                            fdroute_null** null) {
+  return guarded([&] {
+    given(prior, "prior");
+    given(null, "null");
+    fdroute_null weighted = base != nullptr ? *base : fdroute_null{};
+    weighted.prior.assign(prior, prior + n);
+    *null = new fdroute_null(std::move(weighted));
   });
 }
 
@@ -101,13 +283,8 @@ fdroute_status fdroute_router_create(const char* policy, int32_t experts, const 
   return guarded([&] {
     const std::string_view text = given(policy, "policy");
     given(router, "router");
-    if (null != nullptr && selection_bias != nullptr)
-      throw std::invalid_argument("no policy takes both a null and a selection_bias");
-    const std::span<const float> bias(
-        selection_bias,
-        selection_bias == nullptr ? 0 : static_cast<std::size_t>(std::max(experts, 0)));
-    *router = new fdroute_router{null != nullptr ? fd::parse_router(text, experts, null->table)
-                                                 : fd::parse_router(text, experts, bias)};
+    *router = new fdroute_router{
+        fd::parse_router(text, experts, options_of(null, selection_bias, experts))};
   });
 }
 
@@ -131,40 +308,80 @@ fdroute_status fdroute_route(const fdroute_router* router, const void* logits, i
                              int64_t tokens, int64_t stride, int32_t capacity, int32_t padding,
                              int32_t* experts, float* weights, int32_t* counts,
                              uint8_t* token_status) {
+  const fdroute_logits rows{logits, dtype, tokens, stride, 1, nullptr, 0, nullptr};
+  const fdroute_padded out{experts, FDROUTE_I32, capacity, padding, weights, counts, token_status};
+  if (router != nullptr && tokens > 1 && stride < fdroute_router_experts(router)) {
+    return guarded([&] { at_least("stride", stride, "the experts, ", router->router.experts()); });
+  }
+  return fdroute_route_padded(router, &rows, &out);
+}
+
+fdroute_status fdroute_route_padded(const fdroute_router* router, const fdroute_logits* logits,
+                                    const fdroute_padded* out) {
   return guarded([&] {
     const fd::AnyRouter& route_by = given(router, "router")->router;
-    if (tokens < 0)
-      throw std::invalid_argument("tokens must be >= 0, got " + std::to_string(tokens));
-    if (tokens == 0) return;
-    given(logits, "logits");
-    given(experts, "experts");
-    given(weights, "weights");
-    given(counts, "counts");
-    if (tokens > 1 && stride < route_by.experts()) {
-      throw std::invalid_argument("stride must be at least the " +
-                                  std::to_string(route_by.experts()) + " experts, got " +
-                                  std::to_string(stride));
+    if (tokens_of(logits) == 0) return;
+    given(given(out, "out")->weights, "weights");
+    given(out->counts, "counts");
+    at_least("capacity", out->capacity, "the router's, ", route_by.capacity());
+    const fd::Padding padding = padding_of(out->padding);
+    by_id_type(out->id_type, out->experts, route_by.experts(), [&]<class Id>(Id* experts) {
+      if (!is_routed<Id> && out->capacity > chunk) {
+        throw std::invalid_argument("capacity must be at most " + std::to_string(chunk) +
+                                    " for ids of this type, got " + std::to_string(out->capacity));
+      }
+      const fd::RoutingView<Id> to{experts,       out->weights, out->counts,
+                                   out->capacity, padding,      status_of(out->status)};
+      with_rows(*logits, route_by, [&](const auto& rows) { route_to(route_by, rows, to); });
+    });
+  });
+}
+
+fdroute_status fdroute_route_csr(const fdroute_router* router, const fdroute_logits* logits,
+                                 const fdroute_csr* out) {
+  return guarded([&] {
+    const fd::AnyRouter& route_by = given(router, "router")->router;
+    const std::int64_t tokens = tokens_of(logits);
+    given(given(out, "out")->offsets, "offsets");
+    if (tokens == 0) {
+      out->offsets[0] = 0;
+      return;
     }
-    if (capacity < route_by.capacity()) {
-      throw std::invalid_argument("capacity must be at least the router's, " +
-                                  std::to_string(route_by.capacity()) + ", got " +
-                                  std::to_string(capacity));
+    given(out->weights, "weights");
+    const std::int64_t capacity = route_by.capacity();
+    if (out->places < 0 || out->places / capacity < tokens) {
+      throw std::invalid_argument(
+          "places must be at least the tokens times the router's capacity, " +
+          std::to_string(capacity) + ", got " + std::to_string(out->places));
     }
-    if (padding != FDROUTE_MINUS_ONE && padding != FDROUTE_REPEAT_VALID)
-      throw std::invalid_argument("padding is no fdroute_padding: " + std::to_string(padding));
-    const fd::RoutingView<std::int32_t> out{
-        experts, weights, counts, capacity,
-        padding == FDROUTE_REPEAT_VALID ? fd::Padding::repeat_valid : fd::Padding::minus_one,
-        // TokenStatus is an enumeration over uint8_t, with the bits that the C header names.
-        reinterpret_cast<fd::TokenStatus*>(token_status)};
-    switch (dtype) {
-      case FDROUTE_F32:
-        return route<float>(route_by, logits, tokens, stride, out);
-      case FDROUTE_F16:
-        return route<Logit<olmoe::Half>>(route_by, logits, tokens, stride, out);
-      case FDROUTE_BF16:
-        return route<Logit<olmoe::BFloat16>>(route_by, logits, tokens, stride, out);
-    }
-    throw std::invalid_argument("dtype is no fdroute_dtype: " + std::to_string(dtype));
+    by_id_type(out->id_type, out->experts, route_by.experts(), [&]<class Id>(Id* experts) {
+      const fd::CsrView<Id> to{out->offsets, experts, out->weights, status_of(out->status)};
+      with_rows(*logits, route_by, [&](const auto& rows) { route_to(route_by, rows, to); });
+    });
+  });
+}
+
+fdroute_status fdroute_route_dense(const fdroute_router* router, const fdroute_logits* logits,
+                                   const fdroute_dense* out) {
+  return guarded([&] {
+    const fd::AnyRouter& route_by = given(router, "router")->router;
+    if (tokens_of(logits) == 0) return;
+    given(given(out, "out")->weights, "weights");
+    at_least("stride", out->stride, "the experts, ", route_by.experts());
+    const fd::DenseView to{out->weights, out->stride, out->counts, status_of(out->status)};
+    with_rows(*logits, route_by, [&](const auto& rows) { route_by.route(rows, to); });
+  });
+}
+
+fdroute_status fdroute_route_bitmask(const fdroute_router* router, const fdroute_logits* logits,
+                                     const fdroute_bitmask* out) {
+  return guarded([&] {
+    const fd::AnyRouter& route_by = given(router, "router")->router;
+    if (tokens_of(logits) == 0) return;
+    given(given(out, "out")->words, "words");
+    at_least("stride", out->stride, "the words of a row, ",
+             fd::BitmaskView::words_per_token(route_by.experts()));
+    const fd::BitmaskView to{out->words, out->stride, out->counts, status_of(out->status)};
+    with_rows(*logits, route_by, [&](const auto& rows) { route_by.route(rows, to); });
   });
 }

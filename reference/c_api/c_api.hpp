@@ -2,17 +2,24 @@
 
 #include <fdroute/c_api.h>
 #include <exception>
+#include <fdroute/null/conformal.hpp>
 #include <fdroute/null/tabulated.hpp>
 #include <fdroute/router.hpp>
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "formats/error.hpp"
 
+/// What policy strings take as given of null distributions.
 struct fdroute_null {
-  fdroute::TabulatedNull table;
+  std::optional<fdroute::TabulatedNull> table{};
+  std::optional<fdroute::ConformalNull> conformal{};
+  std::vector<fdroute::TabulatedNull> per_expert{};
+  std::vector<double> prior{};
 };
 
 namespace fdroute_c {

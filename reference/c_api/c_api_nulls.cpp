@@ -19,6 +19,6 @@ fdroute_status fdroute_null_load(const char* path, int32_t layer, fdroute_null**
       throw std::invalid_argument(std::string(path) + ": layer must lie in [0, " +
                                   std::to_string(layers) + "), got " + std::to_string(layer));
     }
-    *null = new fdroute_null{std::move(tables[static_cast<std::size_t>(layer)])};
+    *null = new fdroute_null{.table = std::move(tables[static_cast<std::size_t>(layer)])};
   });
 }

@@ -274,7 +274,10 @@ void verify_integration_test(const std::string& directory, const Model& model) {
                 IntegrationTest::means[t], good ? "ok" : "FAILED");
     passed = passed && good;
   }
-  if (!passed) throw Error(directory + ": these are not the logits of allenai/OLMoE-1B-7B-0924");
+  if (!passed)
+    throw Error(directory +
+                ": is not allenai/OLMoE-1B-7B-0924, or its logits are not those of "
+                "transformers' test");
   std::printf("\nthe logits of transformers' test of allenai/OLMoE-1B-7B-0924\n");
 }
 

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
@@ -34,6 +35,21 @@ CLI::Validator finite_number(bool positive) {
     return quote(text) + " is not a finite number " + (positive ? "above 0" : "of at least 0");
   };
   return {check, ""};
+}
+
+/// Of an empty text CLI11 asks no validator; an empty path would mean the working directory.
+void check_paths(const CLI::App& app) {
+  constexpr std::array<std::string_view, 2> placeholders{"FILE", "DIR"};
+  const auto is_path = [&](const CLI::Option& option) {
+    const std::string type = option.get_type_name();
+    return std::ranges::any_of(
+        placeholders, [&](std::string_view word) { return type.find(word) != std::string::npos; });
+  };
+  for (const CLI::Option* option : app.get_options()) {
+    if (is_path(*option) && std::ranges::count(option->results(), "") > 0)
+      throw CLI::ValidationError(option->get_name(), "is empty");
+  }
+  for (const CLI::App* group : app.get_subcommands({})) check_paths(*group);
 }
 
 std::string joined(const std::vector<std::string>& words, const char* separator) {
@@ -161,7 +177,11 @@ Option Command::bytes(const std::string& names, std::uint64_t& value,
     if (!text.empty() && text.front() >= '0' && text.front() <= '9') return {};
     return quote(text) + " is not a size";
   };
+  const auto above_zero = [](const std::string& text) -> std::string {
+    return text == "0" ? "a size must be above 0" : "";
+  };
   return Option(*app_->add_option(names, value, description)
+                     ->check(CLI::Validator(above_zero, ""))
                      ->transform(CLI::AsSizeValue(true))
                      ->transform(CLI::Validator(begins_with_digit, "")));
 }
@@ -177,7 +197,10 @@ Command Command::exactly_one_of(const std::string& title) const {
 }
 
 void Command::runs(const std::function<void()>& action) const {
-  app_->callback(action);
+  app_->callback([app = app_, action] {
+    check_paths(*app);
+    action();
+  });
 }
 
 CommandLine::CommandLine(const std::string& description)

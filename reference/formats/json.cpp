@@ -22,7 +22,8 @@ class Builder : public nlohmann::json_sax<json> {
  public:
   using Visitor = std::function<void(const std::string&, json)>;
 
-  Builder(std::string origin, const Visitor* visit) : origin_(std::move(origin)), visit_(visit) {}
+  Builder(std::string origin, bool one_line, const Visitor* visit)
+      : origin_(std::move(origin)), one_line_(one_line), visit_(visit) {}
 
   json take() { return std::move(root_); }
 
@@ -54,7 +55,12 @@ class Builder : public nlohmann::json_sax<json> {
 
   bool parse_error(std::size_t, const std::string&, const json::exception& error) override {
     const std::string_view what = error.what();  // "[json.exception.KIND.ID] FACT"
-    fail("bad JSON: " + std::string(what.substr(what.find("] ") + 2)));
+    std::string fact(what.substr(what.find("] ") + 2));
+    // A text of one line may be a line of a file, whose number the origin has.
+    constexpr std::string_view first = "line 1, ";
+    if (const std::size_t place = fact.find(first); one_line_ && place != fact.npos)
+      fact.erase(place, first.size());
+    fail("bad JSON: " + fact);
   }
 
  private:
@@ -98,6 +104,7 @@ class Builder : public nlohmann::json_sax<json> {
   }
 
   std::string origin_;
+  bool one_line_;
   const Visitor* visit_;
   json root_;
   json slot_;                // the value of key_, with a visitor
@@ -107,6 +114,9 @@ class Builder : public nlohmann::json_sax<json> {
 };
 
 void check_encoding(std::string_view text, const std::string& origin) {
+  using namespace std::string_view_literals;
+  if (text.starts_with("\xff\xfe\0\0"sv) || text.starts_with("\0\0\xfe\xff"sv))
+    throw Error(origin + ": is UTF-32, and JSON must be UTF-8");
   if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff"))
     throw Error(origin + ": is UTF-16, and JSON must be UTF-8");
   if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos)
@@ -115,7 +125,7 @@ void check_encoding(std::string_view text, const std::string& origin) {
 
 json parse(std::string_view text, const std::string& origin, const Builder::Visitor* visit) {
   check_encoding(text, origin);
-  Builder builder(origin, visit);
+  Builder builder(origin, text.find('\n') == std::string_view::npos, visit);
   json::sax_parse(text, &builder);
   return builder.take();
 }
@@ -148,14 +158,18 @@ void for_each_member(std::string_view text, const std::string& origin,
 }
 
 void check_json_shape(std::string_view text, const JsonLimits& limits, const std::string& origin) {
-  const auto refuse = [&](const std::string& what, std::size_t limit, const std::string& unit) {
-    throw Error(origin + ": " + what + std::to_string(limit) + " " + unit);
-  };
   struct Open {
     bool object;
     std::size_t commas;
   };
   std::vector<Open> open;
+  std::string_view member;  // the last string between the outermost braces, as it is written
+  const auto refuse = [&](const std::string& what, std::size_t limit, const std::string& unit) {
+    std::string where = origin + ": ";
+    if (open.size() > 1 && member.size() > 2)
+      where += quote(std::string(member.substr(1, member.size() - 2))) + ": ";
+    throw Error(where + what + std::to_string(limit) + " " + unit);
+  };
   check_encoding(text, origin);
   for (std::size_t i = 0; i < text.size();) {
     const std::size_t begin = i++;
@@ -188,6 +202,7 @@ void check_json_shape(std::string_view text, const JsonLimits& limits, const std
         break;
       default:
         i = end_of_token(text, begin);
+        if (open.size() == 1 && text[begin] == '"') member = text.substr(begin, i - begin);
         if (i - begin > limits.token_bytes)
           refuse("a string or number of more than ", limits.token_bytes, "bytes");
     }

@@ -84,6 +84,25 @@ std::map<std::string, std::string> read_metadata(json metadata, const std::strin
   return result;
 }
 
+/// What a file is that begins with the mark of another format for weights; else empty.
+std::string_view other_format(std::span<const std::byte> bytes) {
+  struct Mark {
+    std::string_view begin;
+    std::string_view format;
+  };
+  constexpr std::array marks{
+      Mark{"GGUF", "GGUF, llama.cpp's format; the model's own repository has safetensors"},
+      Mark{"PK\3\4", "a zip archive, as torch.save writes; save it by safetensors.torch"},
+      Mark{"\x80\2", "a pickle, as torch.save writes; save it by safetensors.torch"},
+      Mark{"\x93NUMPY", "a NumPy array"},
+      Mark{"\x89HDF", "HDF5"},
+  };
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  for (const Mark& mark : marks)
+    if (text.starts_with(mark.begin)) return mark.format;
+  return {};
+}
+
 }  // namespace
 
 void check_safetensors_header(std::string_view text, const std::string& origin) {
@@ -108,6 +127,8 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
   }
   std::memcpy(&header_size, bytes.data(), sizeof(header_size));
   const auto rest = bytes.subspan(sizeof(header_size));
+  if (const std::string_view format = other_format(bytes); !format.empty())
+    fail("not a safetensors file, but " + std::string(format));
   if (header_size > SafetensorsLimits::header_bytes) {
     fail("not a safetensors file: a header of " + std::to_string(header_size) +
          " bytes, above the format's limit of " + std::to_string(SafetensorsLimits::header_bytes));

@@ -225,6 +225,9 @@ Config Config::read(const std::filesystem::path& path) {
                                    ? fields.size("num_key_value_heads")
                                    : config.num_attention_heads;
   config.num_experts = fields.size("num_experts", max_experts);
+  if (fields.find("num_local_experts") != nullptr &&
+      fields.size("num_local_experts") != config.num_experts)
+    fields.fail("num_local_experts is not num_experts, " + std::to_string(config.num_experts));
   config.num_experts_per_tok = fields.size("num_experts_per_tok", max_experts);
   config.norm_topk_prob = fields.flag("norm_topk_prob");
   config.vocab_size = fields.size("vocab_size");

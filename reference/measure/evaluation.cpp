@@ -279,7 +279,7 @@ void check_texts(const Config& config, std::span<const Text> texts,
   const auto must_hold = [](bool condition, const char* option, std::int64_t highest,
                             std::int64_t value) {
     if (!condition)
-      throw std::invalid_argument(std::string("evaluate: ") + option + " must lie in [1, " +
+      throw std::invalid_argument(std::string("the ") + option + " must lie in [1, " +
                                   std::to_string(highest) + "], got " + std::to_string(value));
   };
   must_hold(options.window >= 1 && options.window <= config.max_position_embeddings, "window",

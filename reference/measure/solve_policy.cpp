@@ -66,6 +66,21 @@ std::string some_value(const std::string& policy) {
   return is_logarithmic(policy) ? "-0.5" : "0.5";
 }
 
+/// The routers with some value for the open one, which says whether the rest of the policy parses
+/// and whether the open setting takes numbers between 0 and 1 at all.
+std::vector<fdroute::AnyRouter> routers_of_try(const Config& config, const std::string& policy,
+                                               std::span<const fdroute::TabulatedNull> nulls) {
+  const std::string value = some_value(policy);
+  try {
+    return make_routers(config, with_value(policy, value), nulls);
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument("policy " + quote(policy) +
+                                ": '?' stands for a number between 0 and 1, as in bh:alpha=?; "
+                                "with " +
+                                value + " there: " + error.what());
+  }
+}
+
 /// The value, as text, for which mean(value text) is `target`. `mean` must be monotone.
 template <class Mean>
 std::string solve(const Mean& mean, bool logarithmic, double target, const std::string& what) {
@@ -110,8 +125,7 @@ void check_target(const Config& config, const Target& target, std::string_view s
       at(config.num_hidden_layers),
       fdroute::TabulatedNull::from_log_survival({0.0, 1.0}, {-1.0, -2.0},
                                                 {std::string(score), "", 0, 0, 0}));
-  for (const fdroute::AnyRouter& router :
-       make_routers(config, with_value(target.policy, some_value(target.policy)), any)) {
+  for (const fdroute::AnyRouter& router : routers_of_try(config, target.policy, any)) {
     const int min_k = router.bounds().min_k;
     if (target.mean_experts < min_k || target.mean_experts > router.capacity())
       throw std::invalid_argument(
@@ -128,9 +142,8 @@ SolvedPolicy solve_policy(const Model& model, const Target& target,
   const auto routers_of = [&](const std::string& value) {
     return make_routers(config, with_value(target.policy, value), nulls);
   };
+  routers_of_try(config, target.policy, nulls);  // found out before the work begins
   const bool logarithmic = is_logarithmic(target.policy);
-  routers_of(some_value(
-      target.policy));  // a policy that does not parse is found out before the work begins
 
   constexpr double tolerance = 0.01;
   constexpr int max_runs = 12;

@@ -71,6 +71,30 @@ std::vector<fdroute::TabulatedNull> load_nulls(const std::filesystem::path& path
   return nulls;
 }
 
+std::vector<std::vector<float>> load_selection_bias(const std::filesystem::path& path, int layers,
+                                                    int experts) {
+  const SafetensorsFile file(path);
+  std::vector<std::vector<float>> biases;
+  int found = 0;
+  for (int l = 0; l < layers; ++l) {
+    const std::string name = "layer." + std::to_string(l) + ".selection_bias";
+    if (!file.contains(name)) continue;
+    ++found;
+    const std::vector<double> values = column(file, name);
+    if (std::ssize(values) != experts) {
+      throw Error(file.at(name).origin + " has " + std::to_string(values.size()) +
+                  " values, the model has " + std::to_string(experts) + " experts");
+    }
+    std::vector<float>& bias = biases.emplace_back();
+    for (const double value : values) bias.push_back(static_cast<float>(value));
+  }
+  if (found != 0 && found != layers) {
+    throw Error(path.string() + ": holds a selection_bias for " + std::to_string(found) + " of " +
+                std::to_string(layers) + " layers");
+  }
+  return biases;
+}
+
 std::vector<fdroute::TabulatedNull> load_nulls(const std::filesystem::path& path, int layers) {
   std::vector<fdroute::TabulatedNull> nulls = load_nulls(path);
   if (std::ssize(nulls) != layers) {

@@ -73,7 +73,8 @@ std::vector<std::string> by_layer(const std::string& policy, std::size_t layers)
 }  // namespace
 
 std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::string& policy,
-                                             std::span<const fdroute::TabulatedNull> nulls) {
+                                             std::span<const fdroute::TabulatedNull> nulls,
+                                             std::span<const std::vector<float>> selection_bias) {
   const fdroute::SoftmaxWeights weights{.renormalize = config.norm_topk_prob};
   const std::string text =
       policy == native_policy ? "topk:k=" + std::to_string(config.num_experts_per_tok) : policy;
@@ -83,10 +84,12 @@ std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::st
                                 std::to_string(layers) + " layers");
 
   std::vector<fdroute::AnyRouter> routers;
-  for (const std::string& of_layer : by_layer(text, layers))
-    routers.push_back(nulls.empty() ? fdroute::parse_router(of_layer, config.num_experts, weights)
-                                    : fdroute::parse_router(of_layer, config.num_experts,
-                                                            nulls[routers.size()], weights));
+  for (const std::string& of_layer : by_layer(text, layers)) {
+    fdroute::ParseOptions<> options{.weights = weights};
+    if (!nulls.empty()) options.null = &nulls[routers.size()];
+    if (!selection_bias.empty()) options.selection_bias = selection_bias[routers.size()];
+    routers.push_back(fdroute::parse_router(of_layer, config.num_experts, options));
+  }
   return routers;
 }
 
@@ -94,8 +97,9 @@ std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::st
                                              const std::filesystem::path& nulls) {
   if (nulls.empty()) return make_routers(config, policy, std::span<const fdroute::TabulatedNull>());
   const auto tables = load_nulls(nulls, config.num_hidden_layers);
+  const auto biases = load_selection_bias(nulls, config.num_hidden_layers, config.num_experts);
   try {
-    return make_routers(config, policy, std::span(tables));
+    return make_routers(config, policy, std::span(tables), biases);
   } catch (const fdroute::NullMismatch& error) {
     throw Error(nulls.string() + ": " + error.what());
   }

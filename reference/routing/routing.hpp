@@ -17,7 +17,7 @@ inline constexpr const char* native_policy = "native";
 
 /// One router per layer for a policy string: `native` or what fdroute::parse_router accepts, with
 /// temperature and renormalisation the model's own unless the string says otherwise. `nulls` is a
-/// nulls file, or empty for none.
+/// nulls file, or empty for none; if it holds selection biases, these serve `selection_bias=given`.
 ///
 /// Any value may be a list, one per layer: "bh:alpha=0.1/0.08/0.05/0.07,max_k=16" for four layers.
 /// In a list, - leaves a setting out: "bh:null=normal/logistic,sd=2/-" for two.
@@ -27,9 +27,11 @@ inline constexpr const char* native_policy = "native";
 std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::string& policy,
                                              const std::filesystem::path& nulls);
 
-/// make_routers() with null distributions in memory, not in a file: one per layer, or none.
-std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::string& policy,
-                                             std::span<const fdroute::TabulatedNull> nulls);
+/// make_routers() with null distributions and selection biases in memory, not in a file: one per
+/// layer, or none.
+std::vector<fdroute::AnyRouter> make_routers(
+    const Config& config, const std::string& policy, std::span<const fdroute::TabulatedNull> nulls,
+    std::span<const std::vector<float>> selection_bias = {});
 
 /// The policy of all layers with every setting written out, those that differ as lists:
 /// make_routers() reads it back.

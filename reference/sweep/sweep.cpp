@@ -150,7 +150,8 @@ double Sweep::mean_on_development(const std::string& name) {
   const auto& all = inputs_.plan.configurations;
   const auto found =
       std::find_if(all.begin(), all.end(), [&](const auto& c) { return c.name == name; });
-  const Routers routers = make_routers(inputs_.model.config(), found->policy, nulls(found->nulls));
+  const Routers routers = make_routers(inputs_.model.config(), found->policy, nulls(found->nulls),
+                                       inputs_.selection_bias);
   double sum = 0.0;
   double rows = 0.0;
   for (const LayerLogits& layer : record_logits(inputs_.model, routers, inputs_.calibration_texts,
@@ -183,7 +184,7 @@ Solved Sweep::solve(const Configuration& configuration) {
   std::string policy = configuration.policy;
   if (configuration.family == layers_family) policy = layers_policy(*configuration.target);
   if (!configuration.is_open() || configuration.family == layers_family)
-    return {make_routers(inputs_.model.config(), policy, tables), {}};
+    return {make_routers(inputs_.model.config(), policy, tables, inputs_.selection_bias), {}};
   if (const std::size_t place = policy.find(tail_sigma); place != std::string::npos)
     policy.replace(place, std::string_view(tail_sigma).size(),
                    "sigma=" + fdroute::detail::to_text(tail_scale(tables)));
@@ -203,8 +204,8 @@ Solved Sweep::solve(const Configuration& configuration) {
   }
 }
 
-/// The routing weights of all layers, if they are softmax ones and the same: with others, counts
-/// cannot be dealt.
+/// The routing weights of all layers, if they are softmax ones and the same, and experts rank by
+/// logit: otherwise counts cannot be dealt.
 std::optional<fdroute::SoftmaxWeights> common_weights(const Routers& routers) {
   const fdroute::SoftmaxWeights* const weights = routers.front().softmax_weights();
   if (weights == nullptr) return std::nullopt;
@@ -212,6 +213,10 @@ std::optional<fdroute::SoftmaxWeights> common_weights(const Routers& routers) {
     const fdroute::SoftmaxWeights* const other = router.softmax_weights();
     if (other == nullptr || other->temperature != weights->temperature ||
         other->renormalize != weights->renormalize)
+      return std::nullopt;
+    // Counts are dealt to the largest logits, lower index first.
+    const CanonicalPolicy policy(router.policy());
+    if (policy.arguments.contains("ranking") || policy.arguments.contains("ties"))
       return std::nullopt;
   }
   return *weights;

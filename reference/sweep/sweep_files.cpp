@@ -61,15 +61,17 @@ void check_estimate(const Field& estimate, double lowest) {
 
 void check_counts(const Field& counts, const Extents& extents) {
   const auto experts = static_cast<std::int64_t>(extents.experts);
-  counts["rows"].integer(1, most);
   counts["mean"].number(0.0, static_cast<double>(experts));
   counts["std"].number(0.0, static_cast<double>(experts));
   counts["min"].integer(0, experts);
   counts["max"].integer(0, experts);
   counts["floor_rate"].number(0.0, 1.0);
   counts["ceiling_rate"].number(0.0, 1.0);
-  for (const Field& rows : counts["histogram"].elements(extents.experts + 1, extents.experts + 1))
-    rows.integer(0, most);
+  const Field histogram = counts["histogram"];
+  std::int64_t left = counts["rows"].integer(1, most);
+  for (const Field& rows : histogram.elements(extents.experts + 1, extents.experts + 1))
+    left = std::max(left - rows.integer(0, most), std::int64_t{-1});
+  if (left != 0) histogram.fail("as many rows as 'rows' says");
 }
 
 void check_routing(const Field& routing, const Extents& extents) {
@@ -142,13 +144,14 @@ void check_moments(const Field& moments, const Extents& extents) {
   moments["std"].number(0.0, static_cast<double>(extents.experts));
 }
 
-void check_generation(const Field& generation, const Field& inputs) {
-  generation["mean_experts"].number(0.0, HUGE_VAL);
+void check_generation(const Field& generation, const Field& inputs, const Extents& extents) {
+  const auto experts = static_cast<double>(extents.experts);
+  generation["mean_experts"].number(0.0, experts);
   const auto prompts = inputs["prompts"].elements(1, any);
   const Field by_class = generation["mean_experts_by_class"];
   std::set<std::string> classes;
   for (const Field& prompt : prompts) classes.insert(prompt["class"].label());
-  for (const std::string& name : classes) by_class[name.c_str()].number(0.0, HUGE_VAL);
+  for (const std::string& name : classes) by_class[name.c_str()].number(0.0, experts);
   if (by_class.json().size() != classes.size()) by_class.fail("no other class than the prompts'");
   for (const Field& prompt : generation["prompts"].elements(prompts.size(), prompts.size())) {
     prompt["class"].label();
@@ -156,7 +159,7 @@ void check_generation(const Field& generation, const Field& inputs) {
     prompt["text"].text();
     prompt["prompt_tokens"].integer(0, most);
     prompt["new_tokens"].integer(0, most);
-    prompt["mean_experts"].number(0.0, HUGE_VAL);
+    prompt["mean_experts"].number(0.0, experts);
   }
 }
 
@@ -303,7 +306,7 @@ void check_result(const Field& result, const SweepPlan& plan, const Configuratio
   const Field inputs(plan.inputs, "inputs");
   const Extents extents = extents_of(inputs);
   const bool row = configuration.role == Configuration::Role::Row;
-  result["policy"].line();
+  if (result["policy"].line().empty()) result["policy"].fail("a policy");
   check_evaluation(result["evaluation"], extents, row);
   if (const Field development = result["development"]; row || !development.is_null())
     check_losses(development, extents.development_documents, extents);
@@ -314,7 +317,7 @@ void check_result(const Field& result, const SweepPlan& plan, const Configuratio
     check_moments(control["permuted"], extents);
   }
   if (row && inputs["new_tokens"].integer(0, most) > 0) {
-    check_generation(result["generation"], inputs);
+    check_generation(result["generation"], inputs, extents);
   } else if (!result["generation"].is_null()) {
     result["generation"].fail("null");
   }

@@ -119,6 +119,10 @@ void SweepInputs::load_texts(const SweepOptions& options) {
   evaluation.window = options.window > 0 ? options.window
                                          : std::min(default_window(model.config()), longest_window);
   evaluation.stride = options.stride > 0 ? options.stride : evaluation.window;
+  if (options.max_tokens > 0 && options.max_tokens < evaluation.window)
+    throw std::invalid_argument("--max-tokens " + std::to_string(options.max_tokens) +
+                                " is less than a window of " + std::to_string(evaluation.window) +
+                                " tokens; give a smaller --window, too");
   check_texts(model.config(), texts, evaluation);
   check_texts(model.config(), calibration_texts, evaluation);
 }
@@ -153,7 +157,9 @@ void SweepInputs::load_given_nulls(const SweepOptions& options) {
   const std::filesystem::path path = nulls_file(options);
   if (path.empty()) return;
   check_nulls_model(path, model);
-  nulls = load_nulls(path, model.config().num_hidden_layers);
+  const Config& config = model.config();
+  nulls = load_nulls(path, config.num_hidden_layers);
+  selection_bias = load_selection_bias(path, config.num_hidden_layers, config.num_experts);
 }
 
 void SweepInputs::record_inputs(const SweepOptions& options) {
@@ -184,7 +190,7 @@ void SweepInputs::record_inputs(const SweepOptions& options) {
 void SweepInputs::choose_configurations(const SweepOptions& options) {
   const Config& config = model.config();
   const auto in_full = [&](const std::string& policy) {
-    return policy_of(make_routers(config, policy, nulls));
+    return policy_of(make_routers(config, policy, nulls, selection_bias));
   };
   const auto add = [&](std::vector<Configuration> more) {
     std::move(more.begin(), more.end(), std::back_inserter(plan.configurations));

@@ -34,6 +34,8 @@ class SweepInputs {
   std::vector<TokenizedPrompt> prompts;
   EvaluationOptions evaluation;
   std::vector<fdroute::TabulatedNull> nulls;  ///< (layers), from a file; empty if none was given
+  std::vector<std::vector<float>>
+      selection_bias;  ///< (layers) of (experts), from it, if it has any
   SweepPlan plan;
 
  private:

@@ -3,15 +3,21 @@
 
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <new>
+#include <span>
 #include <string>
 #include <thread>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "fdroute/fdroute.hpp"
+#include "library/parse_once.hpp"
 #include "library/support.hpp"
 
 namespace fd = fdroute;
@@ -39,7 +45,11 @@ void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
   std::free(memory);
 }
 
-extern "C" int route_from_c(const float* logits, std::int32_t* experts, float* weights);
+extern "C" {
+int route_from_c(const float* logits, std::int32_t* experts, float* weights);
+int other_forms_from_c(const float* logits, const std::int32_t* experts, const float* weights);
+std::int64_t rejections_from_c(const double* p, std::size_t m);
+}
 
 namespace {
 
@@ -95,6 +105,9 @@ TEST_CASE("C calls the interface") {
   REQUIRE(route_from_c(logits.data(), experts.data(), weights.data()) == 0);
   CHECK(experts == std::array<std::int32_t, 2>{1, 2});
   CHECK(weights[0] == doctest::Approx(0.6439).epsilon(1e-4));
+  CHECK(other_forms_from_c(logits.data(), experts.data(), weights.data()) == 0);
+  const std::array<double, 4> p{0.9, 0.01, 0.02, 0.5};
+  CHECK(rejections_from_c(p.data(), p.size()) == 2);
 }
 
 TEST_CASE("the version is the headers'") {
@@ -172,6 +185,414 @@ TEST_CASE("rows may lie apart and the output may be wider") {
   CHECK(counts == std::vector<std::int32_t>{1, 1});
 }
 
+namespace {
+
+/// Rows in C++, as the C interface reads them: element (t, j) at t * stride + j * expert_stride.
+struct Rows {
+  std::vector<float> memory;
+  fdroute_logits logits;
+};
+
+Rows laid_out(const test::Batch& batch, std::int64_t stride, std::int64_t expert_stride) {
+  const std::int64_t tokens = batch.tokens();
+  const std::int64_t width = std::abs(stride) * tokens + std::abs(expert_stride) * batch.experts;
+  Rows rows{std::vector<float>(test::index(2 * width + 1), 99.0F), {}};
+  float* origin = rows.memory.data() + width;
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    for (std::int64_t j = 0; j < batch.experts; ++j)
+      origin[t * stride + j * expert_stride] = batch.logits[test::index(t * batch.experts + j)];
+  }
+  rows.logits = {origin, FDROUTE_F32, tokens, stride, expert_stride, nullptr, 0, nullptr};
+  return rows;
+}
+
+/// Every form of a routing in ids of type Id against the padded one of C++.
+template <class Id>
+void check_forms(const fdroute_router* router, const fdroute_logits& logits, std::int32_t id_type,
+                 const fd::AnyRouter& expected, const test::Batch& batch) {
+  const std::ptrdiff_t tokens = batch.tokens();
+  const int capacity = expected.capacity();
+  const auto padded = test::routed(expected, batch.view());
+
+  for (const int width : {capacity, capacity + 3}) {
+    test::Padded<> of_cpp(tokens, width);
+    expected.route(batch.view(), of_cpp.view());
+    test::Padded<Id> of_c(tokens, width);
+    const fdroute_padded out{of_c.experts.data(),
+                             id_type,
+                             width,
+                             FDROUTE_MINUS_ONE,
+                             of_c.weights.data(),
+                             of_c.counts.data(),
+                             reinterpret_cast<std::uint8_t*>(of_c.status.data())};
+    REQUIRE(fdroute_route_padded(router, &logits, &out) == FDROUTE_OK);
+    REQUIRE(of_c.guards_intact());
+    CHECK(of_c.weights == of_cpp.weights);
+    CHECK(of_c.counts == of_cpp.counts);
+    CHECK(of_c.status == of_cpp.status);
+    bool same_ids = true;
+    for (std::ptrdiff_t i = 0; i < tokens * width; ++i)
+      same_ids = same_ids && of_c.experts[i] == static_cast<Id>(of_cpp.experts[i]);
+    CHECK(same_ids);
+  }
+
+  test::Csr<Id> csr(tokens, tokens * capacity);
+  const fdroute_csr to_csr{
+      csr.offsets.data(), csr.experts.data(), id_type,
+      csr.weights.data(), tokens * capacity,  reinterpret_cast<std::uint8_t*>(csr.status.data())};
+  REQUIRE(fdroute_route_csr(router, &logits, &to_csr) == FDROUTE_OK);
+  test::Padded<Id> narrow(tokens, capacity);
+  narrow.counts = padded.counts;
+  narrow.weights = padded.weights;
+  narrow.status = padded.status;
+  for (std::ptrdiff_t i = 0; i < tokens * capacity; ++i)
+    narrow.experts.data()[i] = static_cast<Id>(padded.experts[i]);
+  CHECK(test::difference(csr, narrow) == "");
+}
+
+}  // namespace
+
+TEST_CASE("every form, type of ids and layout gives the C++ routing, bit for bit") {
+  test::Random random(43);
+  for (const int experts : {1, 16, 100}) {
+    const test::Batch batch = test::batch_of_every_kind(experts, 7, random);
+    for (const std::string policy : {"relative:t=0.2", "bh:null=normal,alpha=0.3,min_k=0,max_k=9",
+                                     "top_p:p=0.8,weights=sigmoid,ranking=sigmoid"}) {
+      CAPTURE(policy);
+      const fd::AnyRouter expected = fd::parse_router(policy, experts);
+      const Router router(policy, experts);
+      REQUIRE_MESSAGE(router.status == FDROUTE_OK, router.error);
+      const std::int64_t tokens = batch.tokens();
+      for (const auto& [stride, expert_stride] :
+           std::vector<std::pair<std::int64_t, std::int64_t>>{{experts, 1},
+                                                              {experts + 5, 1},
+                                                              {-experts, 1},
+                                                              {1, tokens},
+                                                              {1, tokens + 2},
+                                                              {2 * experts, 2},
+                                                              {experts, -1}}) {
+        CAPTURE(stride);
+        CAPTURE(expert_stride);
+        const Rows rows = laid_out(batch, stride, expert_stride);
+        check_forms<std::int32_t>(router.handle, rows.logits, FDROUTE_I32, expected, batch);
+        check_forms<std::int64_t>(router.handle, rows.logits, FDROUTE_I64, expected, batch);
+        check_forms<std::int16_t>(router.handle, rows.logits, FDROUTE_I16, expected, batch);
+        check_forms<std::uint8_t>(router.handle, rows.logits, FDROUTE_U8, expected, batch);
+
+        test::Guarded<float> dense(tokens * (experts + 1));
+        test::Guarded<float> dense_of_cpp(tokens * (experts + 1));
+        test::Guarded<std::int32_t> counts(tokens);
+        test::Guarded<std::int32_t> counts_of_cpp(tokens);
+        const fdroute_dense to_dense{dense.data(), experts + 1, counts.data(), nullptr};
+        REQUIRE(fdroute_route_dense(router.handle, &rows.logits, &to_dense) == FDROUTE_OK);
+        expected.route(batch.view(), fd::DenseView{.weights = dense_of_cpp.data(),
+                                                   .stride = experts + 1,
+                                                   .counts = counts_of_cpp.data()});
+        CHECK(dense == dense_of_cpp);
+        CHECK(counts == counts_of_cpp);
+
+        const int words = fd::BitmaskView::words_per_token(experts) + 1;
+        test::Guarded<std::uint64_t> bits(tokens * words);
+        test::Guarded<std::uint64_t> bits_of_cpp(tokens * words);
+        const fdroute_bitmask to_bits{bits.data(), words, counts.data(), nullptr};
+        REQUIRE(fdroute_route_bitmask(router.handle, &rows.logits, &to_bits) == FDROUTE_OK);
+        expected.route(batch.view(), fd::BitmaskView{.words = bits_of_cpp.data(), .stride = words});
+        CHECK(bits == bits_of_cpp);
+        CHECK(counts == counts_of_cpp);
+      }
+    }
+  }
+}
+
+TEST_CASE("transposed half-precision logits are the floats that they stand for") {
+  const std::vector<std::uint16_t> bf16{0x3F80, 0x4000, 0x4040, 0x4080, 0x0000, 0xBF80};
+  const Router router("topk:k=1", 3);
+  std::array<std::int32_t, 2> experts{};
+  std::array<float, 2> weights{};
+  std::array<std::int32_t, 2> counts{};
+  // (experts, tokens): 1 2 / 3 4 / 0 -1
+  const fdroute_logits logits{bf16.data(), FDROUTE_BF16, 2, 1, 2, nullptr, 0, nullptr};
+  const fdroute_padded out{experts.data(), FDROUTE_I32,   1,      FDROUTE_MINUS_ONE,
+                           weights.data(), counts.data(), nullptr};
+  REQUIRE(fdroute_route_padded(router.handle, &logits, &out) == FDROUTE_OK);
+  CHECK(experts == std::array<std::int32_t, 2>{1, 1});
+}
+
+TEST_CASE("masks of experts and tokens to skip, from C, are those of a BatchView") {
+  test::Random random(47);
+  const int experts = 70;
+  const test::Batch batch = test::batch_of_every_kind(experts, 5, random);
+  const std::ptrdiff_t tokens = batch.tokens();
+  std::vector<std::uint64_t> masks(test::index(3 * tokens));
+  for (std::uint64_t& word : masks) word = random.bits() | random.bits();
+  std::vector<std::uint8_t> skip(test::index(tokens));
+  for (std::uint8_t& s : skip) s = random.below(4) == 0 ? 1 : 0;
+  const std::string policy = "bh:null=normal,alpha=0.4,max_k=12";
+  const fd::AnyRouter expected = fd::parse_router(policy, experts);
+  const Router router(policy, experts);
+  for (const int mask_stride : {0, 2, 3}) {
+    CAPTURE(mask_stride);
+    const fd::BatchView<float> rows{batch.logits.data(), tokens,      experts,    experts, 1,
+                                    masks.data(),        mask_stride, skip.data()};
+    const fdroute_logits logits{batch.logits.data(), FDROUTE_F32, tokens,     experts, 1,
+                                masks.data(),        mask_stride, skip.data()};
+    test::Padded<> of_cpp(tokens, 12);
+    expected.route(rows, of_cpp.view());
+    test::Padded<> of_c(tokens, 12);
+    const fdroute_padded out{of_c.experts.data(),
+                             FDROUTE_I32,
+                             12,
+                             FDROUTE_MINUS_ONE,
+                             of_c.weights.data(),
+                             of_c.counts.data(),
+                             reinterpret_cast<std::uint8_t*>(of_c.status.data())};
+    REQUIRE(fdroute_route_padded(router.handle, &logits, &out) == FDROUTE_OK);
+    CHECK(of_c == of_cpp);
+  }
+  std::array<float, 70> dense{};
+  fdroute_logits logits{batch.logits.data(), FDROUTE_F32, 1, experts, 1, masks.data(), 1, nullptr};
+  const fdroute_dense out{dense.data(), experts, nullptr, nullptr};
+  CHECK(fdroute_route_dense(router.handle, &logits, &out) == FDROUTE_INVALID_ARGUMENT);
+  CHECK(std::string(fdroute_last_error()) ==
+        "mask_stride must be at least the words of a mask, 2, got 1");
+}
+
+TEST_CASE("a model's ranking and weights with another rule, from C") {
+  test::Random random(44);
+  const test::Batch batch = test::batch_of_every_kind(16, 6, random);
+  std::vector<float> bias(16);
+  for (float& b : bias) b = random.normal();
+  const auto model = fd::presets::deepseek_v3({16, 1, 4, 2, true, 2.5F}, bias);
+  const Router by_formula(
+      "preset:deepseek-v3,n_group=4,topk_group=2,rule=bh,alpha=0.3,null=normal,sd=0.5", 16, nullptr,
+      bias.data());
+  REQUIRE_MESSAGE(by_formula.status == FDROUTE_OK, by_formula.error);
+  CHECK(routed(by_formula.handle, batch.logits.data(), FDROUTE_F32, batch.tokens()) ==
+        test::routed(
+            fd::Router(16, fd::BenjaminiHochberg{0.3}, fd::ZScore{}, fd::NormalNull{0.0, 0.5},
+                       model.weights(), fd::ExpertBounds{}, model.ranking()),
+            batch.view()));
+  // A fitted null and a bias together.
+  const Null null("zscore");
+  const auto table = fd::TabulatedNull::from_log_survival(grid, log_sf, test::fitted_on("zscore"));
+  const Router by_table("preset:deepseek-v3,n_group=4,topk_group=2,rule=holm,alpha=0.3", 16,
+                        null.handle, bias.data());
+  REQUIRE_MESSAGE(by_table.status == FDROUTE_OK, by_table.error);
+  CHECK(routed(by_table.handle, batch.logits.data(), FDROUTE_F32, batch.tokens()) ==
+        test::routed(fd::Router(16, fd::Holm{0.3}, fd::ZScore{}, table, model.weights(),
+                                fd::ExpertBounds{}, model.ranking()),
+                     batch.view()));
+}
+
+TEST_CASE("null distributions of every kind") {
+  test::Random random(45);
+  const test::Batch batch = test::batch_of_every_kind(4, 6, random);
+  const fd::BenjaminiHochberg bh{0.4};
+  const fd::ZScore score{};
+  const auto check = [&](const std::string& policy, const fdroute_null* null,
+                         const auto& expected) {
+    CAPTURE(policy);
+    const Router router(policy, 4, null);
+    REQUIRE_MESSAGE(router.status == FDROUTE_OK, router.error);
+    CHECK(routed(router.handle, batch.logits.data(), FDROUTE_F32, batch.tokens()) ==
+          test::routed(expected, batch.view()));
+  };
+  const std::vector<double> sample{0.3, -1.0, 0.8, 0.1, -0.4, 1.2};
+  const std::vector<double> prior{1.5, 0.5, 2.0, 0.0};
+  fdroute_null* conformal = nullptr;
+  REQUIRE(fdroute_null_create_conformal(sample.data(), sample.size(), "zscore", &conformal) ==
+          FDROUTE_OK);
+  const fd::ConformalNull of_sample(sample, test::fitted_on("zscore"));
+  check("bh:alpha=0.4", conformal, fd::Router(4, bh, score, of_sample));
+
+  const Null null("zscore");
+  const auto table = fd::TabulatedNull::from_log_survival(grid, log_sf, test::fitted_on("zscore"));
+  const std::vector<double> other_sf{-0.2, -0.5, -2.0, -3.0};
+  fdroute_null* other = nullptr;
+  REQUIRE(fdroute_null_create(grid.data(), other_sf.data(), 4, "zscore", &other) == FDROUTE_OK);
+  const auto other_table =
+      fd::TabulatedNull::from_log_survival(grid, other_sf, test::fitted_on("zscore"));
+  const std::array<const fdroute_null*, 4> each{null.handle, other, other, null.handle};
+  fdroute_null* per_expert = nullptr;
+  REQUIRE(fdroute_null_create_per_expert(each.data(), 4, &per_expert) == FDROUTE_OK);
+  check("bh:alpha=0.4", per_expert,
+        fd::Router(4, bh, score,
+                   fd::PerExpertNull<fd::TabulatedNull>{{table, other_table, other_table, table}}));
+
+  fdroute_null* weighted = nullptr;
+  REQUIRE(fdroute_null_create_weighted(null.handle, prior.data(), 4, &weighted) == FDROUTE_OK);
+  check("bh:alpha=0.4", weighted, fd::Router(4, bh, score, fd::WeightedNull{table, prior}));
+  check("bh:alpha=0.4,prior=none", weighted, fd::Router(4, bh, score, table));
+  const std::array<const fdroute_null*, 2> unfit{null.handle, weighted};
+  fdroute_null* none = nullptr;
+  CHECK(fdroute_null_create_per_expert(unfit.data(), 2, &none) == FDROUTE_INVALID_ARGUMENT);
+  CHECK(std::string(fdroute_last_error()) == "nulls[1] is no table");
+  fdroute_null* of_formula = nullptr;
+  REQUIRE(fdroute_null_create_weighted(nullptr, prior.data(), 4, &of_formula) == FDROUTE_OK);
+  check("bh:alpha=0.4,null=normal", of_formula,
+        fd::Router(4, bh, score, fd::WeightedNull{fd::NormalNull{}, prior}));
+  const Router lacking("bh", 4, of_formula);
+  CHECK(lacking.error.find("needs a null distribution") != std::string::npos);
+
+  CHECK(fdroute_null_create_conformal(nullptr, 3, "zscore", &none) == FDROUTE_INVALID_ARGUMENT);
+  CHECK(fdroute_null_create_conformal(sample.data(), 0, "zscore", &none) ==
+        FDROUTE_INVALID_ARGUMENT);
+  CHECK(std::string(fdroute_last_error()) == "ConformalNull: the sample is empty");
+  const std::array<const fdroute_null*, 2> holes{null.handle, nullptr};
+  CHECK(fdroute_null_create_per_expert(holes.data(), 2, &none) == FDROUTE_INVALID_ARGUMENT);
+  CHECK(std::string(fdroute_last_error()) == "nulls[1] must not be a null pointer");
+  CHECK(fdroute_null_create_weighted(null.handle, nullptr, 4, &none) == FDROUTE_INVALID_ARGUMENT);
+  CHECK(none == nullptr);
+  for (fdroute_null* handle : {conformal, other, per_expert, weighted, of_formula})
+    fdroute_null_destroy(handle);
+}
+
+TEST_CASE("the forms refuse what would read or write beyond the caller's memory") {
+  const Router router("topk:k=2", 4);
+  const Router wide("topk:k=2", 300);
+  const std::vector<float> memory(600);
+  std::array<std::int64_t, 3> offsets{};
+  std::array<std::int32_t, 8> ids{};
+  std::array<float, 600> weights{};
+  std::array<std::uint64_t, 10> words{};
+  std::array<std::int32_t, 2> counts{};
+  const fdroute_logits good{memory.data(), FDROUTE_F32, 2, 4, 1, nullptr, 0, nullptr};
+  const auto refusal = [&](fdroute_status status) {
+    CHECK(status == (*fdroute_last_error() == '\0' ? FDROUTE_OK : FDROUTE_INVALID_ARGUMENT));
+    return std::string(fdroute_last_error());
+  };
+  const auto padded = [&](const fdroute_logits* logits, fdroute_padded out,
+                          const fdroute_router* by) {
+    return refusal(fdroute_route_padded(by, logits, &out));
+  };
+  const fdroute_padded to{ids.data(), 0, 2, 0, weights.data(), counts.data(), nullptr};
+  CHECK(padded(&good, to, router.handle).empty());
+  CHECK(padded(nullptr, to, router.handle) == "logits must not be a null pointer");
+  CHECK(padded(&good, to, nullptr) == "router must not be a null pointer");
+  CHECK(refusal(fdroute_route_padded(router.handle, &good, nullptr)) ==
+        "out must not be a null pointer");
+  fdroute_padded bad = to;
+  bad.id_type = 4;
+  CHECK(padded(&good, bad, router.handle) == "id_type is no fdroute_id_type: 4");
+  bad = to;
+  bad.capacity = 1;
+  CHECK(padded(&good, bad, router.handle) == "capacity must be at least the router's, 2, got 1");
+  bad = to;
+  bad.id_type = FDROUTE_U8;
+  bad.capacity = 4097;
+  CHECK(padded(&good, bad, router.handle) ==
+        "capacity must be at most 4096 for ids of this type, got 4097");
+  bad.capacity = 2;
+  const fdroute_logits of_300{memory.data(), FDROUTE_F32, 2, 300, 1, nullptr, 0, nullptr};
+  CHECK(padded(&of_300, bad, wide.handle) ==
+        "ids of type FDROUTE_U8 are for at most 256 experts, got 300");
+  bad = to;
+  bad.padding = -1;
+  CHECK(padded(&good, bad, router.handle) == "padding is no fdroute_padding: -1");
+  for (const int missing : {0, 1, 2}) {
+    bad = to;
+    if (missing == 0) bad.experts = nullptr;
+    if (missing == 1) bad.weights = nullptr;
+    if (missing == 2) bad.counts = nullptr;
+    CHECK(padded(&good, bad, router.handle).ends_with(" must not be a null pointer"));
+  }
+  fdroute_logits rows = good;
+  rows.tokens = -1;
+  CHECK(padded(&rows, to, router.handle) == "tokens must be >= 0, got -1");
+  rows = good;
+  rows.data = nullptr;
+  CHECK(padded(&rows, to, router.handle) == "logits must not be a null pointer");
+  rows = good;
+  rows.dtype = -1;
+  CHECK(padded(&rows, to, router.handle) == "dtype is no fdroute_dtype: -1");
+
+  fdroute_csr csr{offsets.data(), ids.data(), 0, weights.data(), 4, nullptr};
+  CHECK(refusal(fdroute_route_csr(router.handle, &good, &csr)).empty());
+  csr.places = 3;
+  CHECK(refusal(fdroute_route_csr(router.handle, &good, &csr)) ==
+        "places must be at least the tokens times the router's capacity, 2, got 3");
+  rows = good;
+  rows.tokens = 0;
+  rows.data = nullptr;
+  offsets[0] = 9;
+  csr = {offsets.data(), nullptr, 0, nullptr, 0, nullptr};
+  CHECK(refusal(fdroute_route_csr(router.handle, &rows, &csr)).empty());
+  CHECK(offsets[0] == 0);
+  fdroute_dense dense{weights.data(), 3, nullptr, nullptr};
+  CHECK(refusal(fdroute_route_dense(router.handle, &good, &dense)) ==
+        "stride must be at least the experts, 4, got 3");
+  fdroute_bitmask bitmask{words.data(), 4, nullptr, nullptr};
+  CHECK(refusal(fdroute_route_bitmask(wide.handle, &of_300, &bitmask)) ==
+        "stride must be at least the words of a row, 5, got 4");
+  bitmask.words = nullptr;
+  CHECK(refusal(fdroute_route_bitmask(router.handle, &good, &bitmask)) ==
+        "words must not be a null pointer");
+}
+
+TEST_CASE("multiple testing from C is that of C++") {
+  test::Random random(46);
+  for (const int m : {1, 5, 40}) {
+    std::vector<double> p(test::index(m));
+    for (int i = 0; i < 20; ++i) {
+      for (double& value : p)
+        value = random.below(2) == 0 ? 0.01 * random.below(4) : random.uniform();
+      if (random.below(3) == 0) p[0] = std::numeric_limits<double>::quiet_NaN();
+      const auto check = [&](const char* rule, const auto& expected) {
+        CAPTURE(rule);
+        std::int64_t count = -1;
+        std::vector<std::uint8_t> rejected(p.size(), 7);
+        REQUIRE(fdroute_rejections(rule, p.data(), p.size(), &count, rejected.data()) ==
+                FDROUTE_OK);
+        CHECK(count == fd::rejections(expected, std::span<const double>(p)));
+        const auto threshold = fd::threshold(expected, std::span<const double>(p));
+        for (std::size_t j = 0; j < p.size(); ++j) {
+          const double value = std::isnan(p[j]) ? 1.0 : p[j];
+          CHECK(rejected[j] == (threshold.has_value() && value <= *threshold ? 1 : 0));
+        }
+        if constexpr (fd::AdjustingRule<std::remove_cvref_t<decltype(expected)>>) {
+          std::vector<double> adjusted(p.size());
+          std::vector<double> in_place = p;
+          fd::adjusted(expected, std::span<const double>(p), std::span<double>(adjusted));
+          REQUIRE(fdroute_adjusted(rule, in_place.data(), p.size(), in_place.data()) == FDROUTE_OK);
+          CHECK(in_place == adjusted);
+        }
+      };
+      check("bh:alpha=0.1", fd::BenjaminiHochberg{0.1});
+      check("holm", fd::Holm{});
+      check("hc:search=0.5", fd::HigherCriticism{});
+      check("topk:k=1", fd::TopK{1});
+      std::vector<double> prior(p.size(), 1.0);
+      if (m > 1) {
+        prior[0] = 2.0;
+        prior[1] = 0.0;
+      }
+      std::vector<double> weighted(p.size());
+      REQUIRE(fdroute_weighted_p_values(p.data(), prior.data(), p.size(), weighted.data()) ==
+              FDROUTE_OK);
+      CHECK(weighted == fd::weighted_p_values(p, prior));
+    }
+  }
+  std::int64_t count = -1;
+  CHECK(fdroute_rejections("bh", nullptr, 0, &count, nullptr) == FDROUTE_OK);
+  CHECK(count == 0);
+  CHECK(fdroute_adjusted("bh", nullptr, 0, nullptr) == FDROUTE_OK);
+  const auto error = [&](const char* rule, const std::vector<double>& p) {
+    CHECK(fdroute_rejections(rule, p.data(), p.size(), &count, nullptr) ==
+          FDROUTE_INVALID_ARGUMENT);
+    return std::string(fdroute_last_error());
+  };
+  CHECK(error("bh:alpha=7", {0.5}) ==
+        "policy 'bh:alpha=7': BenjaminiHochberg: alpha must lie in (0, 1), got 7");
+  CHECK(error("bh", {0.5, 1.5}) == "p[1] must lie in [0, 1], got 1.5");
+  CHECK(error("top_p", {0.5}) == "policy 'top_p' reads logits, not p-values");
+  CHECK(fdroute_rejections("bh", nullptr, 3, &count, nullptr) == FDROUTE_INVALID_ARGUMENT);
+  CHECK(fdroute_rejections(nullptr, nullptr, 0, &count, nullptr) == FDROUTE_INVALID_ARGUMENT);
+  std::vector<double> p{0.1, 0.2};
+  CHECK(fdroute_adjusted("hc", p.data(), 2, p.data()) == FDROUTE_INVALID_ARGUMENT);
+  CHECK(std::string(fdroute_last_error()) ==
+        "hc:search=0.5,deviation=p,level=1 has no adjusted p-values");
+}
+
 TEST_CASE("a nulls file gives a layer's null") {
   fdroute_null* null = nullptr;
   REQUIRE(fdroute_null_load(nulls_file.c_str(), 1, &null) == FDROUTE_OK);
@@ -212,8 +633,6 @@ TEST_CASE("what is refused comes back as a status and the reason") {
   const std::array<float, 16> bias{};
   check(Router("topk", -1, nullptr, bias.data()), FDROUTE_INVALID_ARGUMENT,
         "policy 'topk': Router: the number of experts must lie in [1, 1024], got -1");
-  check(Router("topk", 16, zscore.handle, bias.data()), FDROUTE_INVALID_ARGUMENT,
-        "no policy takes both a null and a selection_bias");
   const Router mismatch("bh:score=logit", 16, zscore.handle);
   CHECK(mismatch.status == FDROUTE_NULL_MISMATCH);
   CHECK(mismatch.error.find("was fitted on score 'zscore'") != std::string::npos);
@@ -267,7 +686,7 @@ TEST_CASE("route() refuses what would read or write beyond the caller's memory")
   CHECK(refusal({nullptr}) == "logits must not be a null pointer");
   CHECK(refusal({.logits = logits.data(), .tokens = -1}) == "tokens must be >= 0, got -1");
   CHECK(refusal({.logits = logits.data(), .stride = 3}) ==
-        "stride must be at least the 4 experts, got 3");
+        "stride must be at least the experts, 4, got 3");
   CHECK(refusal({.logits = logits.data(), .capacity = 1}) ==
         "capacity must be at least the router's, 2, got 1");
   CHECK(refusal({.logits = logits.data(), .dtype = 3}) == "dtype is no fdroute_dtype: 3");

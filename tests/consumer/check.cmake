@@ -36,16 +36,24 @@ else()
   message(FATAL_ERROR "unknown MODE '${MODE}'")
 endif()
 
-run(${CMAKE_COMMAND} ${tools} -DCMAKE_BUILD_TYPE=Debug
+run(${CMAKE_COMMAND} ${tools} -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-g0
   "-DCMAKE_CXX_FLAGS=-Werror -Wall -Wextra -Wpedantic -Wconversion -Wshadow"
   ${where} -S ${CMAKE_CURRENT_LIST_DIR} -B ${SCRATCH}/build)
 if(MODE STREQUAL "find_package_unbuilt")
   return()  # the headers are those of find_package
 endif()
-run(${CMAKE_COMMAND} --build ${SCRATCH}/build)
+run(${CMAKE_COMMAND} --build ${SCRATCH}/build --target consumer)
 run(${SCRATCH}/build/consumer)
+if(NOT output STREQUAL "expert 1, weight 0.583909\nexpert 4, weight 0.354159\n")
+  message(FATAL_ERROR "the consumer prints:\n${output}")
+endif()
+if(MODE STREQUAL "add_subdirectory")
+  return()  # the headers are those of find_package
+endif()
+run(${CMAKE_COMMAND} --build ${SCRATCH}/build --target consumer_own)
+run(${SCRATCH}/build/consumer_own)
 string(JOIN "" expected
-  "expert 1, weight 0.583909\nexpert 4, weight 0.354159\n2 of one's own\n"
+  "2 of one's own\n"
   "first_few:level=0.8,min_k=1,max_k=8,null=normal,score=logit,mean=0,sd=1,temperature=1,"
   "renormalize=false: 2\n"
   "equal_shares:k=3,min_k=1,max_k=8: 3\n"
@@ -54,5 +62,5 @@ string(JOIN "" expected
 string(FIND "${output}" "${expected}" at)
 if(NOT at EQUAL 0 OR NOT output MATCHES
     "\npolicy 'last_few', position 1: unknown policy 'last_few'; accepted are topk, .*, first_few, equal_shares\n$")
-  message(FATAL_ERROR "the consumer prints:\n${output}")
+  message(FATAL_ERROR "the consumer of its own policies prints:\n${output}")
 endif()

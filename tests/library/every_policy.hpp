@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +13,14 @@
 /// goes through them.
 
 namespace test {
+
+/// Any rule, as one type: a Router of every rule would take long to compile. It always goes the
+/// general way, so it also shows that a string's router finds the same counts by critical scores.
+struct PlainRule {
+  std::function<int(std::span<const double>)> rule;
+
+  int operator()(std::span<const double> sorted_p) const noexcept { return rule(sorted_p); }
+};
 
 /// The policy of this name with nothing given, written out: over 256 experts, with a null
 /// distribution fitted on Z-scores and a selection bias at hand.

@@ -293,6 +293,14 @@ NAMED = (
     ("far-rows", r" \|\| !near\)", ")"),
     # An all -inf row is left to the kernels, which give it no status.
     ("no-finite", r"(?:\w+\.)?ordinary\[\w+\] = false;", ";"),
+    # The lanes after a group's end take part in its score.
+    ("group-end", r"const int inside = [^;]*;", "const int inside = 16;"),
+    # Of equal logits the later takes the place of the earlier.
+    ("small-ties", r"key > best\[i\]", "key >= best[i]"),
+    # Sets of a ranking of its own are renormalised about the row's largest logit.
+    ("set-weights", r"\(keys_are_logits && !calls->ranks\)", "true"),
+    # Masked experts beyond the finite ones are ranked among themselves.
+    ("masked-order", r"finite >= n \? finite : 0", "finite"),
 )
 
 

@@ -9,9 +9,12 @@
 /// By the path without kernels (simd_test.cpp).
 Routes route_by_definition(const Case& c);
 
-/// The vector instruction sets that this machine can run.
+/// The vector instruction sets that this machine can run; of tests/matrix, the one that it compiles
+/// for.
 inline std::vector<Compiled> vector_archs() {
-#if defined(__aarch64__)
+#if defined(FDROUTE_TEST_NATIVE)
+  const std::vector<Compiled> compiled{compiled_for_native()};
+#elif defined(__aarch64__)
   const std::vector<Compiled> compiled{compiled_for_neon()};
 #else
   const std::vector<Compiled> compiled{compiled_for_sse2(), compiled_for_avx2(),

@@ -8,7 +8,7 @@ Compiled compiled_for_avx2() {
   using Arch = xsimd::fma3<xsimd::avx2>;
   return {"avx2+fma",
           [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); },
-          route_on<Arch, fdroute::ByLogit>,
+          route_on<Arch>,
           kernels_on<Arch>,
           widened_on<Arch>,
           widened_on<Arch, true>};

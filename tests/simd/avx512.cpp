@@ -10,7 +10,7 @@ Compiled compiled_for_avx512() {
             return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
           },
-          route_on<xsimd::avx512bw, fdroute::ByLogit>,
+          route_on<xsimd::avx512bw>,
           kernels_on<xsimd::avx512bw>,
           widened_on<xsimd::avx512bw>,
           widened_on<xsimd::avx512bw, true>};

@@ -20,7 +20,7 @@ using Float = xsimd::batch<float, Arch>;
 using Double = xsimd::batch<double, Arch>;
 using Int = xsimd::batch<std::int32_t, Arch>;
 using Unsigned = xsimd::batch<std::uint32_t, Arch>;
-constexpr xsimd::generic generic;
+constexpr detail::AnyArch generic;
 
 template <class T>
 using Numbers = std::array<T, xsimd::batch<T, Arch>::size>;
@@ -131,20 +131,51 @@ TEST_CASE("masks and bits choose lanes, whichever these are") {
   }
 }
 
-TEST_CASE("the numbers of bits are listed with their values") {
-  std::array<std::int32_t, 16> values;
-  for (std::size_t i = 0; i < 16; ++i) values[i] = static_cast<std::int32_t>(i * i);
+TEST_CASE("the numbers of bits are listed") {
   for (std::uint32_t bits = 0; bits < 1U << 16; bits += 257) {
     std::array<std::int32_t, 16> ids;
-    std::array<std::int32_t, 16> listed;
-    detail::compress(bits, 48, values.data(), ids.data(), listed.data(), generic);
+    detail::compress_ids(bits, 48, ids.data(), generic);
     std::size_t n = 0;
     for (std::int32_t j = 0; j < 16; ++j) {
-      if ((bits >> j & 1U) == 0) continue;
-      CHECK(ids[n] == 48 + j);
-      CHECK(listed[n++] == j * j);
+      if ((bits >> j & 1U) != 0) CHECK(ids[n++] == 48 + j);
     }
   }
+}
+
+TEST_CASE("doubles become floats in their lanes, and numbers are gathered from anywhere") {
+  const Numbers<double> low = powers(0, 1.0 + 0x1p-30);
+  const Numbers<double> high = powers(1, -0x1p-140);
+  const auto narrow = numbers(detail::narrow(Double::load_unaligned(low.data()),
+                                             Double::load_unaligned(high.data()), generic));
+  for (std::size_t i = 0; i < Double::size; ++i) {
+    CHECK(narrow[i] == static_cast<float>(low[i]));
+    CHECK(narrow[Double::size + i] == static_cast<float>(high[i]));
+  }
+  std::array<float, 1024> row;
+  for (std::size_t j = 0; j < row.size(); ++j) row[j] = static_cast<float>(j);
+  Numbers<std::int32_t> id;
+  for (std::size_t i = 0; i < id.size(); ++i) id[i] = static_cast<std::int32_t>(1023 - 300 * i);
+  const auto gathered =
+      numbers<float>(detail::gather(row.data(), Int::load_unaligned(id.data()), generic));
+  for (std::size_t i = 0; i < id.size(); ++i) CHECK(gathered[i] == static_cast<float>(id[i]));
+}
+
+TEST_CASE("rows become columns, from anywhere and at any distance") {
+  alignas(64) std::array<float, std::size_t{16} * 32> columns;
+  std::array<float, std::size_t{16} * 17> numbers;
+  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<float>(i);
+  std::array<const float*, 16> rows;
+  for (std::size_t t = 0; t < 16; ++t) rows[t] = numbers.data() + 17 * t;
+  const auto check = [&](const auto& arch) {
+    columns.fill(-1.0F);
+    detail::transpose_16(rows.data(), columns.data(), 32, arch);
+    for (std::size_t i = 0; i < 16; ++i) {
+      for (std::size_t t = 0; t < 32; ++t)
+        CHECK(columns[32 * i + t] == (t < 16 ? static_cast<float>(17 * t + i) : -1.0F));
+    }
+  };
+  check(generic);
+  check(Arch{});
 }
 
 #endif

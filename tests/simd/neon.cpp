@@ -7,7 +7,7 @@
 Compiled compiled_for_neon() {
   return {"neon64",
           [] { return true; },
-          route_on<xsimd::neon64, fdroute::ByLogit>,
+          route_on<xsimd::neon64>,
           kernels_on<xsimd::neon64>,
           widened_on<xsimd::neon64>,
           widened_on<xsimd::neon64, true>};

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "fdroute/fdroute.hpp"
+#include "library/definition.hpp"
 
 /// A binary16 as an engine may have it.
 struct Half {
@@ -50,6 +51,62 @@ struct Half {
 template <>
 inline constexpr auto fdroute::logit_format<Half> = fdroute::LogitFormat::float16;
 
+/// Any of the library's weights, chosen at run time: so that tests need no router for each.
+struct AnyWeights {
+  fdroute::SoftmaxWeights softmax{};
+  fdroute::SigmoidWeights sigmoid{};
+  bool by_sigmoid = false;
+  float factor = 1.0F;
+
+  fdroute::Scaled<fdroute::SoftmaxWeights> scaled_softmax() const { return {softmax, factor}; }
+  fdroute::Scaled<fdroute::SigmoidWeights> scaled_sigmoid() const { return {sigmoid, factor}; }
+
+  void operator()(std::span<const float> logits, std::span<const std::int32_t> experts,
+                  std::span<float> weights) const noexcept {
+    by_sigmoid ? scaled_sigmoid()(logits, experts, weights)
+               : scaled_softmax()(logits, experts, weights);
+  }
+  fdroute::detail::WeightRecipe recipe() const noexcept {
+    return by_sigmoid ? scaled_sigmoid().recipe() : scaled_softmax().recipe();
+  }
+};
+template <>
+inline constexpr auto fdroute::kernel_of<AnyWeights> = fdroute::Kernel::weight_recipe;
+
+/// Any of the library's rankings, or one of the user's, chosen at run time.
+struct AnyRanking {
+  enum class Kind : std::uint8_t { logit, sigmoid, groups, sigmoid_groups, own };
+  static constexpr int kinds = 5;
+
+  Kind kind = Kind::logit;
+  fdroute::GroupLimited<> by_groups{};
+  fdroute::GroupLimited<fdroute::BySigmoid> by_sigmoid_groups{};
+  fdroute::TieOrder ties = fdroute::TieOrder::lowest_index;
+
+  void operator()(std::span<const float> logits, std::span<float> keys) const noexcept {
+    if (kind == Kind::logit) return fdroute::ByLogit{}(logits, keys);
+    if (kind == Kind::sigmoid) return by_sigmoid_groups.ranking(logits, keys);
+    if (kind == Kind::groups) return by_groups(logits, keys);
+    if (kind == Kind::sigmoid_groups) return by_sigmoid_groups(logits, keys);
+    for (std::size_t j = 0; j < keys.size(); ++j) {
+      // Ties, and now and then a key that no number has.
+      keys[j] = std::floor(4.0F * std::abs(logits[j] - 0.5F));
+      if (j % 7 == 3 && logits[j] > 3.0F) keys[j] = std::numeric_limits<float>::quiet_NaN();
+      if (j % 7 == 4 && logits[j] > 4.0F) keys[j] = std::numeric_limits<float>::infinity();
+      if (j % 7 == 5 && logits[j] < -1.0F) keys[j] = -std::numeric_limits<float>::infinity();
+    }
+  }
+  fdroute::detail::KeyRecipe recipe() const noexcept {
+    if (kind == Kind::logit) return fdroute::ByLogit{}.recipe();
+    if (kind == Kind::sigmoid) return by_sigmoid_groups.ranking.recipe();
+    if (kind == Kind::groups) return by_groups.recipe();
+    if (kind == Kind::sigmoid_groups) return by_sigmoid_groups.recipe();
+    return {.groups = 0};
+  }
+};
+template <>
+inline constexpr auto fdroute::kernel_of<AnyRanking> = fdroute::Kernel::key_recipe;
+
 /// A policy and rows of logits to route by it.
 struct Case {
   enum class Policy : std::uint8_t {
@@ -71,20 +128,25 @@ struct Case {
     // These read logits.
     top_p,
     relative,
-    half_range
+    half_range,
+    // A null distribution for every expert.
+    bh_per_expert,
+    holm_weighted,
+    topk_weighted
   };
-  static constexpr int policies = 17;
-  enum class Stored : std::uint8_t { as_float, as_double, as_half };
+  static constexpr int policies = 20;
+  enum class Stored : std::uint8_t { as_float, as_double, as_half, as_columns };
 
   Policy policy;
   int k;         // of TopK
   double alpha;  // of Benjamini-Hochberg and others; how far to search; p of TopP
   fdroute::ExpertBounds bounds;
-  fdroute::SoftmaxWeights weights;
+  AnyWeights weights;
   Stored stored;
   std::ptrdiff_t slice;  // how many tokens a call takes, 0 for all
   int experts;
   std::vector<float> logits;
+  AnyRanking ranking{};
 };
 
 /// A rule of the user's that reads logits: those in the upper half of the range.
@@ -136,6 +198,7 @@ Compiled compiled_for_sse2();
 Compiled compiled_for_avx2();
 Compiled compiled_for_avx512();
 Compiled compiled_for_neon();
+Compiled compiled_for_native();
 
 /// A null distribution with what a table may have: grid points close together and far apart,
 /// a plateau, a start below p = 1.
@@ -162,12 +225,22 @@ fdroute::TabulatedNull cdf_table() {
                                           {0.01, 0.2, 0.6, 0.6, 0.75, 0.8, 0.99, 1.0}, fit);
 }
 
-/// Hands the router of a case to `use`. K is a Ranking: with any but ByLogit a router has no
-/// kernels, and takes the path that is the definition.
-template <class K, class Use>
+/// Weights of experts in groups of four, 0 among them, with mean 1.
+inline std::vector<double> prior_weights(int experts) {
+  std::vector<double> weights(static_cast<std::size_t>(experts), 1.0);
+  for (std::size_t j = 0; j + 4 <= weights.size(); j += 4) {
+    weights[j] = 0.0;
+    weights[j + 1] = 0.5;
+    weights[j + 2] = 2.5;
+  }
+  return weights;
+}
+
+/// Hands the router of a case to `use`.
+template <class Use>
 void with_router(const Case& c, const Use& use) {
   namespace fd = fdroute;
-  const K ranking{};
+  const AnyRanking& ranking = c.ranking;
   const fd::BenjaminiHochberg bh{c.alpha};
   const auto route_by = [&](const auto& rule, const auto& score, const auto& null) {
     use(fd::Router(c.experts, rule, score, null, c.weights, c.bounds, ranking));
@@ -209,6 +282,18 @@ void with_router(const Case& c, const Use& use) {
       return route_by(fd::TwoStageBKY{c.alpha}, fd::ZScore{}, log_table<fd::ZScore>(0.0));
     case Case::Policy::hc_normal:
       return route_by(hc, fd::LogSoftmax{}, fd::NormalNull{-5.0, 1.3});
+    case Case::Policy::bh_per_expert: {
+      fd::PerExpertNull<fd::NormalNull> nulls;
+      for (int j = 0; j < c.experts; ++j)
+        nulls.nulls.push_back({0.1 * (j % 5), 0.5 + 0.1 * (j % 3)});
+      return route_by(bh, fd::ZScore{}, nulls);
+    }
+    case Case::Policy::holm_weighted:
+      return route_by(fd::Holm{c.alpha}, fd::LogSoftmax{},
+                      fd::WeightedNull{log_table<fd::LogSoftmax>(-5.0), prior_weights(c.experts)});
+    case Case::Policy::topk_weighted:
+      return route_by(fd::TopK{c.k}, fd::Logit{},
+                      fd::WeightedNull{log_table<fd::Logit>(0.0), prior_weights(c.experts)});
     case Case::Policy::holm_zscore:
       return use(fd::Router(c.experts, fd::Holm{c.alpha}, fd::ZScore{}, fd::NormalNull{0.0, 0.6},
                             c.weights, c.bounds, ranking));
@@ -218,7 +303,8 @@ void with_router(const Case& c, const Use& use) {
   }
 }
 
-template <class Arch, class K>
+/// By the kernels for Arch or, `by_definition`, without any.
+template <class Arch, bool by_definition = false>
 Routes route_on(const Case& c) {
   namespace fd = fdroute;
   Routes routes;
@@ -227,7 +313,11 @@ Routes route_on(const Case& c) {
   const auto tokens = static_cast<std::ptrdiff_t>(n);
   const std::vector<double> doubles(c.logits.begin(), c.logits.end());
   const std::vector<Half> halves(c.logits.begin(), c.logits.end());
-  with_router<K>(c, [&](const auto& router) {
+  with_router(c, [&](const auto& made) {
+    const auto router = [&] {
+      if constexpr (by_definition) return test::Definition(made);
+      if constexpr (!by_definition) return made;
+    }();
     const auto width = static_cast<std::size_t>(router.capacity());
     const std::size_t words = (experts + 63) / 64;
     routes.experts.resize(n * width);
@@ -268,6 +358,13 @@ Routes route_on(const Case& c) {
       route(fd::LogitsView(doubles.data(), tokens, c.experts));
     } else if (c.stored == Case::Stored::as_half) {
       route(fd::LogitsView(halves.data(), tokens, c.experts));
+    } else if (c.stored == Case::Stored::as_columns && !by_definition) {
+      std::vector<float> columns(c.logits.size());
+      for (std::size_t t = 0; t < n; ++t) {
+        for (std::size_t j = 0; j < experts; ++j) columns[j * n + t] = c.logits[t * experts + j];
+      }
+      if constexpr (!by_definition)
+        route(fd::BatchView<float>{columns.data(), tokens, c.experts, 1, tokens});
     } else {
       route(fd::LogitsView(c.logits.data(), tokens, c.experts));
     }
@@ -312,7 +409,7 @@ std::vector<float> widened_on(const std::vector<Half>& numbers) {
     const Half* from = numbers.data() + i;
     if constexpr (by_integers && !std::is_same_v<Arch, fdroute::ScalarArch>) {
       Lane::generate([&](std::size_t part) {
-        return detail::widen_float16<Arch>(from + part * Lane::width, xsimd::generic{});
+        return detail::widen_float16<Arch>(from + part * Lane::width, detail::AnyArch{});
       }).store_anywhere(result.data() + i);
     } else {
       detail::load_floats<Arch>(from).store_anywhere(result.data() + i);

@@ -62,7 +62,7 @@ std::vector<Case> cases_of(Case::Policy policy) {
       c.k = 1 + random.below(std::min(experts, 20));
       c.alpha = alphas[test::index(random.below(3))];
       c.bounds = {random.below(2) * std::min(experts, 2), fd::ExpertBounds::all};
-      c.weights = {1.0, renormalize};
+      c.weights.softmax.renormalize = renormalize;
       c.stored = Case::Stored::as_float;
       c.slice = random.below(2) * 5;
       c.experts = experts;
@@ -97,7 +97,7 @@ constexpr std::array<const char*, Case::policies> committed{
     "e52c1485a07b61e4", "f6208f39e1c05b8b", "de6da60e6fb22f8e", "b16bfbf0799d8e48",
     "e5b9b586bcfa3f45", "740f57136f1ad0c3", "dce830e013976a93", "28ca5c096ca2f2d5",
     "6d4caf233d69b2da", "863199f6ad44c8d6", "2cdf0d15528b228d", "bda849c0703676cc",
-    "e6d082eb4ab8120a"};
+    "e6d082eb4ab8120a", "TODO", "TODO", "TODO"};
 
 template <class AnyPolicy>
 std::string digest_of(const AnyPolicy& router, const test::Batch& batch) {
@@ -113,15 +113,22 @@ std::string digest_of(const AnyPolicy& router, const test::Batch& batch) {
 
 TEST_CASE("routings have the committed digest, on every Arch and by the definition") {
   const std::vector<Compiled> archs = vector_archs();
+  [[maybe_unused]] std::uint64_t all = 0;
   for (int i = 0; i < Case::policies; ++i) {
     const auto policy = static_cast<Case::Policy>(i);
     INFO("policy ", i);
     const std::string expected = committed[test::index(i)];
     CHECK(digest_of(policy, compiled_for_scalar().route) == expected);
     CHECK(digest_of(policy, route_by_definition) == expected);
-    for (const Compiled& arch : archs)
-      CHECK_MESSAGE(digest_of(policy, arch.route) == expected, arch.name);
+    for (const Compiled& arch : archs) {
+      const std::string digest = digest_of(policy, arch.route);
+      CHECK_MESSAGE(digest == expected, arch.name);
+      all = 31 * all + std::stoull(digest, nullptr, 16);
+    }
   }
+#if defined(FDROUTE_TEST_NATIVE)
+  MESSAGE("digest of all routings: ", all);
+#endif
 }
 
 TEST_CASE("routings of presets have the committed digest") {

@@ -7,7 +7,7 @@
 Compiled compiled_for_scalar() {
   return {"scalar",
           [] { return true; },
-          route_on<fdroute::ScalarArch, fdroute::ByLogit>,
+          route_on<fdroute::ScalarArch>,
           kernels_on<fdroute::ScalarArch>,
           widened_on<fdroute::ScalarArch>,
           widened_on<fdroute::ScalarArch, true>};

@@ -21,14 +21,6 @@ using test::index;
 
 namespace {
 
-/// ByLogit by another name: no kernel knows it.
-struct SlowRanking {
-  fd::TieOrder ties = fd::TieOrder::lowest_index;
-  void operator()(std::span<const float> logits, std::span<float> keys) const noexcept {
-    std::copy(logits.begin(), logits.end(), keys.begin());
-  }
-};
-
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
@@ -84,7 +76,11 @@ std::string difference_of_forms(const Routes& routes, int experts) {
 }
 
 std::string text_of(const Case& c) {
-  return "policy " + std::to_string(static_cast<int>(c.policy)) + ", experts " +
+  const AnyRanking& r = c.ranking;
+  return "policy " + std::to_string(static_cast<int>(c.policy)) + ", ranking " +
+         std::to_string(static_cast<int>(r.kind)) + ", groups " +
+         std::to_string(r.by_groups.groups) + ", kept " + std::to_string(r.by_groups.kept) +
+         ", sigmoid weights " + std::to_string(c.weights.by_sigmoid) + ", experts " +
          std::to_string(c.experts) + ", k " + std::to_string(c.k) + ", alpha " +
          std::to_string(c.alpha) + ", min_k " + std::to_string(c.bounds.min_k) + ", max_k " +
          std::to_string(c.bounds.max_k) + ", slices of " + std::to_string(c.slice);
@@ -93,8 +89,43 @@ std::string text_of(const Case& c) {
 std::vector<int> every_width() {
   std::vector<int> widths(130);
   std::iota(widths.begin(), widths.end(), 1);
-  for (const int experts : {255, 256, 257, 1023, 1024}) widths.push_back(experts);
+  for (const int experts : {160, 255, 256, 257, 384, 511, 512, 513, 1023, 1024})
+    widths.push_back(experts);
   return widths;
+}
+
+AnyWeights random_weights(test::Random& random) {
+  const bool renormalize = random.below(2) == 0;
+  return {.softmax = {random.below(4) == 0 ? 0.7 : 1.0, renormalize},
+          .sigmoid = {renormalize, std::array{0.0, 1e-20, 0.25}[index(random.below(3))]},
+          .by_sigmoid = random.below(3) == 0,
+          .factor = std::array{1.0F, 1.0F, 2.5F}[index(random.below(3))]};
+}
+
+/// A ranking for `experts` experts, by logits half of the time; any number of groups that there
+/// may be, and most often one that kernels know.
+AnyRanking random_ranking(int experts, test::Random& random) {
+  AnyRanking ranking;
+  if (random.below(2) == 0) return ranking;
+  ranking.kind = static_cast<AnyRanking::Kind>(random.below(AnyRanking::kinds));
+  std::vector<int> divisors;
+  for (int n = 1; n <= experts; ++n) {
+    if (experts % n == 0 && (n <= 16 || random.below(4) == 0)) divisors.push_back(n);
+  }
+  const int groups = divisors[index(random.below(static_cast<int>(divisors.size())))];
+  const int kept = 1 + random.below(groups);
+  const auto score =
+      groups < experts && random.below(2) == 0 ? fd::GroupScore::sum_of_top2 : fd::GroupScore::max;
+  const float masked = random.below(3) == 0 ? 0.0F : -test::infinity;
+  ranking.by_groups = {{}, groups, kept, score, masked};
+  std::vector<float> bias;
+  if (random.below(3) > 0) {
+    for (int j = 0; j < experts; ++j) bias.push_back(0.2F * random.normal());
+    if (random.below(3) == 0)
+      bias[index(random.below(experts))] = experts > 1 ? -test::infinity : 0.0F;
+  }
+  ranking.by_sigmoid_groups = {{bias}, groups, kept, score, masked};
+  return ranking;
 }
 
 /// Draws a policy for `experts` experts.
@@ -108,10 +139,12 @@ Case random_case(Case::Policy policy, int experts, test::Random& random) {
   // Such sums are met exactly where logits are equal.
   if (policy == Case::Policy::top_p && random.below(2) == 0)
     c.alpha = (1 + random.below(16)) / 16.0;
-  c.weights = {random.below(4) == 0 ? 0.7 : 1.0, random.below(2) == 0};
+  c.weights = random_weights(random);
+  c.ranking = random_ranking(experts, random);
   constexpr std::array stored{Case::Stored::as_float, Case::Stored::as_float,
-                              Case::Stored::as_double, Case::Stored::as_half};
-  c.stored = stored[index(random.below(4))];
+                              Case::Stored::as_columns, Case::Stored::as_double,
+                              Case::Stored::as_half};
+  c.stored = stored[index(random.below(5))];
   c.slice = random.below(3) == 0 ? 0 : 1 + random.below(17);
   const int min_k = random.below(3) == 0 ? random.below(std::min(experts, 20) + 1) : 0;
   c.bounds = {min_k,
@@ -129,6 +162,12 @@ test::Batch random_batch(int experts, test::Random& random) {
     for (int j = random.below(experts); j < experts; j += step) row[index(j)] = random.normal();
     batch.add(row);
   }
+  for (const int of_ten : {1, 5, 9}) {  // masked experts
+    std::vector<float> row;
+    for (int j = 0; j < experts; ++j)
+      row.push_back(random.below(10) < of_ten ? -test::infinity : 2.0F * random.normal());
+    batch.add(row);
+  }
   if (random.below(2) == 0) {
     const float centre = std::array{399.0F, 900.0F, -2000.0F, 20'000.0F}[index(random.below(4))];
     std::vector<float> row;
@@ -141,7 +180,7 @@ test::Batch random_batch(int experts, test::Random& random) {
 }  // namespace
 
 Routes route_by_definition(const Case& c) {
-  return route_on<fd::ScalarArch, SlowRanking>(c);
+  return route_on<fd::ScalarArch, true>(c);
 }
 
 TEST_CASE("every Arch routes with the same bits, and as the definition says") {

@@ -7,7 +7,7 @@
 Compiled compiled_for_sse2() {
   return {"sse2",
           [] { return true; },
-          route_on<xsimd::sse2, fdroute::ByLogit>,
+          route_on<xsimd::sse2>,
           kernels_on<xsimd::sse2>,
           widened_on<xsimd::sse2>,
           widened_on<xsimd::sse2, true>};

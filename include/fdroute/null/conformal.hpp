@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "fdroute/errors.hpp"
 #include "fdroute/null/provenance.hpp"
 
 namespace fdroute::inline v0 {
@@ -35,16 +35,15 @@ class ConformalNull {
  public:
   ConformalNull(std::vector<double> calibration, NullProvenance provenance)
       : sorted_(std::move(calibration)), provenance_(std::move(provenance)) {
-    if (sorted_.empty()) throw std::invalid_argument("ConformalNull: the sample is empty");
+    if (sorted_.empty()) detail::refuse("ConformalNull: the sample is empty");
     if (provenance_.score.empty()) {
-      throw std::invalid_argument(
-          "ConformalNull: provenance.score must name the score of the sample");
+      detail::refuse("ConformalNull: provenance.score must name the score of the sample");
     }
     const auto nan = std::find_if(sorted_.begin(), sorted_.end(),
                                   [](double score) { return std::isnan(score); });
     if (nan != sorted_.end()) {
-      throw std::invalid_argument("ConformalNull: calibration[" +
-                                  std::to_string(nan - sorted_.begin()) + "] is not a number");
+      detail::refuse("ConformalNull: calibration[" + std::to_string(nan - sorted_.begin()) +
+                     "] is not a number");
     }
     std::sort(sorted_.begin(), sorted_.end());
   }

@@ -4,12 +4,12 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/null/provenance.hpp"
 
 namespace fdroute::inline v0 {
@@ -34,19 +34,17 @@ class ConformalENull {
  public:
   ConformalENull(std::span<const double> calibration, double rate, NullProvenance provenance)
       : rate_(rate), size_(calibration.size()), provenance_(std::move(provenance)) {
-    if (calibration.empty()) throw std::invalid_argument("ConformalENull: the sample is empty");
+    if (calibration.empty()) detail::refuse("ConformalENull: the sample is empty");
     if (!(rate > 0.0 && std::isfinite(rate))) {
-      throw std::invalid_argument("ConformalENull: rate must be finite and above 0, got " +
-                                  detail::to_text(rate));
+      detail::refuse("ConformalENull: rate must be finite and above 0, got " +
+                     detail::to_text(rate));
     }
     if (provenance_.score.empty()) {
-      throw std::invalid_argument(
-          "ConformalENull: provenance.score must name the score of the sample");
+      detail::refuse("ConformalENull: provenance.score must name the score of the sample");
     }
     for (std::size_t i = 0; i < calibration.size(); ++i) {
       if (!std::isfinite(calibration[i])) {
-        throw std::invalid_argument("ConformalENull: calibration[" + std::to_string(i) +
-                                    "] is not finite");
+        detail::refuse("ConformalENull: calibration[" + std::to_string(i) + "] is not finite");
       }
     }
     largest_ = *std::max_element(calibration.begin(), calibration.end());

@@ -3,9 +3,9 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
-#include <stdexcept>
 
 #include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -33,12 +33,11 @@ struct LogisticNull {
   void validate() const {
     constexpr double largest = std::numeric_limits<double>::max();
     if (!(std::abs(location) <= largest)) {
-      throw std::invalid_argument("LogisticNull: location must be finite, got " +
-                                  detail::to_text(location));
+      detail::refuse("LogisticNull: location must be finite, got " + detail::to_text(location));
     }
     if (!(scale > 0.0 && scale <= largest)) {
-      throw std::invalid_argument("LogisticNull: scale must be positive and finite, got " +
-                                  detail::to_text(scale));
+      detail::refuse("LogisticNull: scale must be positive and finite, got " +
+                     detail::to_text(scale));
     }
   }
 };

@@ -3,9 +3,9 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
-#include <stdexcept>
 
 #include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -30,10 +30,9 @@ struct NormalNull {
   void validate() const {
     constexpr double largest = std::numeric_limits<double>::max();
     if (!(std::abs(mean) <= largest))
-      throw std::invalid_argument("NormalNull: mean must be finite, got " + detail::to_text(mean));
+      detail::refuse("NormalNull: mean must be finite, got " + detail::to_text(mean));
     if (!(sd > 0.0 && sd <= largest)) {
-      throw std::invalid_argument("NormalNull: sd must be positive and finite, got " +
-                                  detail::to_text(sd));
+      detail::refuse("NormalNull: sd must be positive and finite, got " + detail::to_text(sd));
     }
   }
 };

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstddef>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "fdroute/detail/checks/check_policies.hpp"
 #include "fdroute/detail/checks/requirements.hpp"
 #include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -40,17 +40,16 @@ struct PerExpertNull {
 
   void validate(int experts) const {
     if (nulls.size() != static_cast<std::size_t>(experts)) {
-      throw std::invalid_argument("PerExpertNull: " + std::to_string(nulls.size()) + " nulls for " +
-                                  std::to_string(experts) + " experts");
+      detail::refuse("PerExpertNull: " + std::to_string(nulls.size()) + " nulls for " +
+                     std::to_string(experts) + " experts");
     }
     for (std::size_t j = 0; j < nulls.size(); ++j) {
       detail::validate_policy(nulls[j], experts);
       if constexpr (FittedNull<N>) {
         const std::string_view score = nulls[j].fitted_on();
         if (score != fitted_on()) {
-          throw std::invalid_argument("PerExpertNull: null 0 was fitted on score " +
-                                      detail::quote(fitted_on()) + ", null " + std::to_string(j) +
-                                      " on " + detail::quote(score));
+          detail::refuse("PerExpertNull: null 0 was fitted on score " + detail::quote(fitted_on()) +
+                         ", null " + std::to_string(j) + " on " + detail::quote(score));
         }
       }
     }

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstddef>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "fdroute/detail/checks/check_policies.hpp"
 #include "fdroute/detail/checks/requirements.hpp"
 #include "fdroute/detail/rule/weighted_p.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -45,8 +45,8 @@ struct WeightedNull {
   void validate(int experts) const {
     detail::validate_policy(null, experts);
     if (weights.size() != static_cast<std::size_t>(experts)) {
-      throw std::invalid_argument("WeightedNull: " + std::to_string(weights.size()) +
-                                  " weights for " + std::to_string(experts) + " experts");
+      detail::refuse("WeightedNull: " + std::to_string(weights.size()) + " weights for " +
+                     std::to_string(experts) + " experts");
     }
     detail::validate_p_value_weights("WeightedNull", weights);
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <span>
 
+#include "fdroute/concepts.hpp"
+#include "fdroute/detail/row/recipes.hpp"
 #include "fdroute/ties.hpp"
 
 namespace fdroute::inline v0 {
@@ -19,6 +21,12 @@ struct ByLogit {
   void operator()(std::span<const float> logits, std::span<float> keys) const noexcept {
     std::copy(logits.begin(), logits.end(), keys.begin());
   }
+
+  /// How kernels make these keys (Kernel::key_recipe).
+  constexpr detail::KeyRecipe recipe() const noexcept { return {}; }
 };
+
+template <>
+inline constexpr Kernel kernel_of<ByLogit> = Kernel::key_recipe;
 
 }  // namespace fdroute::inline v0

@@ -1,14 +1,14 @@
 #pragma once
 
-#include <cmath>
 #include <cstddef>
 #include <limits>
 #include <span>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
-#include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/concepts.hpp"
+#include "fdroute/detail/checks/check_bias.hpp"
+#include "fdroute/detail/row/recipes.hpp"
+#include "fdroute/detail/row/sigmoid.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 
 namespace fdroute::inline v0 {
@@ -17,8 +17,10 @@ namespace fdroute::inline v0 {
 ///
 ///     key_j = sigmoid(logit_j) + bias_j,   -inf where logit_j = -inf
 ///
-/// with sigmoid(x) = 1 / (1 + exp(-x)), computed in double and rounded to float once; the sum is
-/// made in float. Where the sigmoid saturates, logits that differ have equal keys. A logit of -inf
+/// with sigmoid(x) = 1 / (1 + exp(-x)) in float, within 3 ulp; the sum is made in float, too. The
+/// sigmoid is our own, the same bits on every machine (detail/row/sigmoid.hpp). Where it saturates,
+/// logits that differ have equal keys, and keys of neighbouring logits may be in either order. A
+/// logit of -inf
 /// masks its expert and ranks below all others, whatever the bias; a NaN logit has key NaN and
 /// ranks last. The bias steers which experts are selected, and no weight (SigmoidWeights reads the
 /// logits). A bias of -inf masks its expert for every token.
@@ -39,29 +41,22 @@ struct BySigmoid {
     }
   }
 
-  void validate(int experts) const {
-    if (!bias.empty() && bias.size() != static_cast<std::size_t>(experts)) {
-      throw std::invalid_argument("BySigmoid: bias has " + std::to_string(bias.size()) +
-                                  " values for " + std::to_string(experts) + " experts");
-    }
-    bool any_finite = bias.empty();
-    for (std::size_t j = 0; j < bias.size(); ++j) {
-      if (!(bias[j] <= std::numeric_limits<float>::max())) {
-        throw std::invalid_argument("BySigmoid: bias[" + std::to_string(j) +
-                                    "] must be finite or -inf, got " + detail::to_text(bias[j]));
-      }
-      any_finite |= bias[j] > masked;
-    }
-    if (!any_finite) throw std::invalid_argument("BySigmoid: every bias is -inf");
+  /// How kernels make these keys (Kernel::key_recipe). Valid as long as the bias.
+  detail::KeyRecipe recipe() const noexcept {
+    return {.sigmoid = true, .bias = bias.empty() ? nullptr : bias.data()};
   }
+
+  void validate(int experts) const { detail::check_bias("BySigmoid", bias, experts); }
 
  private:
   static constexpr float masked = -std::numeric_limits<float>::infinity();
 
   static float key_of(float logit) noexcept {
-    if (logit == masked) return masked;
-    return static_cast<float>(1.0 / (1.0 + std::exp(-static_cast<double>(logit))));
+    return logit == masked ? masked : detail::sigmoid(logit);
   }
 };
+
+template <>
+inline constexpr Kernel kernel_of<BySigmoid> = Kernel::key_recipe;
 
 }  // namespace fdroute::inline v0

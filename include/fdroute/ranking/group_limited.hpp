@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <stdexcept>
 #include <string>
 
+#include "fdroute/concepts.hpp"
 #include "fdroute/detail/checks/check_policies.hpp"
+#include "fdroute/detail/row/recipes.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 
@@ -67,10 +69,21 @@ struct GroupLimited {
     }
   }
 
+  /// How kernels make these keys (Kernel::key_recipe). Valid as long as the inner ranking.
+  detail::KeyRecipe recipe() const noexcept requires(kernel_of<Inner> == Kernel::key_recipe) {
+    detail::KeyRecipe keys = ranking.recipe();
+    // Of groups within groups, and of a mask above all numbers, kernels know nothing.
+    if (keys.limited || !(masked <= std::numeric_limits<float>::max())) return {.groups = 0};
+    keys.limited = true;
+    keys.groups = groups;
+    keys.kept = kept;
+    keys.sum_of_top2 = score == GroupScore::sum_of_top2;
+    keys.masked = masked;
+    return keys;
+  }
+
   void validate(int experts) const {
-    const auto fail = [](const std::string& fact) {
-      throw std::invalid_argument("GroupLimited: " + fact);
-    };
+    const auto fail = [](const std::string& fact) { detail::refuse("GroupLimited: " + fact); };
     if (groups < 1 || experts % groups != 0) {
       fail("groups must divide the " + std::to_string(experts) + " experts, got " +
            std::to_string(groups));
@@ -110,5 +123,9 @@ struct GroupLimited {
     return ties == TieOrder::lowest_index ? a < b : a > b;
   }
 };
+
+template <class Inner>
+inline constexpr Kernel kernel_of<GroupLimited<Inner>> =
+    kernel_of<Inner> == Kernel::key_recipe ? Kernel::key_recipe : Kernel::none;
 
 }  // namespace fdroute::inline v0

@@ -1,10 +1,10 @@
 #pragma once
 
 #include <span>
-#include <stdexcept>
 
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/softmax_numerator.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -33,8 +33,7 @@ struct AbsoluteThreshold {
 
   void validate(int) const {
     if (!(t > 0.0 && t <= 1.0)) {
-      throw std::invalid_argument("AbsoluteThreshold: t must lie in (0, 1], got " +
-                                  detail::to_text(t));
+      detail::refuse("AbsoluteThreshold: t must lie in (0, 1], got " + detail::to_text(t));
     }
   }
 };

@@ -3,7 +3,6 @@
 #include <bit>
 #include <concepts>
 #include <cstdint>
-#include <stdexcept>
 #include <vector>
 
 #include "fdroute/concepts.hpp"
@@ -11,6 +10,7 @@
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/rule/boundary_crossing.hpp"
 #include "fdroute/detail/rule/strongest_deviation.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -50,8 +50,8 @@ double critical_statistic(const R& rule, int experts, double level) {
                 "`double boundary(double value, int i, int n) const noexcept`");
   rule.validate(experts);
   if (!(level >= 1e-300 && level <= 1.0)) {
-    throw std::invalid_argument("critical_statistic: level must lie in [1e-300, 1], got " +
-                                detail::to_text(level));
+    detail::refuse("critical_statistic: level must lie in [1e-300, 1], got " +
+                   detail::to_text(level));
   }
   std::vector<double> bounds;
   const auto too_likely = [&](double value) {

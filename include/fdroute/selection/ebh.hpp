@@ -2,10 +2,10 @@
 
 #include <cmath>
 #include <span>
-#include <stdexcept>
 
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/rule/step_rules.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -53,7 +53,7 @@ struct EBH {
   void validate(int) const {
     detail::validate_alpha("EBH", alpha);
     if (!(kappa > 0.0 && kappa < 1.0)) {
-      throw std::invalid_argument("EBH: kappa must lie in (0, 1), got " + detail::to_text(kappa));
+      detail::refuse("EBH: kappa must lie in (0, 1), got " + detail::to_text(kappa));
     }
   }
 };

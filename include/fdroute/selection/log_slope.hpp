@@ -3,10 +3,10 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
-#include <stdexcept>
 
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/softmax_numerator.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -39,11 +39,11 @@ struct LogSlope {
 
   void validate(int) const {
     if (!std::isfinite(c)) {
-      throw std::invalid_argument("LogSlope: c must be finite, got " + detail::to_text(c));
+      detail::refuse("LogSlope: c must be finite, got " + detail::to_text(c));
     }
     if (!(sigma >= 0.0 && std::isfinite(sigma))) {
-      throw std::invalid_argument("LogSlope: sigma must be finite and at least 0, got " +
-                                  detail::to_text(sigma));
+      detail::refuse("LogSlope: sigma must be finite and at least 0, got " +
+                     detail::to_text(sigma));
     }
   }
 };

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
-#include <stdexcept>
 
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/rule/step_rules.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -44,8 +44,7 @@ struct StoreyBH {
   void validate(int) const {
     detail::validate_alpha("StoreyBH", alpha);
     if (!(lambda > 0.0 && lambda < 1.0)) {
-      throw std::invalid_argument("StoreyBH: lambda must lie in (0, 1), got " +
-                                  detail::to_text(lambda));
+      detail::refuse("StoreyBH: lambda must lie in (0, 1), got " + detail::to_text(lambda));
     }
   }
 

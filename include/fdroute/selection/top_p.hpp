@@ -1,10 +1,10 @@
 #pragma once
 
 #include <span>
-#include <stdexcept>
 
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/softmax_numerator.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -39,7 +39,7 @@ struct TopP {
 
   void validate(int) const {
     if (!(p > 0.0 && p <= 1.0))
-      throw std::invalid_argument("TopP: p must lie in (0, 1], got " + detail::to_text(p));
+      detail::refuse("TopP: p must lie in (0, 1], got " + detail::to_text(p));
   }
 };
 

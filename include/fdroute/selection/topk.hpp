@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <span>
-#include <stdexcept>
 #include <string>
+
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -27,8 +28,8 @@ struct TopK {
 
   void validate(int experts) const {
     if (k < 1 || k > experts) {
-      throw std::invalid_argument("TopK: k must lie in [1, " + std::to_string(experts) +
-                                  "], the number of experts, got " + std::to_string(k));
+      detail::refuse("TopK: k must lie in [1, " + std::to_string(experts) +
+                     "], the number of experts, got " + std::to_string(k));
     }
   }
 };

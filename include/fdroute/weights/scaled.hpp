@@ -3,10 +3,12 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <stdexcept>
 
+#include "fdroute/concepts.hpp"
 #include "fdroute/detail/checks/check_policies.hpp"
 #include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/detail/row/recipes.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
 
@@ -27,13 +29,25 @@ struct Scaled {
     for (float& weight : out) weight *= factor;
   }
 
+  /// How kernels make these weights (Kernel::weight_recipe).
+  detail::WeightRecipe recipe() const noexcept requires(kernel_of<W> == Kernel::weight_recipe) {
+    detail::WeightRecipe inner = weights.recipe();
+    if (inner.factor != 1.0F) return {};  // two products, each rounded
+    inner.factor = factor;
+    inner.policy = nullptr;
+    return inner;
+  }
+
   void validate(int experts) const {
     if (!(factor > 0.0F && factor <= std::numeric_limits<float>::max())) {
-      throw std::invalid_argument("Scaled: factor must be positive and finite, got " +
-                                  detail::to_text(factor));
+      detail::refuse("Scaled: factor must be positive and finite, got " + detail::to_text(factor));
     }
     detail::validate_policy(weights, experts);
   }
 };
+
+template <class W>
+inline constexpr Kernel kernel_of<Scaled<W>> =
+    kernel_of<W> == Kernel::weight_recipe ? Kernel::weight_recipe : Kernel::none;
 
 }  // namespace fdroute::inline v0

@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <stdexcept>
 
+#include "fdroute/concepts.hpp"
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/exp_sum.hpp"
+#include "fdroute/detail/row/recipes.hpp"
 #include "fdroute/detail/row/softmax_numerator.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
 
 namespace fdroute::inline v0 {
@@ -47,10 +49,18 @@ struct SoftmaxWeights {
     }
   }
 
+  /// How kernels make these weights (Kernel::weight_recipe).
+  detail::WeightRecipe recipe() const noexcept {
+    using Of = detail::WeightRecipe::Of;
+    return {.of = temperature == 1.0 ? Of::softmax : Of::other,
+            .renormalize = renormalize,
+            .policy = this};
+  }
+
   void validate(int) const {
     if (!(temperature > 0.0 && temperature <= std::numeric_limits<double>::max())) {
-      throw std::invalid_argument("SoftmaxWeights: temperature must be positive and finite, got " +
-                                  detail::to_text(temperature));
+      detail::refuse("SoftmaxWeights: temperature must be positive and finite, got " +
+                     detail::to_text(temperature));
     }
   }
 
@@ -106,5 +116,8 @@ struct SoftmaxWeights {
       weights[i] = static_cast<float>(numerator(logit_of(logits, experts[i])) / sum);
   }
 };
+
+template <>
+inline constexpr Kernel kernel_of<SoftmaxWeights> = Kernel::weight_recipe;
 
 }  // namespace fdroute::inline v0

@@ -22,15 +22,15 @@ static_assert(fd::NullDistribution<fd::ConformalNull> && fd::FittedNull<fd::Conf
 
 namespace {
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double far = std::numeric_limits<double>::infinity();
 
 }  // namespace
 
 TEST_CASE("ConformalNull counts the calibration scores that reach a score") {
-  const fd::ConformalNull null({2.0, -1.0, 0.5, 0.5, infinity, -infinity}, fitted_on("zscore"));
+  const fd::ConformalNull null({2.0, -1.0, 0.5, 0.5, far, -far}, fitted_on("zscore"));
   CHECK(null.size() == 6);
   CHECK(null.fitted_on() == "zscore");
-  CHECK(null(-infinity) == 1.0);
+  CHECK(null(-far) == 1.0);
   CHECK(null(-2.0) == 6.0 / 7.0);
   CHECK(null(-1.0) == 6.0 / 7.0);
   CHECK(null(std::nextafter(-1.0, 0.0)) == 5.0 / 7.0);
@@ -38,7 +38,7 @@ TEST_CASE("ConformalNull counts the calibration scores that reach a score") {
   CHECK(null(0.6) == 3.0 / 7.0);
   CHECK(null(2.0) == 3.0 / 7.0);
   CHECK(null(1e300) == 2.0 / 7.0);
-  CHECK(null(infinity) == 2.0 / 7.0);
+  CHECK(null(far) == 2.0 / 7.0);
   CHECK(fd::ConformalNull({3.0}, fitted_on("zscore"))(4.0) == 0.5);
 }
 

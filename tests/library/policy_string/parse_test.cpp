@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include <cstddef>
-#include <functional>
 #include <set>
 #include <span>
 #include <string>
@@ -38,14 +37,6 @@ std::string rejection(const std::string& policy, const std::string& score = "log
 std::string canonical(const std::string& policy, fd::SoftmaxWeights weights = {}) {
   return fd::parse_router(policy, 16, table("log_softmax"), weights).policy();
 }
-
-/// Any rule, as one type: a Router of every rule would take long to compile. It always goes the
-/// general way, so it also shows that a string's router finds the same counts by critical scores.
-struct PlainRule {
-  std::function<int(std::span<const double>)> rule;
-
-  int operator()(std::span<const double> sorted_p) const noexcept { return rule(sorted_p); }
-};
 
 template <class A, class B>
 bool route_alike(const A& a, const B& b) {
@@ -105,7 +96,7 @@ TEST_CASE("every rule that reads p-values has a string") {
     return of_a.experts == of_b.experts && of_a.counts == of_b.counts;
   };
   std::set<std::string> compared{"bh"};  // in the test above
-  const auto alike = [&](const std::string& policy, const PlainRule& rule) {
+  const auto alike = [&](const std::string& policy, const test::PlainRule& rule) {
     CAPTURE(policy);
     compared.insert(policy.substr(0, policy.find(':')));
     return select_alike(fd::parse_router(policy, 16, null),
@@ -113,32 +104,32 @@ TEST_CASE("every rule that reads p-values has a string") {
            select_alike(fd::parse_router(policy + ",null=logistic,location=0.1,scale=0.4", 16),
                         fd::Router(16, rule, fd::ZScore{}, fd::LogisticNull{0.1, 0.4}));
   };
-  CHECK(alike("by:alpha=0.6", PlainRule{fd::BenjaminiYekutieli{0.6}}));
-  CHECK(alike("ebh:alpha=0.6,kappa=0.3", PlainRule{fd::EBH{0.6, 0.3}}));
-  CHECK(alike("bonferroni:alpha=0.6", PlainRule{fd::Bonferroni{0.6}}));
-  CHECK(alike("sidak:alpha=0.6", PlainRule{fd::Sidak{0.6}}));
-  CHECK(alike("holm:alpha=0.6", PlainRule{fd::Holm{0.6}}));
-  CHECK(alike("hochberg:alpha=0.6", PlainRule{fd::Hochberg{0.6}}));
-  CHECK(alike("hommel:alpha=0.6", PlainRule{fd::Hommel{0.6}}));
-  CHECK(alike("storey:alpha=0.3,lambda=0.2", PlainRule{fd::StoreyBH{0.3, 0.2}}));
-  CHECK(alike("bky:alpha=0.3", PlainRule{fd::TwoStageBKY{0.3}}));
-  CHECK(alike("lfdr:alpha=0.3", PlainRule{fd::LocalFdr{0.3}}));
+  CHECK(alike("by:alpha=0.6", test::PlainRule{fd::BenjaminiYekutieli{0.6}}));
+  CHECK(alike("ebh:alpha=0.6,kappa=0.3", test::PlainRule{fd::EBH{0.6, 0.3}}));
+  CHECK(alike("bonferroni:alpha=0.6", test::PlainRule{fd::Bonferroni{0.6}}));
+  CHECK(alike("sidak:alpha=0.6", test::PlainRule{fd::Sidak{0.6}}));
+  CHECK(alike("holm:alpha=0.6", test::PlainRule{fd::Holm{0.6}}));
+  CHECK(alike("hochberg:alpha=0.6", test::PlainRule{fd::Hochberg{0.6}}));
+  CHECK(alike("hommel:alpha=0.6", test::PlainRule{fd::Hommel{0.6}}));
+  CHECK(alike("storey:alpha=0.3,lambda=0.2", test::PlainRule{fd::StoreyBH{0.3, 0.2}}));
+  CHECK(alike("bky:alpha=0.3", test::PlainRule{fd::TwoStageBKY{0.3}}));
+  CHECK(alike("lfdr:alpha=0.3", test::PlainRule{fd::LocalFdr{0.3}}));
   fd::HigherCriticism hc{0.4};
-  CHECK(alike("hc:search=0.4", PlainRule{hc}));
+  CHECK(alike("hc:search=0.4", test::PlainRule{hc}));
   hc.deviation = fd::HigherCriticism::Deviation::of_p;
-  CHECK(alike("hc:search=0.4,deviation=p", PlainRule{hc}));
+  CHECK(alike("hc:search=0.4,deviation=p", test::PlainRule{hc}));
   hc.critical = fd::critical_statistic(hc, 16, 0.1);
-  CHECK(alike("hc:search=0.4,deviation=p,level=0.1", PlainRule{hc}));
+  CHECK(alike("hc:search=0.4,deviation=p,level=0.1", test::PlainRule{hc}));
   fd::BerkJones bj{0.4};
-  CHECK(alike("bj:search=0.4", PlainRule{bj}));
+  CHECK(alike("bj:search=0.4", test::PlainRule{bj}));
   bj.critical = fd::critical_statistic(bj, 16, 0.1);
-  CHECK(alike("bj:search=0.4,level=0.1", PlainRule{bj}));
+  CHECK(alike("bj:search=0.4,level=0.1", test::PlainRule{bj}));
   const auto names = test::names_of_rules_of_p();
   CHECK(compared == std::set(names.begin(), names.end()));
   // The comparison can tell.
-  CHECK(!alike("bj:search=0.4", PlainRule{bj}));
-  CHECK(!alike("holm:alpha=0.6", PlainRule{fd::Hochberg{0.6}}));
-  CHECK(!alike("hommel:alpha=0.6", PlainRule{fd::Hochberg{0.6}}));
+  CHECK(!alike("bj:search=0.4", test::PlainRule{bj}));
+  CHECK(!alike("holm:alpha=0.6", test::PlainRule{fd::Hochberg{0.6}}));
+  CHECK(!alike("hommel:alpha=0.6", test::PlainRule{fd::Hochberg{0.6}}));
 }
 
 TEST_CASE("what a policy leaves out takes its documented value") {
@@ -253,9 +244,12 @@ TEST_CASE("a malformed policy: where, and what is accepted there") {
   for (const std::string_view name : fd::policy_names())
     policies.append(policies.empty() ? "; accepted are " : ", ").append(name);
   CHECK(rejection("") == "policy '', position 1: unknown policy ''" + policies);
-  CHECK(rejection("top-k") == "policy 'top-k', position 1: unknown policy 'top-k'" + policies);
-  CHECK(rejection("BH") == "policy 'BH', position 1: unknown policy 'BH'" + policies);
-  CHECK(rejection(" bh") == "policy ' bh', position 1: unknown policy ' bh'" + policies);
+  CHECK(rejection("top-k") ==
+        "policy 'top-k', position 1: unknown policy 'top-k' (did you mean 'topk'?)" + policies);
+  CHECK(rejection("BH") ==
+        "policy 'BH', position 1: unknown policy 'BH' (did you mean 'bh'?)" + policies);
+  CHECK(rejection(" bh") ==
+        "policy ' bh', position 1: unknown policy ' bh' (did you mean 'bh'?)" + policies);
   CHECK(rejection("topk,k=3") ==
         "policy 'topk,k=3', position 1: unknown policy 'topk,k=3'" + policies);
   CHECK(rejection(":k=3") == "policy ':k=3', position 1: unknown policy ''" + policies);
@@ -273,26 +267,26 @@ TEST_CASE("a malformed policy: where, and what is accepted there") {
   CHECK(rejection("topk:k=3,k=3") == "policy 'topk:k=3,k=3', position 10: 'k' is given twice");
 
   CHECK(rejection("topk:kk=3") ==
-        "policy 'topk:kk=3', position 6: unknown key 'kk'; topk accepts k, min_k, max_k, "
-        "temperature, renormalize");
+        "policy 'topk:kk=3', position 6: unknown key 'kk'; topk accepts k, min_k, max_k, ranking, "
+        "ties, weights, temperature, renormalize");
   CHECK(rejection("topk:k=3,alpha=0.1") ==
         "policy 'topk:k=3,alpha=0.1', position 10: unknown key 'alpha'; topk accepts k, min_k, "
-        "max_k, temperature, renormalize");
+        "max_k, ranking, ties, weights, temperature, renormalize");
   CHECK(rejection("top_p:t=0.1") ==
         "policy 'top_p:t=0.1', position 7: unknown key 't'; top_p accepts p, min_k, max_k, "
-        "temperature, renormalize");
+        "ranking, ties, weights, temperature, renormalize");
   CHECK(rejection("relative:p=0.1") ==
         "policy 'relative:p=0.1', position 10: unknown key 'p'; relative accepts t, min_k, max_k, "
-        "temperature, renormalize");
+        "ranking, ties, weights, temperature, renormalize");
   CHECK(rejection("bh:k=3") ==
         "policy 'bh:k=3', position 4: unknown key 'k'; bh accepts alpha, min_k, max_k, null, "
-        "score, temperature, renormalize");
+        "score, prior, ranking, ties, weights, temperature, renormalize");
   CHECK(rejection("bh:mean=0") ==
-        "policy 'bh:mean=0', position 4: unknown key 'mean'; bh accepts alpha, min_k, max_k, "
-        "null, score, temperature, renormalize");
+        "policy 'bh:mean=0', position 4: unknown key 'mean'; bh accepts alpha, min_k, max_k, null, "
+        "score, prior, ranking, ties, weights, temperature, renormalize");
   CHECK(rejection("bh:null=normal,k=2") ==
         "policy 'bh:null=normal,k=2', position 16: unknown key 'k'; bh accepts alpha, min_k, "
-        "max_k, null, score, mean, sd, temperature, renormalize");
+        "max_k, null, score, mean, sd, prior, ranking, ties, weights, temperature, renormalize");
 
   CHECK(rejection("topk:k=three") ==
         "policy 'topk:k=three', position 8: k takes an integer, got 'three'");
@@ -317,10 +311,10 @@ TEST_CASE("a malformed policy: where, and what is accepted there") {
 
   CHECK(rejection("bh:score=softmax") ==
         "policy 'bh:score=softmax', position 10: score is one of logit, log_softmax, zscore, got "
-        "'softmax'");
+        "'softmax' (did you mean 'log_softmax'?)");
   CHECK(rejection("bh:null=gumbel") ==
-        "policy 'bh:null=gumbel', position 9: null is one of tabulated, normal, logistic, got "
-        "'gumbel'");
+        "policy 'bh:null=gumbel', position 9: null is one of tabulated, normal, logistic, "
+        "conformal, per_expert, got 'gumbel'");
   CHECK(rejection("bh:score=rank") ==
         "policy 'bh:score=rank', position 10: score=rank is refused: ranks within a token are 1 .. "
         "m whatever its logits are, so their p-values are k/m and every token would get the same "
@@ -329,7 +323,8 @@ TEST_CASE("a malformed policy: where, and what is accepted there") {
         "policy 'hc:deviation=q', position 14: deviation is one of rank, p, got 'q'");
   CHECK(rejection("bh:null=logistic,sd=2") ==
         "policy 'bh:null=logistic,sd=2', position 18: unknown key 'sd'; bh accepts alpha, min_k, "
-        "max_k, null, score, location, scale, temperature, renormalize");
+        "max_k, null, score, location, scale, prior, ranking, ties, weights, temperature, "
+        "renormalize");
   CHECK(rejection("bh:renormalize=1") ==
         "policy 'bh:renormalize=1', position 16: renormalize is one of false, true, got '1'");
   CHECK(rejection(std::string("topk:k=3\0", 9)) ==

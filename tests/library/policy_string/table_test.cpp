@@ -188,6 +188,54 @@ TEST_CASE("the grammar of parse_router() is the table") {
   CHECK(names == table_names());
 }
 
+TEST_CASE("the keys and values of the grammar are those that strings take, in the docs as well") {
+  const std::vector<float> bias(16);
+  const auto null = fd::TabulatedNull::from_log_survival({-1.0, 1.0}, {-0.5, -2.0},  //
+                                                         test::fitted_on("zscore"));
+  const fd::ConformalNull conformal({0.0, 1.0}, test::fitted_on("zscore"));
+  const std::vector<fd::TabulatedNull> per_expert(16, null);
+  const std::vector<double> prior(16, 1.0);
+  const fd::ParseOptions<> options{
+      .null = &null, .selection_bias = bias, .conformal = &conformal, .expert_nulls = per_expert};
+  fd::ParseOptions<> with_prior = options;
+  with_prior.prior = prior;
+  // Every key that some string reads.
+  std::set<std::string> keys{"ranking", "ties", "weights", "prior", "rule"};
+  const auto read = [&](const std::string& policy, const fd::ParseOptions<>& given) {
+    CAPTURE(policy);
+    const std::string text = fd::parse_router(policy, 16, given).policy();
+    std::istringstream items(text.substr(text.find(':') + 1));
+    for (std::string item; std::getline(items, item, ',');)
+      keys.insert(item.substr(0, item.find('=')));
+  };
+  std::string values;
+  for (const auto names : {fd::null_names(), fd::ranking_names(), fd::weights_names()}) {
+    const std::string key = names.data() == fd::null_names().data()      ? "null"
+                            : names.data() == fd::ranking_names().data() ? "ranking"
+                                                                         : "weights";
+    std::string list = key + "=";
+    std::string cell = "| `" + key + "` | ";
+    for (const std::string_view name : names) {
+      read("bh:" + key + "=" + std::string(name), options);
+      list.append(list.ends_with('=') ? "" : "|").append(name);
+      cell.append(cell.ends_with("| ") ? "`" : ", `").append(name).append("`");
+    }
+    const auto lines = lines_between("include/fdroute/parse.hpp", "/// Makes a router", "template");
+    CHECK(std::ranges::any_of(lines,
+                              [&](const std::string& line) { return line.ends_with(" " + list); }));
+    const auto rows = lines_between("docs/policies.md", "## Strings", "## Your own");
+    CHECK(std::ranges::any_of(
+        rows, [&](const std::string& row) { return row.starts_with(cell + " |"); }));
+  }
+  read("bh", with_prior);
+  std::set<std::string> documented;
+  for (const std::string& key :
+       first_cells(lines_between("docs/policies.md", "## Strings", "## Your own")))
+    documented.insert(key);
+  keys.erase("alpha");  // the rule's own
+  CHECK(documented == keys);
+}
+
 TEST_CASE("docs/policies.md lists the table") {
   std::set<std::string> names;
   for (const std::string& policy :
@@ -197,7 +245,7 @@ TEST_CASE("docs/policies.md lists the table") {
     CHECK(names.insert(name_of(policy)).second);
     CHECK(test::written_out(name_of(policy)).starts_with(policy + ",min_k="));
   }
-  const auto presets = first_cells(lines_between("docs/policies.md", "## Presets", "## Your own"));
+  const auto presets = first_cells(lines_between("docs/policies.md", "## Presets", "## Strings"));
   const auto known = test::names_of_presets();
   CHECK(std::set(presets.begin(), presets.end()) == std::set(known.begin(), known.end()));
   names.insert(presets.begin(), presets.end());
@@ -245,7 +293,7 @@ TEST_CASE("a stranger's policy is refused like the library's") {
         "policy 'equal:n=3', position 7: unknown key 'n'; equal accepts k");
   CHECK(own_rejection("positive:k=3") ==
         "policy 'positive:k=3', position 10: unknown key 'k'; positive accepts min_k, max_k, "
-        "temperature, renormalize");
+        "ranking, ties, weights, temperature, renormalize");
   CHECK(own_rejection("uncorrected:level=x,null=normal") ==
         "policy 'uncorrected:level=x,null=normal', position 19: level takes a number, got 'x'");
   CHECK(own_rejection("uncorrected:level=2,null=normal") ==

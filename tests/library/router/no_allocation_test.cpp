@@ -124,6 +124,12 @@ void check_no_allocation(const AnyPolicy& router) {
   const test::Batch batch = test::batch_of_every_kind(router.experts(), 6, random);
   std::vector<double> as_double(batch.logits.begin(), batch.logits.end());
   const fd::LogitsView doubles(as_double.data(), batch.tokens(), router.experts());
+  const std::vector<std::uint64_t> masks(16, 0x5A5A'5A5A'5A5A'5A5AU);
+  const fd::BatchView<float> masked{.data = batch.logits.data(),
+                                    .tokens = batch.tokens(),
+                                    .experts = router.experts(),
+                                    .stride = router.experts(),
+                                    .masks = masks.data()};
   test::Padded out(batch.tokens(), router.capacity());
   test::Padded<std::int64_t> wide(batch.tokens(), router.capacity(), fd::Padding::repeat_valid);
   test::Guarded<float> dense(batch.tokens() * router.experts());
@@ -137,6 +143,7 @@ void check_no_allocation(const AnyPolicy& router) {
           router.route(batch.view(), wide.view());
           router.route(doubles, out.view());
           router.route(batch.view(), fd::DenseView{dense.data(), router.experts()});
+          router.route(masked, out.view());
         }) == 0);
   CHECK(out.guards_intact());
 }
@@ -228,9 +235,16 @@ TEST_CASE("routing uses at most 128 KiB of stack") {
     test::Padded<std::int64_t> padded(batch.tokens(), experts);
     test::Csr<std::int64_t> csr(batch.tokens(), batch.tokens() * experts);
     test::Guarded<float> dense(batch.tokens() * experts);
+    const std::vector<std::uint64_t> masks(16, ~std::uint64_t{0});
+    const fd::BatchView<double> masked{.data = logits.data(),
+                                       .tokens = batch.tokens(),
+                                       .experts = experts,
+                                       .stride = experts,
+                                       .masks = masks.data()};
     const std::size_t thread_alone = stack_of([] {});
     for (const std::size_t used :
          {stack_of([&] { router.route(doubles, padded.view()); }),
+          stack_of([&] { router.route(masked, padded.view()); }),
           stack_of([&] { router.route(doubles, csr.view()); }), stack_of([&] {
             router.route(doubles, fd::DenseView{dense.data(), experts});
           })}) {
@@ -246,6 +260,14 @@ TEST_CASE("a dispatch plan allocates nothing once it has seen the largest batch"
   const fd::Router router(64, fd::BenjaminiHochberg{0.3}, fd::ZScore{}, fd::NormalNull{});
   const test::Batch batch = test::batch_of_every_kind(64, 6, random);
   auto routing = test::routed(router, batch.view());
+  fd::DispatchPlan reserved;
+  reserved.reserve(batch.tokens(), batch.tokens() * 64, 64);
+  CHECK(allocations_of([&] {
+          for (const std::int64_t most : {1000, 3, 0}) {
+            const fd::DispatchLimits limits{.capacity = most, .drop = fd::Drop::lowest_weight};
+            reserved.build_reserved(fd::serial, routing.view(), batch.tokens(), 64, limits);
+          }
+        }) == 0);
   fd::DispatchPlan plan;
   plan.build(routing.view(), batch.tokens(), 64);
   std::vector<float> rows(plan.tokens().size() * 8);

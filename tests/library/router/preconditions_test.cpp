@@ -17,6 +17,7 @@
 #include "fdroute/any_router.hpp"
 #include "fdroute/formats.hpp"
 #include "fdroute/null/normal.hpp"
+#include "fdroute/rows.hpp"
 #include "fdroute/score/zscore.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
 #include "fdroute/selection/topk.hpp"
@@ -132,6 +133,50 @@ TEST_CASE("a broken precondition ends the process with its name, in every build"
   check_preconditions(topk);
   check_preconditions(fd::AnyRouter(bh, ""));
   check_preconditions(fd::AnyRouter(topk, ""));
+}
+
+TEST_CASE("a batch, a row list and a list of routers that break a promise end the process") {
+  const fd::Router router(70, fd::TopK{3});
+  const std::vector<fd::AnyRouter> two{{router, ""}, {router, ""}};
+  const std::vector<float> logits(3 * 70);
+  const std::vector<std::uint64_t> masks(6, ~std::uint64_t{0});
+  test::Padded out(3, 3);
+  const auto route = [&](fd::BatchView<float> batch) {
+    const std::string words = last_words([&] { router.route(batch, out.view()); });
+    CHECK(last_words([&] { two[0].route(batch, out.view()); }) == words);
+    return words;
+  };
+  CHECK(route({logits.data(), 3, 70, 70}) == "did not abort: ");
+  CHECK(route({logits.data(), 3, 69, 70}) ==
+        "fdroute: precondition violated: batch.experts == router.experts()\n");
+  CHECK(route({logits.data(), -1, 70, 70}) ==
+        "fdroute: precondition violated: batch.tokens >= 0\n");
+  CHECK(route({logits.data(), 3, 70, 70, 1, masks.data(), 2}) == "did not abort: ");
+  CHECK(route({logits.data(), 3, 70, 70, 1, masks.data(), 0}) == "did not abort: ");
+  CHECK(route({logits.data(), 3, 70, 70, 1, masks.data(), 1}) ==
+        "fdroute: precondition violated: batch.mask_stride >= "
+        "BitmaskView::words_per_token(experts), or 0\n");
+
+  const fd::LogitsView view(logits.data(), 3, 70);
+  const auto route_rows = [&](std::vector<std::int32_t> rows) {
+    return last_words([&] { fd::route_rows(router, rows, view, out.view()); });
+  };
+  CHECK(route_rows({2, 0}) == "did not abort: ");
+  constexpr auto no_row = "fdroute: precondition violated: every row lies in [0, logits.tokens)\n";
+  CHECK(route_rows({0, -1}) == no_row);
+  CHECK(route_rows({2, 3}) == no_row);
+  const auto route_each = [&](std::vector<std::int32_t> router_of) {
+    return last_words(
+        [&] { fd::route_each(std::span<const fd::AnyRouter>(two), router_of, view, out.view()); });
+  };
+  CHECK(route_each({1, 0, 1}) == "did not abort: ");
+  constexpr auto no_router =
+      "fdroute: precondition violated: every router_of lies in [0, routers.size())\n";
+  CHECK(route_each({1, 2, 1}) == no_router);
+  CHECK(route_each({1, 0, -1}) == no_router);
+  CHECK(route_each({1, 0}) ==
+        "fdroute: precondition violated: router_of has an entry for each "
+        "token\n");
 }
 
 TEST_CASE("no conversion drops an expert that finds no place") {

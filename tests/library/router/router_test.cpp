@@ -39,17 +39,17 @@ using BhRouter = fd::Router<fd::BenjaminiHochberg, fd::ZScore, fd::NormalNull>;
 using TopKRouter = fd::Router<fd::TopK>;
 
 template <class AnyPolicy, class T, class Out>
-constexpr bool routes_without_throwing = noexcept(std::declval<const AnyPolicy&>().route(
+constexpr bool routes_noexcept = noexcept(std::declval<const AnyPolicy&>().route(
     std::declval<fd::LogitsView<T>>(),
     std::declval<Out>())) && noexcept(std::declval<const AnyPolicy&>()
                                           .route(fd::serial, std::declval<fd::LogitsView<T>>(),
                                                  std::declval<Out>()));
 
-static_assert(routes_without_throwing<BhRouter, float, fd::RoutingView<>>);
-static_assert(routes_without_throwing<BhRouter, double, fd::RoutingView<std::int64_t>>);
-static_assert(routes_without_throwing<BhRouter, float, fd::DenseView>);
-static_assert(routes_without_throwing<BhRouter, float, fd::CsrView<>>);
-static_assert(routes_without_throwing<TopKRouter, float, fd::RoutingView<>>);
+static_assert(routes_noexcept<BhRouter, float, fd::RoutingView<>>);
+static_assert(routes_noexcept<BhRouter, double, fd::RoutingView<std::int64_t>>);
+static_assert(routes_noexcept<BhRouter, float, fd::DenseView>);
+static_assert(routes_noexcept<BhRouter, float, fd::CsrView<>>);
+static_assert(routes_noexcept<TopKRouter, float, fd::RoutingView<>>);
 static_assert(noexcept(std::declval<const BhRouter&>().capacity()));
 
 // What the arguments say is what one gets.

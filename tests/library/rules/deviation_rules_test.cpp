@@ -28,7 +28,7 @@ namespace {
 
 constexpr double inf = std::numeric_limits<double>::infinity();
 
-std::vector<double> random_p(int m, test::Random& random) {
+std::vector<double> random_p_values(int m, test::Random& random) {
   const double power = 1.0 + 2.0 * random.uniform();
   std::vector<double> p;
   for (int i = 0; i < m; ++i) p.push_back(std::pow(random.uniform(), power));
@@ -45,7 +45,7 @@ TEST_CASE("HigherCriticism and BerkJones are their definitions") {
   for (int m = 1; m <= 130; ++m) sizes.push_back(m);
   for (const int m : sizes) {
     CAPTURE(m);
-    std::vector<double> p = random_p(m, random);
+    std::vector<double> p = random_p_values(m, random);
     for (const bool zeros_and_ones : {false, true}) {
       if (zeros_and_ones) {
         std::fill_n(p.begin(), m / 8, 0.0);

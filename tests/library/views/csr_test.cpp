@@ -25,7 +25,7 @@ namespace fd = fdroute;
 namespace {
 
 /// Anything from no to all experts: rows that no kernel takes, and empty selections, among others.
-auto bh_router(int experts, fd::ExpertBounds bounds = {0}, fd::SoftmaxWeights weights = {}) {
+auto bounded_router(int experts, fd::ExpertBounds bounds = {0}, fd::SoftmaxWeights weights = {}) {
   return fd::Router(experts, fd::BenjaminiHochberg{0.6}, fd::ZScore{}, fd::NormalNull{}, weights,
                     bounds);
 }
@@ -100,9 +100,9 @@ TEST_CASE("CSR of any number of experts, in ids of any type, with any weights") 
       CHECK(test::difference_of_csr<std::int64_t>(router, batch.view(), fd::OpenMP{3}) == "");
       CHECK(test::difference_of_csr<std::uint16_t>(router, batch.view()) == "");
     };
-    check(bh_router(experts));
-    check(bh_router(experts, {0, 1 + experts % 20}, {.renormalize = true}));
-    check(bh_router(experts, {experts / 3}, {.temperature = 0.5}));
+    check(bounded_router(experts));
+    check(bounded_router(experts, {0, 1 + experts % 20}, {.renormalize = true}));
+    check(bounded_router(experts, {experts / 3}, {.temperature = 0.5}));
     check(fd::Router(experts, fd::TopK{(experts + 1) / 2}));
   }
 }
@@ -110,7 +110,7 @@ TEST_CASE("CSR of any number of experts, in ids of any type, with any weights") 
 TEST_CASE("CSR of any number of tokens, of any type of logits, on any number of threads") {
   test::Random random(184);
   for (const int experts : {8, 64, 1000}) {
-    const auto router = bh_router(experts, {0, 20});
+    const auto router = bounded_router(experts, {0, 20});
     const fd::AnyRouter any(router, "");
     const test::Batch batch = test::batch_of_every_kind(experts, 16, random);
     const std::vector<double> doubles(batch.logits.begin(), batch.logits.end());
@@ -140,7 +140,7 @@ TEST_CASE("CSR of rows that all, or none of which, select") {
       test::Batch batch{experts};
       for (int i = 0; i < 70; ++i) batch.add(test::random_row(kind, experts, random));
       for (const int min_k : {0, 2, experts}) {
-        const auto router = bh_router(experts, {min_k});
+        const auto router = bounded_router(experts, {min_k});
         CHECK(test::difference_of_csr(router, batch.view()) == "");
         CHECK(test::difference_of_csr(router, batch.view(), fd::OpenMP{2}) == "");
       }
@@ -150,7 +150,7 @@ TEST_CASE("CSR of rows that all, or none of which, select") {
 
 TEST_CASE("CSR from route() leads back to the padded routing") {
   test::Random random(186);
-  const auto router = bh_router(64, {0, 9});
+  const auto router = bounded_router(64, {0, 9});
   const test::Batch batch = test::batch_of_every_kind(64, 5, random);
   const auto expected = test::routed(router, batch.view());
   test::Csr csr(batch.tokens(), batch.tokens() * 9);

@@ -53,7 +53,7 @@ std::vector<Assignment> read(const fd::DispatchPlan& plan) {
   return assignments;
 }
 
-auto bh_router(int experts, fd::ExpertBounds bounds) {
+auto dispatched_router(int experts, fd::ExpertBounds bounds) {
   return fd::Router(experts, fd::BenjaminiHochberg{0.4}, fd::ZScore{}, fd::NormalNull{},
                     fd::SoftmaxWeights{}, bounds);
 }
@@ -87,7 +87,7 @@ TEST_CASE_TEMPLATE("a plan groups a routing by expert", Id, std::int32_t, std::i
     for (const int repeats : {4, 1}) {
       for (const auto padding : {fd::Padding::minus_one, fd::Padding::repeat_valid}) {
         const test::Batch batch = test::batch_of_every_kind(experts, repeats, random);
-        const auto router = bh_router(experts, {0, 6});
+        const auto router = dispatched_router(experts, {0, 6});
         auto routing = test::routed<Id>(router, batch.view(), padding);
         check_plan(plan, routing, experts);
       }
@@ -97,7 +97,7 @@ TEST_CASE_TEMPLATE("a plan groups a routing by expert", Id, std::int32_t, std::i
 
 TEST_CASE("plans of no token and of no assignment") {
   fd::DispatchPlan plan;
-  const auto router = bh_router(3, {0});
+  const auto router = dispatched_router(3, {0});
   const test::Batch none{3};
   auto nothing = test::routed(router, none.view());
   check_plan(plan, nothing, 3);
@@ -119,7 +119,7 @@ TEST_CASE("gather, run each expert once, combine: as token by token") {
   const int experts = 8;
   const std::size_t width = 5;
   const test::Batch batch = test::batch_of_every_kind(experts, 4, random);
-  const auto router = bh_router(experts, {1, 6});
+  const auto router = dispatched_router(experts, {1, 6});
   auto routing = test::routed(router, batch.view());
   fd::DispatchPlan plan;
   plan.build(routing.view(), routing.tokens, experts);

@@ -21,7 +21,7 @@ using fd::RowMajorMatrix;
 namespace {
 
 // One type throughout, to compile route() once per kind of matrix.
-fd::AnyRouter bh_router(int experts) {
+fd::AnyRouter any_bh_router(int experts) {
   return {fd::Router(experts, fd::BenjaminiHochberg{0.3}, fd::ZScore{}, fd::NormalNull{},
                      fd::SoftmaxWeights{}, fd::ExpertBounds{0, 5}),
           ""};
@@ -62,7 +62,7 @@ void check_result(const Result& result, const test::Batch& batch, const fd::AnyR
 }  // namespace
 
 TEST_CASE("a matrix is routed to matrices (tokens, ...)") {
-  const auto router = bh_router(12);
+  const auto router = any_bh_router(12);
   const test::Batch batch = some_batch(12);
   const RowMajorMatrix<float> logits = as_matrix(batch);
   const fd::Routing routing = fd::route(router, logits);
@@ -85,7 +85,7 @@ TEST_CASE("a matrix is routed to matrices (tokens, ...)") {
 }
 
 TEST_CASE("matrices of any layout are read as (tokens, experts)") {
-  const auto router = bh_router(12);
+  const auto router = any_bh_router(12);
   const test::Batch batch = some_batch(12);
   const auto matrix = as_matrix(batch);
   const Eigen::Index tokens = matrix.rows();
@@ -120,13 +120,13 @@ TEST_CASE("matrices of any layout are read as (tokens, experts)") {
 }
 
 TEST_CASE("a row vector is one token, a column vector is tokens of one expert") {
-  const auto router = bh_router(12);
+  const auto router = any_bh_router(12);
   test::Batch one = some_batch(12);
   one.logits.resize(12);
   const Eigen::RowVectorXf row = as_matrix(one);
   check_result(fd::route(router, row), one, router);
 
-  const auto single = bh_router(1);
+  const auto single = any_bh_router(1);
   const test::Batch column{1, {0.5F, test::nan, -3.0F, test::infinity, 0.0F}};
   const Eigen::VectorXf tokens = as_matrix(column);
   check_result(fd::route(single, tokens), column, single);
@@ -138,7 +138,7 @@ TEST_CASE("a row vector is one token, a column vector is tokens of one expert") 
 }
 
 TEST_CASE("no token") {
-  const auto router = bh_router(12);
+  const auto router = any_bh_router(12);
   const test::Batch none{12};
   check_result(fd::route(router, RowMajorMatrix<float>(0, 12)), none, router);
   check_result(fd::route(router, Eigen::Tensor<float, 3, Eigen::RowMajor>(4, 0, 12)), none, router);
@@ -146,7 +146,7 @@ TEST_CASE("no token") {
 
 TEST_CASE_TEMPLATE("matrices and tensors of double, half and bfloat16", T, double, Eigen::half,
                    Eigen::bfloat16) {
-  const auto router = bh_router(12);
+  const auto router = any_bh_router(12);
   // What T keeps of the logits.
   test::Batch batch = some_batch(12);
   RowMajorMatrix<T> logits(batch.tokens(), 12);
@@ -162,7 +162,7 @@ TEST_CASE_TEMPLATE("matrices and tensors of double, half and bfloat16", T, doubl
 }
 
 TEST_CASE("a tensor (batch, sequence, experts) is routed to tensors of the same rank") {
-  const auto router = bh_router(12);
+  const auto router = any_bh_router(12);
   const test::Batch batch = some_batch(12);
   REQUIRE(batch.tokens() == 26);
   using Tensor = Eigen::Tensor<float, 3, Eigen::RowMajor>;
@@ -173,7 +173,7 @@ TEST_CASE("a tensor (batch, sequence, experts) is routed to tensors of the same 
         logits(b, s, e) = batch.logits[test::index((b * 13 + s) * 12 + e)];
     }
   }
-  const fd::TensorRouting routing = fd::route(router, logits);
+  const fd::TensorRouting<3, Eigen::RowMajor> routing = fd::route(router, logits);
   static_assert(
       std::is_same_v<decltype(routing.experts), Eigen::Tensor<std::int32_t, 3, Eigen::RowMajor>>);
   CHECK(routing.dense.dimensions() == Eigen::DSizes<Eigen::Index, 3>(2, 13, 12));
@@ -197,13 +197,14 @@ TEST_CASE("a tensor (batch, sequence, experts) is routed to tensors of the same 
   const Eigen::TensorMap<const Tensor> map(logits.data(), 2, 13, 12);
   check_result(fd::route(router, map), batch, router);
   check_result(fd::route(fd::OpenMP{3}, router, logits), batch, router);
+  // The results are of the default type of indices.
   Eigen::Tensor<float, 3, Eigen::RowMajor, int> other_index(2, 13, 12);
   std::copy_n(logits.data(), logits.size(), other_index.data());
   check_result(fd::route(router, other_index), batch, router);
 }
 
 TEST_CASE("logits over another number of experts are refused") {
-  const auto router = bh_router(12);
+  const auto router = any_bh_router(12);
   CHECK(test::rejection_of([&] { fd::route(router, RowMajorMatrix<float>(4, 11)); }) ==
         "route: the logits have 11 experts, the router 12");
   CHECK(test::rejection_of([&] { fd::route(router, RowMajorMatrix<float>(12, 4)); }) ==

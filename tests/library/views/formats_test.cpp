@@ -63,13 +63,13 @@ test::Csr<> csr_of(test::Padded<Id>& routing) {
   return csr;
 }
 
-constexpr int sizes[] = {1, 2, 13, 63, 64, 65, 128, 130};
+constexpr int some_sizes[] = {1, 2, 13, 63, 64, 65, 128, 130};
 
 /// Routings of 0 to all experts of all kinds of rows, some of whose weights round to 0.
 template <class Check>
 void for_every_routing(const Check& check) {
   test::Random random(17);
-  for (const int experts : sizes) {
+  for (const int experts : some_sizes) {
     const fd::Router router(experts, fd::BenjaminiHochberg{0.6}, fd::ZScore{}, fd::NormalNull{},
                             fd::SoftmaxWeights{.temperature = 0.05}, fd::ExpertBounds{0});
     const test::Batch batch = test::batch_of_every_kind(experts, 9, random);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "fdroute/fdroute.hpp"
+#include "library/definition.hpp"
 #include "library/support.hpp"
 
 // The policies to compile, a bit each: a mutation run takes this file apart (tests/mutation/).
@@ -24,14 +25,6 @@ namespace fd = fdroute;
 using test::index;
 
 namespace {
-
-/// ByLogit by another name: without kernels, so by the definition.
-struct SlowRanking {
-  fd::TieOrder ties = fd::TieOrder::lowest_index;
-  void operator()(std::span<const float> logits, std::span<float> keys) const noexcept {
-    std::copy(logits.begin(), logits.end(), keys.begin());
-  }
-};
 
 bool same_bits(float a, float b) {
   return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b);
@@ -161,12 +154,12 @@ template <bool some = false, class W, class Use>
 void with_routers(int experts, const W& weights, fd::ExpertBounds bounds, const Use& use) {
   const auto both = [&](const std::string& name, const auto& rule, const auto& score,
                         const auto& null) {
-    use(name, fd::Router(experts, rule, score, null, weights, bounds),
-        fd::Router(experts, rule, score, null, weights, bounds, SlowRanking{}));
+    const fd::Router router(experts, rule, score, null, weights, bounds);
+    use(name, router, test::Definition(router));
   };
   const auto free = [&](const std::string& name, const auto& rule) {
-    use(name, fd::Router(experts, rule, weights, bounds),
-        fd::Router(experts, rule, weights, bounds, SlowRanking{}));
+    const fd::Router router(experts, rule, weights, bounds);
+    use(name, router, test::Definition(router));
   };
   constexpr auto wanted = [](int policy) { return compiled(some ? 8 : policy); };
   if constexpr (wanted(0))

@@ -24,9 +24,9 @@
 namespace {
 
 /// A copy of the bundled model and a text that it knows.
-class Copy {
+class NanoCopy {
  public:
-  Copy() {
+  NanoCopy() {
     for (const auto& entry : std::filesystem::directory_iterator(nano)) {
       if (entry.is_regular_file())
         std::filesystem::copy_file(entry.path(), path() / entry.path().filename());
@@ -120,7 +120,7 @@ TEST_CASE("numbers out of range are usage errors") {
   refused(generate, "--max-new-tokens", {"0", "4294967297", huge});
   refused(generate, "--temperature", {"-1", "nan", "inf", "1e999"});
   refused(make, "--seed", {"-1", huge});
-  refused(make, "--max-shard-size", {"-1", "99999999999999999999GB"});
+  refused(make, "--max-shard-size", {"-1", "0", "0GB", "99999999999999999999GB"});
   refused(perplexity, "--window", {"0", "-1", huge});
   refused(perplexity, "--stride", {"0", "-1", huge});
   refused(calibrate, "--trim", {"-1", "4294967297", huge});
@@ -136,6 +136,30 @@ TEST_CASE("numbers out of range are usage errors") {
   CHECK(run_olmoe({"generate", "--model", model, "--prompt", "x", "--max-new-tokens", "1", "--seed",
                    "18446744073709551615"})
             .code == 0);
+}
+
+TEST_CASE("what does not go together is told by the options, not by what they lead to") {
+  const std::string model = nano.string();
+  const std::string text = (nano / "text/bible.txt").string();
+  const TempDir directory;
+  const std::string out = (directory.path() / "out").string();
+  check_error({"sweep", "--model", model, "--out", out, "--max-tokens", "100"}, 2,
+              {"--max-tokens 100 is less than a window of "});
+  check_error({"perplexity", "--model", model, "--text", text, "--window", "64", "--stride", "65"},
+              2, {"the stride must lie in [1, 64], got 65"});
+  check_error({"calibrate", "--model", model, "--text", text, "--out", out, "--held-out", text,
+               "--target-experts", "3", "--policy", "topk:k=?"},
+              2, {"policy 'topk:k=?': '?' stands for a number between 0 and 1"});
+}
+
+TEST_CASE("of numbers of threads that are none, OpenMP warns once") {
+  const Outcome outcome =
+      run_olmoe({"generate", "--model", nano.string(), "--prompt", "x", "--max-new-tokens", "1"},
+                "OMP_NUM_THREADS=abc");
+  CHECK(outcome.code == 0);
+  const std::size_t first = outcome.err.find("OMP_NUM_THREADS");
+  REQUIRE(first != std::string::npos);
+  CHECK(outcome.err.find("OMP_NUM_THREADS", first + 1) == std::string::npos);
 }
 
 TEST_CASE("options that name one of a few values take their names alone, and help shows them") {
@@ -196,7 +220,7 @@ TEST_CASE("pipes and devices are no input files") {
   }
   for (const std::string name : {"config.json", "tokenizer.json", "model.safetensors"}) {
     CAPTURE(name);
-    const Copy copy;
+    const NanoCopy copy;
     std::filesystem::remove(copy.path() / name);
     REQUIRE(::mkfifo(copy.file(name).c_str(), 0600) == 0);
     check_error(copy.generate(), 1, {copy.file(name), "not a regular file"});
@@ -221,12 +245,18 @@ TEST_CASE("what is not replaced: pipes, devices, directories; an empty text name
   check_error(logits(pipe), 1, {pipe, "is no regular file, and is not replaced by one"});
   CHECK(std::filesystem::is_fifo(pipe));
   check_error(logits(dir.path().string()), 1, {"is no regular file"});
-  check_error(logits(""), 1, {"'' names no file to write"});
+  check_error(logits(""), 2, {"--out: is empty"});
+  const std::string model = nano.string();
+  check_error({"generate", "--model", "", "--prompt", "x"}, 2, {"--model: is empty"});
+  check_error({"sweep", "--model", model, "--out", ""}, 2, {"--out: is empty"});
+  check_error({"sweep", "--model", model, "--out", "x", "--text", ""}, 2, {"--text: is empty"});
+  check_error({"logits", "--model", model, "--out", "x", "--ids", ""}, 2, {"--ids: is empty"});
+  check_error({"merge", "--out", "x", ""}, 2, {"shards: is empty"});
   check_error({"perplexiti"}, 2, {"no subcommand 'perplexiti'; there are generate, tokenize"});
 }
 
 TEST_CASE("weights that are truncated under a run end it with a line that names the file") {
-  const Copy copy;
+  const NanoCopy copy;
   const Outcome outcome =
       run_and_act(copy.generate(), 0, [&] { std::filesystem::resize_file(copy.weights(), 0); });
   CHECK(outcome.code == 1);
@@ -237,12 +267,12 @@ TEST_CASE("weights that are truncated under a run end it with a line that names 
 TEST_CASE("weights that change under a run are noticed before anything is called a result") {
   const std::string fact = ": was changed or replaced while it was in use\n";
   {
-    const Copy copy;
+    const NanoCopy copy;
     const Outcome outcome = run_and_act(copy.generate(), 0, [&] { copy.change_weights(); });
     CHECK(outcome.code == 1);
     CHECK(outcome.err.ends_with("olmoe: " + copy.weights().string() + fact));
   }
-  const Copy copy;
+  const NanoCopy copy;
   // The first lines are the number of configurations and the first result.
   const Outcome outcome = run_and_act(copy.sweep(), 2, [&] { copy.change_weights(); });
   CHECK(outcome.code == 1);
@@ -256,7 +286,7 @@ TEST_CASE("weights that change under a run are noticed before anything is called
 }
 
 TEST_CASE("weights that change and keep size and time are found by their digest") {
-  const Copy copy;
+  const NanoCopy copy;
   struct stat before;
   REQUIRE(::stat(copy.weights().c_str(), &before) == 0);
   const Outcome outcome = run_and_act(copy.sweep(), 2, [&] {
@@ -270,9 +300,9 @@ TEST_CASE("weights that change and keep size and time are found by their digest"
 }
 
 TEST_CASE("merge compares the shards with a model, if there is one at hand") {
-  const Copy copy;
+  const NanoCopy copy;
   REQUIRE(run_olmoe(copy.sweep()).code == 0);
-  const Copy other;
+  const NanoCopy other;
   other.change_weights();
   const std::string merged = copy.file("merged");
   check_error({"merge", "--out", merged, "--model", other.model(), copy.file("out")}, 1,

@@ -39,7 +39,20 @@ std::string policy_of(std::string_view name) {
 std::vector<std::string> policies() {
   std::vector<std::string> all;
   for (const std::string_view name : fdroute::policy_names()) all.push_back(policy_of(name));
+  // A rule in the place of a model's own, and parts put together by name.
+  all.emplace_back("preset:deepseek-v3,selection_bias=none,rule=bh,alpha=0.1,null=normal,max_k=12");
+  all.emplace_back("preset:mixtral,rule=hc,null=logistic");
+  all.emplace_back(
+      "relative:t=0.3,ranking=group_limited(sigmoid),groups=8,kept=4,selection_bias=none,"
+      "ties=highest,weights=scaled(sigmoid),factor=2");
   return all;
+}
+
+/// The name that a policy is reported by.
+std::string name_of(std::string policy) {
+  constexpr std::string_view preset = "preset:";
+  if (policy.starts_with(preset)) policy.erase(0, preset.size());
+  return policy.substr(0, policy.find_first_of(":,")) + ":";
 }
 
 /// A little text that the bundled model knows.
@@ -61,7 +74,7 @@ TEST_CASE("generate runs every policy that a string can name") {
         run_olmoe({"generate", "--model", nano.string(), "--prompt", "x", "--max-new-tokens", "2",
                    "--threads", "1", "--route", policy});
     check_ran(outcome);
-    CHECK(outcome.err.find(policy.substr(0, policy.find(':')) + ":") != std::string::npos);
+    CHECK(outcome.err.find(name_of(policy)) != std::string::npos);
     CHECK(outcome.err.find(" experts per token") != std::string::npos);
   }
 }
@@ -77,7 +90,7 @@ TEST_CASE("logits and perplexity run every policy that a string can name") {
     const Outcome perplexity = run_olmoe({"perplexity", "--model", nano.string(), "--text", text,
                                           "--window", "32", "--threads", "1", "--route", policy});
     check_ran(perplexity);
-    CHECK(perplexity.out.starts_with("policy " + policy.substr(0, policy.find(':')) + ":"));
+    CHECK(perplexity.out.starts_with("policy " + name_of(policy)));
   }
 }
 
@@ -127,7 +140,9 @@ TEST_CASE("calibrate solves every policy that a string can name, or says why it 
     if (const auto key = open(of_counts); key != of_counts.end()) {
       // Not every rule reaches every mean: then the range that there is is said, or that the mean
       // jumps over it.
-      const Outcome outcome = calibrate(full.name + ":" + *key + "=?,min_k=1,max_k=16", "4");
+      full.arguments[*key] = "?";
+      full.arguments["max_k"] = "16";
+      const Outcome outcome = calibrate(full.text(), "4");
       CAPTURE(outcome.err);
       CHECK((outcome.code == 0 || outcome.err.find(" gives means from ") != std::string::npos ||
              outcome.err.find(" did not settle at a mean of ") != std::string::npos));

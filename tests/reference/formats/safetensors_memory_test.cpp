@@ -106,20 +106,24 @@ TEST_CASE("a header of long metadata") {
 TEST_CASE("refused: a shape of millions of axes") {
   std::string shape = "[0";
   while (shape.size() < large) shape += ",0";
-  CHECK(open_large(header_with(shape + "]", "{}")) == "an array of more than 8 elements");
+  CHECK(open_large(header_with(shape + "]", "{}")) == "'t': an array of more than 8 elements");
 }
 
 TEST_CASE("refused: metadata of millions of entries") {
   std::string metadata = R"({"k":"v")";
   for (int i = 0; metadata.size() < large; ++i) metadata += ",\"" + std::to_string(i) + R"(":"v")";
-  CHECK(open_large(header_with("[0]", metadata + "}")) == "an object of more than 10000 members");
+  CHECK(open_large(header_with("[0]", metadata + "}")) ==
+        "'__metadata__': an object of more than 10000 members");
 }
 
 TEST_CASE("refused: a string or a number of millions of bytes") {
   const std::string refused = "a string or number of more than 1000000 bytes";
-  CHECK(open_large(header_with("[0]", R"({"k":")" + std::string(large, 'v') + "\"}")) == refused);
-  CHECK(open_large(header_with("[0]", R"({"k":")" + std::string(large, '\\') + "\"}")) == refused);
-  CHECK(open_large(header_with("[" + std::string(large, '1') + "]", "{}")) == refused);
+  const std::string in_metadata = "'__metadata__': " + refused;
+  CHECK(open_large(header_with("[0]", R"({"k":")" + std::string(large, 'v') + "\"}")) ==
+        in_metadata);
+  CHECK(open_large(header_with("[0]", R"({"k":")" + std::string(large, '\\') + "\"}")) ==
+        in_metadata);
+  CHECK(open_large(header_with("[" + std::string(large, '1') + "]", "{}")) == "'t': " + refused);
   CHECK(open_large("{\"" + std::string(large, 'n')) == refused);
 }
 
@@ -131,9 +135,9 @@ TEST_CASE("the limits are what a header may just have") {
   };
   CHECK(open_large(header_with("[0,0,0,0,0,0,0,0]", metadata(10'000, 1'000'000))) == "no error");
   CHECK(open_large(header_with("[0,0,0,0,0,0,0,0,0]", metadata(1, 1'000'000))) ==
-        "an array of more than 8 elements");
+        "'t': an array of more than 8 elements");
   CHECK(open_large(header_with("[0]", metadata(10'001, 1'000'000))) ==
-        "an object of more than 10000 members");
+        "'__metadata__': an object of more than 10000 members");
   CHECK(open_large(header_with("[0]", metadata(1, 1'000'001))) ==
-        "a string or number of more than 1000000 bytes");
+        "'__metadata__': a string or number of more than 1000000 bytes");
 }

@@ -138,8 +138,19 @@ TEST_CASE("refused: a bad frame") {
   CHECK(header_error("[]") == "not a safetensors file: the header does not begin with '{'");
 }
 
+TEST_CASE("refused: other formats, by name") {
+  using namespace std::string_literals;
+  const std::string rest(60, '\0');
+  CHECK(open_error("GGUF\3\0\0\0"s + rest).starts_with("not a safetensors file, but GGUF, "));
+  CHECK(open_error("PK\3\4\0\0\x8\x8"s + rest).starts_with("not a safetensors file, but a zip "));
+  CHECK(open_error("\x80\2\x8a\nl\xfc\x9c"s + rest)
+            .starts_with("not a safetensors file, but a pickle, "));
+  CHECK(open_error("\x93NUMPY\1\0"s + rest) == "not a safetensors file, but a NumPy array");
+  CHECK(open_error("\x89HDF\r\n\x1a\n"s + rest) == "not a safetensors file, but HDF5");
+}
+
 TEST_CASE("refused: a header that is not good JSON") {
-  CHECK(header_error("{\"t\":").starts_with("bad JSON: parse error at line 1, column "));
+  CHECK(header_error("{\"t\":").starts_with("bad JSON: parse error at column "));
   CHECK(header_error("{} x").starts_with("bad JSON: "));
   CHECK(header_error("{\"\xff\":1}").starts_with("bad JSON: "));
   CHECK(header_error("{\"t\":1e999}").starts_with("bad JSON: number overflow"));
@@ -148,7 +159,7 @@ TEST_CASE("refused: a header that is not good JSON") {
   CHECK(header_error(R"({"t":{"shape":[0],"dtype":"F32","shape":[0],"data_offsets":[0,0]}})") ==
         "repeated key 'shape'");
   CHECK(header_error(R"({"t":)" + std::string(100'000, '[')) ==
-        "JSON nested deeper than 64 levels");
+        "'t': JSON nested deeper than 64 levels");
 }
 
 TEST_CASE("refused: metadata that are no map of strings") {

@@ -71,9 +71,9 @@ TEST_CASE("the writer refuses what it could not read back") {
         ": tensor 't': F32 x [-2,-3] does not take 24 bytes");
   CHECK(write_error({tensor("\xff", {6})}) == ": a tensor name or metadata that is not UTF-8");
   CHECK(write_error({NamedTensor::of("t", {1, 1, 1, 1, 1, 1, 1, 2, 3}, some_floats)}) ==
-        ": an array of more than 8 elements");
+        ": 't': an array of more than 8 elements");
   CHECK(write_error({}, {{"k", std::string(1'000'000, 'v')}}) ==
-        ": a string or number of more than 1000000 bytes");
+        ": '__metadata__': a string or number of more than 1000000 bytes");
   CHECK(write_error({}, {{"k", "\xff"}}) == ": a tensor name or metadata that is not UTF-8");
 }
 

@@ -307,6 +307,8 @@ TEST_CASE("refused: a key that might change the numbers") {
   refused("useSlidingWindow", true);
   refused("numSharedExperts", 3);
   refused("compression_config", {{"format", "int4"}});
+  CHECK(config_error({{"num_local_experts", 64}}) == "no error");
+  CHECK(config_error({{"num_local_experts", 8}}) == "num_local_experts is not num_experts, 64");
   CHECK(config_error({{"head_dim", 128}}) == "no error");
   CHECK(config_error({{"head_dim", 64}}) == "head_dim is not hidden_size / num_attention_heads");
 }

@@ -27,7 +27,7 @@ Routers captured_routers(const Model& model, const olmoe::SafetensorsFile& captu
                              nulls.empty() ? std::filesystem::path() : directory / nulls);
 }
 
-Routers native(const Model& model) {
+Routers native_routers(const Model& model) {
   return olmoe::make_routers(model.config(), olmoe::native_policy, std::filesystem::path());
 }
 
@@ -92,7 +92,7 @@ TEST_CASE("plain_forward gives transformers' logits and routing on every capture
     CAPTURE(directory.filename().string());
     const Model model(directory);
     const olmoe::SafetensorsFile capture(directory / "capture.safetensors");
-    check_capture(model, capture, "", native(model));
+    check_capture(model, capture, "", native_routers(model));
     check_capture(model, capture, "bh.", captured_routers(model, capture, directory));
   }
 }
@@ -105,7 +105,7 @@ TEST_CASE("Model gives plain_forward's logits and experts on every captured chec
     // As many tokens as the tiny models take, of which some come twice.
     std::vector<std::int32_t> ids;
     for (std::int32_t i = 0; i < 64; ++i) ids.push_back(i * i * 7 % model.config().vocab_size);
-    check_model(model, ids, native(model));
+    check_model(model, ids, native_routers(model));
     check_model(model, ids, captured_routers(model, capture, directory));
   }
 }
@@ -127,9 +127,10 @@ TEST_CASE("Model gives plain_forward's logits with every activation") {
     directory.write("config.json", changed);
     std::filesystem::copy_file(plain / "model.safetensors", directory.path() / "model.safetensors");
     const Model model(directory.path());
-    check_model(model, ids, native(model));
+    check_model(model, ids, native_routers(model));
     results.push_back(
-        olmoe::plain_forward(model.config(), model.checkpoint(), ids, native(model)).logits);
+        olmoe::plain_forward(model.config(), model.checkpoint(), ids, native_routers(model))
+            .logits);
   }
   for (std::size_t i = 1; i < results.size(); ++i) CHECK(results[i] != results[i - 1]);
 }
@@ -141,7 +142,7 @@ TEST_CASE("plain_forward reads fused experts, to the bits of those that are a te
   const TempDir directory;
   const std::vector<std::int32_t> ids{3, 1, 4, 1, 5, 9, 2, 6};
   const auto logits = [&](const olmoe::Checkpoint& checkpoint) {
-    return olmoe::plain_forward(model.config(), checkpoint, ids, native(model)).logits;
+    return olmoe::plain_forward(model.config(), checkpoint, ids, native_routers(model)).logits;
   };
   const auto write = [&] {
     olmoe::write_safetensors(directory.path() / "model.safetensors", fused.tensors);
@@ -159,7 +160,7 @@ TEST_CASE("plain_forward refuses what Model refuses") {
     return error_of(
         [&] { olmoe::plain_forward(model.config(), model.checkpoint(), ids, routers); });
   };
-  const Routers routers = native(model);
+  const Routers routers = native_routers(model);
   CHECK(message({1}, routers) == "no error");
   CHECK(message({}, routers) == "plain_forward: the prompt has no tokens or too many");
   CHECK(message(std::vector<std::int32_t>(65, 1), routers) ==

@@ -14,7 +14,7 @@ namespace {
 
 using olmoe::Configuration;
 
-olmoe::Config config_of(int experts, int native_k) {
+olmoe::Config shape_of(int experts, int native_k) {
   olmoe::Config config{};
   config.num_hidden_layers = 2;
   config.num_experts = experts;
@@ -23,13 +23,13 @@ olmoe::Config config_of(int experts, int native_k) {
 }
 
 std::string in_full(const std::string& policy) {
-  return olmoe::policy_of(olmoe::make_routers(config_of(64, 8), policy, std::filesystem::path()));
+  return olmoe::policy_of(olmoe::make_routers(shape_of(64, 8), policy, std::filesystem::path()));
 }
 
 }  // namespace
 
 TEST_CASE("Grid bh21 is the baseline and twenty BH configurations") {
-  const auto grid = olmoe::bh21_grid(config_of(64, 8));
+  const auto grid = olmoe::bh21_grid(shape_of(64, 8));
   REQUIRE(grid.size() == 21);
   CHECK(grid.front().name == "topk_8_baseline");
   CHECK(grid.front().policy == "native");
@@ -39,14 +39,14 @@ TEST_CASE("Grid bh21 is the baseline and twenty BH configurations") {
   CHECK(grid.back().name == "bh_k64_a001");
   CHECK_NOTHROW(olmoe::check_names_unique(grid));
 
-  CHECK(olmoe::bh21_grid(config_of(64, 2)).front().name == "topk_2_baseline");
+  CHECK(olmoe::bh21_grid(shape_of(64, 2)).front().name == "topk_2_baseline");
   CHECK(error_of([] {
-          olmoe::bh21_grid(config_of(60, 8));
+          olmoe::bh21_grid(shape_of(60, 8));
         }).starts_with("grid bh21 caps at up to 64 experts, the model has 60"));
 }
 
 TEST_CASE("Grid frontier has top-k for k = 1 ... 16 and every family at every target") {
-  const auto grid = olmoe::frontier_grid(config_of(64, 8));
+  const auto grid = olmoe::frontier_grid(shape_of(64, 8));
   CHECK_NOTHROW(olmoe::check_names_unique(grid));
   std::set<std::string> names;
   for (const Configuration& c : grid) {
@@ -59,7 +59,7 @@ TEST_CASE("Grid frontier has top-k for k = 1 ... 16 and every family at every ta
   CHECK(names.contains("bh_logit_trim0_mean4"));
   CHECK(names.contains("bh_log_softmax_trim8_mean3"));
   CHECK(names.contains("top_p_mean7"));
-  CHECK(error_of([] { olmoe::frontier_grid(config_of(8, 2)); }) ==
+  CHECK(error_of([] { olmoe::frontier_grid(shape_of(8, 2)); }) ==
         "grid frontier needs a model of at least 16 experts, this one has 8");
 }
 
@@ -91,7 +91,7 @@ TEST_CASE("The key of a fitted null says score and trim") {
 
 TEST_CASE("A grid file is read line by line") {
   const TempDir dir;
-  const auto config = config_of(64, 8);
+  const auto config = shape_of(64, 8);
   const auto grid = olmoe::file_grid(
       dir.write("grid", "# comment\n\n topk:k=3 # three\r\nbh:alpha=0.1,null=normal\ntopk:k=8\n"),
       config, in_full);

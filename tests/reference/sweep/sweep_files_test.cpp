@@ -110,6 +110,16 @@ TEST_CASE("A wrong field is named") {
         timing.string() + ": [0].policy.decode_steps: an integer from 0 on is expected, got -1");
   CHECK(sweep.error_with(plan, "{}") == plan + ": has no 'schema'");
   CHECK(sweep.error_with(plan, "[]") == plan + ": an object is expected, got []");
+  const std::string experts = row.string() + ": result.evaluation.total.routing.experts.";
+  CHECK(sweep.error_with(row, "/result/evaluation/total/routing/experts/histogram/0", 1)
+            .starts_with(experts + "histogram: as many rows as 'rows' says is expected, got "));
+  CHECK(sweep.error_with(row, "/result/evaluation/total/routing/experts/rows", 7)
+            .starts_with(experts + "histogram"));
+  CHECK(sweep.error_with(row, "/result/generation/mean_experts", 9e18) ==
+        row.string() +
+            ": result.generation.mean_experts: a number from 0.0 to 4.0 is expected, got 9e+18");
+  CHECK(sweep.error_with(row, "/result/policy", "") ==
+        row.string() + ": result.policy: a policy is expected, got \"\"");
   // A result without a target cannot be unreachable: then there would be no baseline.
   const auto baseline = sweep.directory().config_file("topk_1_baseline");
   CHECK(sweep.error_with(baseline, "/result", {{"unreachable", "x"}})

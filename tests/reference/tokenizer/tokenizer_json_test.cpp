@@ -84,7 +84,7 @@ TEST_CASE("every flaw of a tokenizer.json is named") {
 
   const std::string missing = (dir.path() / "none.json").string();
   CHECK(error_of([&] { Tokenizer::load(missing); }) == missing + ": No such file or directory");
-  CHECK(refusal("").starts_with("bad JSON: parse error at line 1, column 1"));
+  CHECK(refusal("").starts_with("bad JSON: parse error at column 1"));
   CHECK(
       refusal("{\n  \"version\": 1.0.0").starts_with("bad JSON: parse error at line 2, column 17"));
   CHECK(refusal("[1]") == "expected an object, got [1]");
@@ -211,7 +211,7 @@ TEST_CASE("every flaw of a tokenizer.json is named") {
   doubled.insert(doubled.find("\"vocab\":{") + 9, "\"a\":97,");
   CHECK(refusal(doubled) == "repeated key 'a'");
   for (std::size_t length = 0; length < sound.size(); length += 7)
-    CHECK(refusal(sound.substr(0, length)).starts_with("bad JSON: parse error at line 1"));
+    CHECK(refusal(sound.substr(0, length)).starts_with("bad JSON: parse error at column "));
 }
 
 // What Hugging Face tokenizers made of hundreds of difficult strings with the bundled tokenizer.

@@ -73,6 +73,29 @@ FDROUTE_KERNEL void count_nucleus(const TokenBlock& block, double p, Columns<16>
     counts[t] = least[t] == most[t] ? static_cast<int>(least[t]) + 1 : 0;
 }
 
+/// count_nucleus() for one token, whose logits are sorted in its row of scores.
+template <class Arch>
+FDROUTE_KERNEL int count_nucleus_of_one(const TokenBlock& block, double p) noexcept {
+  const ExpOfDifference<Arch> exp(0.0F);
+  const Floats<Arch> shift(block.largest[0]);
+  const double level = block.exp_sum[0] * p;
+  const double reached = level * (1.0 + 0x1p-19);
+  const double missed = level * (1.0 - 0x1p-19);
+  double sum = 0.0;
+  int below = 0;
+  for (int i = 0; i < block.padded_16; i += 16) {
+    alignas(64) std::array<float, 16> exps;
+    exp(Floats<Arch>::load(block.scores_of(0) + i) - shift).store(exps.data());
+    for (const float e : exps) {
+      sum += static_cast<double>(e);
+      if (sum > reached) return below + 1;
+      if (sum >= missed) return 0;
+      ++below;
+    }
+  }
+  return 0;
+}
+
 /// Fills in `set_size`, `sets` and `count`.
 template <class Arch, LogitRule R>
 [[gnu::noinline]] void count_by_logits(TokenBlock& block, const R& rule,
@@ -93,6 +116,17 @@ template <class Arch, LogitRule R>
 template <class Arch>
 [[gnu::noinline]] void count_by_logits(TokenBlock& block, const TopP& rule,
                                        ExpertBounds bounds) noexcept {
+  if (sorts_alone(block)) {
+    sort_rows<Arch>(block, block.experts);
+    const float* sorted = block.scores_of(0);
+    int count = block.ordinary[0] ? count_nucleus_of_one<Arch>(block, rule.p) : 0;
+    if (count == 0 && block.ordinary[0])
+      count = rule({sorted, static_cast<std::size_t>(block.experts)});
+    block.count[0] = std::min(bounds(count), block.experts);
+    TokenBlock::PerToken<float> reached;
+    reached[0] = sorted[std::max(block.count[0], 1) - 1];
+    return find_sets<Arch>(block, reached);
+  }
   if (block.padded_16 > Columns<16>::longest)
     return count_by_logits<Arch, TopP>(block, rule, bounds);
   Columns<16> columns;

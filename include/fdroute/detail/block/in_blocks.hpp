@@ -14,9 +14,9 @@ namespace fdroute::inline v0::detail {
 
 /// Routes the tokens in blocks of `block`, at most TokenBlock::max_tokens, each by
 /// route_block(logits, view).
-template <Execution E, class T, class View, class RouteBlock>
-TokenStatus route_blocks(const E& execution, std::ptrdiff_t block, int, LogitsView<T> logits,
-                         View out, const RouteBlock& route_block) noexcept {
+template <Execution E, LogitsForm Logits, class View, class RouteBlock>
+TokenStatus route_blocks(const E& execution, std::ptrdiff_t block, int, Logits logits, View out,
+                         const RouteBlock& route_block) noexcept {
   return execution.for_each((logits.tokens + block - 1) / block, [&](std::ptrdiff_t i) {
     const std::ptrdiff_t first = i * block;
     const std::ptrdiff_t tokens = std::min(block, logits.tokens - first);
@@ -30,10 +30,9 @@ TokenStatus route_blocks(const E& execution, std::ptrdiff_t block, int, LogitsVi
 /// A block's place follows from all blocks before it. Serially, it is known in time. Otherwise a
 /// block is routed to where its padded form would stand, which is no earlier place, and moved when
 /// all are there.
-template <Execution E, class T, class Id, class RouteBlock>
-TokenStatus route_blocks(const E& execution, std::ptrdiff_t block, int capacity,
-                         LogitsView<T> logits, CsrView<Id> out,
-                         const RouteBlock& route_block) noexcept {
+template <Execution E, LogitsForm Logits, class Id, class RouteBlock>
+TokenStatus route_blocks(const E& execution, std::ptrdiff_t block, int capacity, Logits logits,
+                         CsrView<Id> out, const RouteBlock& route_block) noexcept {
   constexpr bool in_order = std::same_as<E, Serial>;
   const auto tokens_from = [&](std::ptrdiff_t first) {
     return std::min(block, logits.tokens - first);

@@ -52,22 +52,13 @@ FDROUTE_INLINE void copy_row(const T* from, int experts, int stride, float* to) 
   for (; i < stride; i += 16) Floats<Arch>(masked).store(to + i);
 }
 
-/// load_rows() for one token.
-template <class Arch, bool find_largest, class T>
-FDROUTE_INLINE void load_row(TokenBlock& block, LogitsView<T> logits, int token) noexcept {
+/// Fills in ordinary, and, if `find_largest`, largest, from the token's row.
+template <class Arch, bool find_largest>
+FDROUTE_INLINE void scan_row(TokenBlock& block, int token) noexcept {
   constexpr float inf = std::numeric_limits<float>::infinity();
   const auto t = static_cast<std::size_t>(token);
   const int padded = block.padded_16;
-  const float* row = nullptr;
-  if constexpr (std::is_same_v<T, float>) {
-    if (block.experts == block.stride_64) row = logits.row(token);
-  }
-  if (row == nullptr) {
-    float* copy = block.copy_of(token);
-    copy_row<Arch>(logits.row(token), block.experts, block.stride_64, copy);
-    row = copy;
-  }
-  block.rows[t] = row;
+  const float* row = block.rows[t];
   Floats<Arch> most(-inf);
   bool below_inf = true;  // which NaN is not
   const auto scan = [&](const auto& x) FDROUTE_INLINED {
@@ -92,12 +83,39 @@ FDROUTE_INLINE void load_row(TokenBlock& block, LogitsView<T> logits, int token)
   }
 }
 
+/// load_rows() for one token.
+template <class Arch, bool find_largest, class T>
+FDROUTE_INLINE void load_row(TokenBlock& block, LogitsView<T> logits, int token) noexcept {
+  const auto t = static_cast<std::size_t>(token);
+  const float* row = nullptr;
+  if constexpr (std::is_same_v<T, float>) {
+    if (block.experts == block.stride_64) row = logits.row(token);
+  }
+  if (row == nullptr) {
+    float* copy = block.copy_of(token);
+    copy_row<Arch>(logits.row(token), block.experts, block.stride_64, copy);
+    row = copy;
+  }
+  block.rows[t] = row;
+  scan_row<Arch, find_largest>(block, token);
+}
+
 /// Fills in rows and ordinary, and, if `find_largest`, largest; without it, ordinary may also hold
 /// for a row without any finite logit. Rows of floats whose length needs no padding stay where they
 /// are.
 template <class Arch, bool find_largest, class T>
 FDROUTE_KERNEL void load_rows(TokenBlock& block, LogitsView<T> logits) noexcept {
   for (int t = 0; t < block.tokens; ++t) load_row<Arch, find_largest>(block, logits, t);
+}
+
+/// Fills in largest of a block whose rows are there, and clears ordinary of those that are not.
+template <class Arch>
+FDROUTE_KERNEL void find_largest(TokenBlock& block) noexcept {
+  for (int t = 0; t < block.tokens; ++t) {
+    bool& ordinary = block.ordinary[static_cast<std::size_t>(t)];
+    if (!ordinary) continue;
+    scan_row<Arch, true>(block, t);
+  }
 }
 
 }  // namespace fdroute::inline v0::detail

@@ -12,19 +12,24 @@
 namespace fdroute::inline v0::detail {
 
 /// Scores, counts and ranks a block of one loaded token with at most 64 experts, by critical scores
-/// in a kernel_table(): fills in what write_exps() reads. Returns false if the general kernels must
-/// do it. The score is Logit, LogSoftmax or ZScore, for MapKind identity, shift or affine.
+/// in a kernel_table(): fills in what weigh_ranked() and write_lists() read. Returns false if the
+/// general kernels must do it. The score is Logit, LogSoftmax or ZScore, for MapKind identity,
+/// shift or affine.
 ///
 /// With one token there is nothing to do while a step of the count waits for the last. So it takes
 /// none: the experts that reach t_m are all that any rule by critical scores can count. They are
 /// ranked first, and each is then compared with the critical score of its rank.
+///
+/// The exps of `logits`, the block itself or the one that its keys were made from, are computed if
+/// `takes_exps`.
 template <class Arch>
-FDROUTE_KERNEL bool count_one(TokenBlock& block, const float* critical, MapKind kind,
-                              bool step_down, ExpertBounds bounds) noexcept {
+FDROUTE_KERNEL bool count_one(TokenBlock& logits, TokenBlock& block, const float* critical,
+                              MapKind kind, bool step_down, ExpertBounds bounds,
+                              bool takes_exps) noexcept {
   if (!block.ordinary[0]) return false;
   const float* row = block.rows[0];
-  const bool needs_exps = kind == MapKind::shift;
-  if (needs_exps) {
+  if (kind == MapKind::shift) {
+    if (&logits == &block) takes_exps = false;
     take_exps_of<Arch>(block, 0);
     block.map[0] = log_softmax_map(block.largest[0], log_of_sum(block.exp_sum[0]));
   } else if (kind == MapKind::affine) {
@@ -39,9 +44,8 @@ FDROUTE_KERNEL bool count_one(TokenBlock& block, const float* critical, MapKind 
   block.sets[0] = set;
   block.candidates[0] = candidates;
   list_few<Arch>(block, 0);
-  // If the score does not need the exps, compute them here: they overlap with the latency of
-  // list_few().
-  if (!needs_exps) take_exps_of<Arch>(block, 0);
+  // What the score does not need is computed here: it overlaps with the latency of list_few().
+  if (takes_exps) take_exps_of<Arch>(logits, 0);
   rank_listed<Arch>(block, 0);
 
   const auto ranked = score(pick(row, Ints<Arch>::load(block.ranked_of(0))), map, kind);

@@ -8,10 +8,14 @@
 #include "fdroute/bounds.hpp"
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/block/count_by_critical_scores.hpp"
+#include "fdroute/detail/block/count_by_expert_p.hpp"
 #include "fdroute/detail/block/count_by_logits.hpp"
 #include "fdroute/detail/block/count_by_p.hpp"
 #include "fdroute/detail/block/scores.hpp"
+#include "fdroute/detail/block/small_rows.hpp"
+#include "fdroute/detail/block/tiles.hpp"
 #include "fdroute/detail/block/token_block.hpp"
+#include "fdroute/detail/row/recipes.hpp"
 #include "fdroute/detail/row/route_row.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 #include "fdroute/score/log_softmax.hpp"
@@ -27,16 +31,23 @@ namespace fdroute::inline v0::detail {
 struct ErasedRouter {
   /// What depends on the types, for one Arch. `parts` points to the RouterParts.
   struct Calls {
-    /// Fills in a loaded block's count, set_size and sets, and whatever those need; the exps too if
-    /// `weighs` and the weights are made of them. Null: there are no kernels for these policies.
-    void (*count)(const void* parts, TokenBlock& block, bool weighs) noexcept;
+    /// Fills in the count, set_size and sets of a block of keys, loaded, with exps if reads_exps.
+    /// Null: there are no kernels for these policies.
+    void (*count)(const void* parts, TokenBlock& keys) noexcept;
+    /// The ranking.
+    void (*rank)(const void* parts, std::span<const float> logits, std::span<float> keys) noexcept;
     /// The definition, for logits of shape (experts).
     void (*select)(const void* parts, std::span<const float> logits, RoutedRow& row) noexcept;
     /// The weights, as RoutingWeights.
     void (*weigh)(const void* parts, std::span<const float> logits,
                   std::span<const std::int32_t> experts, std::span<float> weights) noexcept;
+    /// load_tiles().
+    void (*load_tiles)(const float* from, std::ptrdiff_t stride, int tokens, int experts, float* to,
+                       std::ptrdiff_t to_stride) noexcept;
     bool has_sets;       // count() fills in the sets
-    bool reads_largest;  // count() reads the largest logits
+    bool reads_largest;  // count() reads the largest keys
+    bool reads_exps;     // count() reads the keys' exps
+    bool ranks;          // count() fills in what rank_best() does
     bool step_down;      // for count_one()
     MapKind map_kind;    // for count_one()
   };
@@ -46,12 +57,25 @@ struct ErasedRouter {
   int experts;
   int capacity;
   ExpertBounds bounds;
-  bool has_kernels;
-  const SoftmaxWeights* softmax;  // the weights, if they are these, else null
-  bool weights_are_exps;  // over their sum, or, renormalised, over that of the selected ones
-  const float* critical;  // kernel_table(), where count_one() may read it, else null
+  bool has_kernels = false;
+  bool keys_are_logits = false;
+  bool has_small_kernel = false;  // of small_rows.hpp
+  bool has_key_recipe = false;    // else keys are those of calls->rank()
+  KeyRecipe keys{};
+  WeightRecipe weights{};
+  const float* critical = nullptr;  // kernel_table(), where count_one() may read it, else null
 
-  bool renormalizes() const noexcept { return softmax != nullptr && softmax->renormalize; }
+  /// Whether weights are exps over the sum of all experts'.
+  bool weighs_by_all() const noexcept {
+    return weights.of == WeightRecipe::Of::softmax && !weights.renormalize;
+  }
+
+  /// Whether weights are those that write_sets() knows: factors of the exps of a row of logits, of
+  /// which the largest is selected if they are renormalised.
+  bool weighs_sets() const noexcept {
+    return weights.of == WeightRecipe::Of::softmax && weights.factor == 1.0F &&
+           (!weights.renormalize || (keys_are_logits && !calls->ranks));
+  }
 
   /// How many tokens to route at a time.
   int block_tokens() const noexcept { return has_kernels ? TokenBlock::tokens_of(experts) : 1; }
@@ -63,8 +87,11 @@ template <class Arch, class P>
 class PolicyKernels {
   using Score = decltype(P::score);
   using Count = decltype(P::rule);
+  using Weights = decltype(P::weights);
+  using Order = decltype(P::ranking);
+  static constexpr bool by_expert_p = ExpertNull<decltype(P::null)>;
   static constexpr bool available =
-      std::same_as<decltype(P::ranking), ByLogit> && !ExpertNull<decltype(P::null)>;
+      !by_expert_p || CriticalValueRule<Count> || FixedCountRule<Count>;
   // Some counts depend on the row: on its logits, on p-values or on scores. Those kernels fill in
   // the sets, too.
   static constexpr bool has_sets = !FixedCountRule<Count>;
@@ -79,12 +106,20 @@ class PolicyKernels {
  public:
   /// Valid as long as `parts`.
   static ErasedRouter erase(const P& parts) noexcept {
-    ErasedRouter router{&calls, &parts,  parts.experts, parts.capacity(), parts.bounds,
-                        false,  nullptr, false,         nullptr};
+    ErasedRouter router{&calls, &parts, parts.experts, parts.capacity(), parts.bounds};
     if constexpr (available) router.has_kernels = parts.ranking.ties == TieOrder::lowest_index;
-    if constexpr (std::same_as<decltype(P::weights), SoftmaxWeights>) {
-      router.softmax = &parts.weights;
-      router.weights_are_exps = parts.weights.temperature == 1.0;
+    if constexpr (kernel_of<Order> == Kernel::key_recipe) {
+      router.keys = parts.ranking.recipe();
+      // A rule that reads logits may tell NaN from -inf.
+      router.has_key_recipe = router.keys.has_kernel() && !(router.keys.limited && reads_logits);
+      router.keys_are_logits = router.keys.copies_logits();
+    }
+    if constexpr (kernel_of<Weights> == Kernel::weight_recipe)
+      router.weights = parts.weights.recipe();
+    if constexpr (!has_sets && !by_expert_p) {
+      router.has_small_kernel = router.has_kernels && router.keys_are_logits &&
+                                router.weights.of != WeightRecipe::Of::other &&
+                                SmallRows::fit(parts.experts, router.capacity);
     }
     if constexpr (P::has_critical_scores && has_map_kernel) router.critical = parts.critical.data();
     return router;
@@ -102,10 +137,17 @@ class PolicyKernels {
     of(parts).weights(logits, experts, weights);
   }
 
-  static void count(const void* erased, TokenBlock& block, bool weighs) noexcept {
+  static void rank(const void* parts, std::span<const float> logits,
+                   std::span<float> keys) noexcept {
+    of(parts).ranking(logits, keys);
+  }
+
+  static void count(const void* erased, TokenBlock& block) noexcept {
     const P& parts = of(erased);
-    if (needs_exps(parts, weighs)) take_exps<Arch>(block);
-    if constexpr (has_scores) {
+    if constexpr (by_expert_p) {
+      find_maps(parts, block);
+      count_by_expert_p<Arch>(block, parts);
+    } else if constexpr (has_scores) {
       find_maps(parts, block);
       if constexpr (P::has_critical_scores) {
         count_by_critical_scores<Arch, StepDownRule<Count>>(block, parts.critical.data(), map_kind,
@@ -125,14 +167,6 @@ class PolicyKernels {
     }
   }
 
-  static bool needs_exps(const P& parts, bool weighs) noexcept {
-    if constexpr ((has_scores && std::same_as<Score, LogSoftmax>) || std::same_as<Count, TopP>)
-      return true;
-    if constexpr (std::same_as<decltype(P::weights), SoftmaxWeights>)
-      return weighs && parts.weights.temperature == 1.0;
-    return false;
-  }
-
   static void find_maps(const P& parts, TokenBlock& block) noexcept {
     if constexpr (std::same_as<Score, LogSoftmax>) {
       map_by_log_softmax<Arch>(block);
@@ -147,11 +181,18 @@ class PolicyKernels {
   }
 
   static constexpr ErasedRouter::Calls calls = [] {
+    constexpr bool reads_exps = ((has_scores || by_expert_p) && std::same_as<Score, LogSoftmax>) ||
+                                std::same_as<Count, TopP>;
+    constexpr bool logits_suffice = P::has_critical_scores && std::same_as<Score, Logit>;
     ErasedRouter::Calls result{nullptr,
+                               rank,
                                select,
                                weigh,
+                               load_tiles<Arch>,
                                has_sets,
-                               !(P::has_critical_scores && std::same_as<Score, Logit>),
+                               by_expert_p || (has_sets && !logits_suffice),
+                               reads_exps,
+                               by_expert_p,
                                StepDownRule<Count>,
                                map_kind};
     if constexpr (available) result.count = count;

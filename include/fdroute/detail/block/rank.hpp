@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "fdroute/detail/block/sets.hpp"
+#include "fdroute/detail/block/sort.hpp"
 #include "fdroute/detail/block/token_block.hpp"
 
 namespace fdroute::inline v0::detail {
@@ -20,6 +21,8 @@ class TokenGroup {
     tokens_[static_cast<std::size_t>(size_)] = token;
     size_ += belongs ? 1 : 0;
   }
+
+  FDROUTE_INLINE int size() const noexcept { return size_; }
 
   template <class Body>
   FDROUTE_INLINE void each(const Body& body) const noexcept {
@@ -62,7 +65,7 @@ FDROUTE_INLINE Lanes<std::int32_t, Arch, lanes> places(const std::int32_t* keys)
 template <class Arch>
 FDROUTE_INLINE void find_best(TokenBlock& block, const TokenGroup& tokens) noexcept {
   alignas(64) TokenBlock::PerToken<std::array<float, 16>> lanes;
-  alignas(64) TokenBlock::PerToken<std::array<std::int32_t, 16>> keys;
+  TokenBlock::PerToken<float> reached;
   tokens.each([&](int t) FDROUTE_INLINED {
     const auto at = static_cast<std::size_t>(t);
     const float* x = block.rows[at];
@@ -70,35 +73,51 @@ FDROUTE_INLINE void find_best(TokenBlock& block, const TokenGroup& tokens) noexc
     for (int i = 16; i < block.padded_16; i += 16)
       most = larger(most, Floats<Arch>::load_anywhere(x + i));
     most.store(lanes[at].data());
-    ordered(most).store(keys[at].data());
   });
+  const auto rank_of = [&](int t) FDROUTE_INLINED {
+    return static_cast<std::size_t>(std::max(block.count[static_cast<std::size_t>(t)], 1) - 1);
+  };
+  if (tokens.size() > 2) {
+    alignas(64) std::array<float, 256> columns;
+    std::array<const float*, 16> rows;
+    rows.fill(lanes[0].data());
+    tokens.each([&](int t) FDROUTE_INLINED {
+      rows[static_cast<std::size_t>(t)] = lanes[static_cast<std::size_t>(t)].data();
+    });
+    transpose_16(rows.data(), columns.data(), 16, Arch{});
+    sort_columns_of_16<Arch>(columns.data());
+    tokens.each([&](int t) FDROUTE_INLINED {
+      reached[static_cast<std::size_t>(t)] = columns[16 * rank_of(t) + static_cast<std::size_t>(t)];
+    });
+  } else {
+    tokens.each([&](int t) FDROUTE_INLINED {
+      const auto& most = lanes[static_cast<std::size_t>(t)];
+      alignas(64) std::array<std::int32_t, 16> keys;
+      ordered(Floats<Arch>::load(most.data())).store(keys.data());
+      const auto kth =
+          places<16, Arch>(keys.data()) == Ints<Arch>(static_cast<std::int32_t>(rank_of(t)));
+      reached[static_cast<std::size_t>(t)] =
+          most[static_cast<std::size_t>(std::countr_zero(kth.bits()))];
+    });
+  }
   tokens.each([&](int t) FDROUTE_INLINED {
     const auto at = static_cast<std::size_t>(t);
-    const int k = std::max(block.count[at], 1);
-    const auto kth = places<16, Arch>(keys[at].data()) == Ints<Arch>(k - 1);
-    const float reached = lanes[at][static_cast<std::size_t>(std::countr_zero(kth.bits()))];
     block.candidates[at] =
-        at_least<Arch>(block.rows[at], block.stride_64, reached, block.set_of(t));
-    if (reached == -std::numeric_limits<float>::infinity()) block.candidates[at] = 0;
+        at_least<Arch>(block.rows[at], block.stride_64, reached[at], block.set_of(t));
+    if (reached[at] == -std::numeric_limits<float>::infinity()) block.candidates[at] = 0;
   });
 }
 
-/// Writes the set's experts with the keys of their logits, in order of their ids, and 16 places
-/// with the least key and id 0 after them.
+/// Writes the ids of the set's experts, in order, and 16 places of id 0 after them.
 template <class Arch>
-FDROUTE_INLINE void list(const TokenBlock& block, int t, std::int32_t* ids,
-                         std::int32_t* keys) noexcept {
-  const float* row = block.rows[static_cast<std::size_t>(t)];
+FDROUTE_INLINE void list(const TokenBlock& block, int t, std::int32_t* ids) noexcept {
   const std::uint64_t* set = block.set_of(t);
   int n = 0;
   for (int i = 0; i < block.padded_16; i += 16) {
     const auto bits = static_cast<std::uint32_t>(set[i / 64] >> (i % 64)) & 0xFFFFU;
-    alignas(64) std::array<std::int32_t, 16> key;
-    ordered(Floats<Arch>::load_anywhere(row + i)).store(key.data());
-    compress(bits, i, key.data(), ids + n, keys + n, Arch{});
+    compress_ids(bits, i, ids + n, Arch{});
     n += std::popcount(bits);
   }
-  Ints<Arch>(least_key).store_anywhere(keys + n);
   Ints<Arch>(0).store_anywhere(ids + n);
 }
 
@@ -115,13 +134,15 @@ FDROUTE_INLINE void list_of_64(TokenBlock& block, int t) noexcept {
   });
 }
 
-/// The keys of what list_of_64() listed.
+/// The keys of the first n of a token's candidates; the least after the last one.
 template <std::size_t n, class Arch, std::size_t lanes = std::max(n, Ints<Arch>::width)>
 FDROUTE_INLINE void find_keys(TokenBlock& block, int t) noexcept {
   using Lane = Lanes<std::int32_t, Arch, lanes>;
   const auto at = static_cast<std::size_t>(t);
   const auto is_candidate = Lane(block.candidates[at]) > Lane::load(lane_numbers.data());
-  const auto keys = ordered(pick(block.rows[at], Lane::load(block.candidate_ids_of(t))));
+  const auto ids = Lane::load(block.candidate_ids_of(t));
+  const float* row = block.rows[at];
+  const auto keys = ordered(block.stride_64 == 64 ? pick(row, ids) : gather(row, ids));
   choose(is_candidate, keys, Lane(least_key)).store(block.candidate_keys_of(t));
 }
 
@@ -157,11 +178,17 @@ FDROUTE_INLINE void rank_by_places(TokenBlock& block, int t) noexcept {
   unrolled<n>([&](std::size_t i) FDROUTE_INLINED { ranked[place[i]] = ids[i]; });
 }
 
+/// Whether rank_listed() needs no memory.
+template <class Arch>
+inline constexpr bool ranks_in_registers = requires(const RegisterOf<std::int32_t, Arch>& place) {
+  inverse(place, Arch{});
+};
+
 /// Ranks what is listed with its keys.
 template <class Arch>
 FDROUTE_INLINE void rank_listed(TokenBlock& block, int t) noexcept {
   const auto place = places<TokenBlock::most_listed, Arch>(block.candidate_keys_of(t));
-  if constexpr (requires { inverse(place.part[0], Arch{}); }) {
+  if constexpr (ranks_in_registers<Arch>) {
     const auto ids = Ints<Arch>::load(block.candidate_ids_of(t));
     permute(ids.part[0], inverse(place.part[0], Arch{}), Arch{}).store_aligned(block.ranked_of(t));
   } else {
@@ -175,12 +202,10 @@ template <std::size_t n, class Arch>
 FDROUTE_INLINE void rank_few(TokenBlock& block, const TokenGroup& tokens) noexcept {
   if (block.stride_64 == 64) {
     tokens.each([&](int t) FDROUTE_INLINED { list_of_64<n, Arch>(block, t); });
-    tokens.each([&](int t) FDROUTE_INLINED { find_keys<n, Arch>(block, t); });
   } else {
-    tokens.each([&](int t) FDROUTE_INLINED {
-      list<Arch>(block, t, block.candidate_ids_of(t), block.candidate_keys_of(t));
-    });
+    tokens.each([&](int t) FDROUTE_INLINED { list<Arch>(block, t, block.candidate_ids_of(t)); });
   }
+  tokens.each([&](int t) FDROUTE_INLINED { find_keys<n, Arch>(block, t); });
   tokens.each([&](int t) FDROUTE_INLINED {
     std::int32_t* keys = block.candidate_keys_of(t);
     places<n, Arch>(keys).store(keys);
@@ -204,7 +229,11 @@ class ManyRanked {
   template <class Arch>
   FDROUTE_KERNEL const std::int32_t* rank(const TokenBlock& block, int t) noexcept {
     const int count = block.candidates[static_cast<std::size_t>(t)];
-    list<Arch>(block, t, ids_.data(), keys_.data());
+    list<Arch>(block, t, ids_.data());
+    const float* row = block.rows[static_cast<std::size_t>(t)];
+    for (std::size_t i = 0; i < static_cast<std::size_t>(count); i += 16)
+      ordered(gather(row, Ints<Arch>::load(ids_.data() + i))).store(keys_.data() + i);
+    Ints<Arch>(least_key).store_anywhere(keys_.data() + count);
     for (int i = 0; i < count; ++i) {
       const Ints<Arch> key(keys_[static_cast<std::size_t>(i)]);
       int place = 0;
@@ -218,9 +247,9 @@ class ManyRanked {
     return ranked_.data();
   }
 
-  alignas(64) std::array<std::int32_t, limit + 16> keys_;  // list() writes whole vectors
-  alignas(64) std::array<std::int32_t, limit + 16> ids_;
-  std::array<std::int32_t, limit> ranked_;
+  alignas(64) std::array<std::int32_t, limit + 16> keys_;
+  alignas(64) std::array<std::int32_t, limit + 16> ids_;  // list() writes whole vectors
+  alignas(64) std::array<std::int32_t, limit> ranked_;
 };
 
 /// Fills in `candidates` and, where they are at most most_listed, `ranked`: at least the `count`
@@ -238,15 +267,28 @@ FDROUTE_KERNEL void rank_best(TokenBlock& block, bool sets_suffice) noexcept {
     // The set may hold the best, and not much more than them.
     const bool found = n <= size && size <= (n <= 16 ? 32 : many);
     block.candidates[at] = open && found ? size : 0;
-    to_find.add_if(open && !found && n <= 16, t);
-    if (open && !found && n > 16 && block.experts <= many) {
-      std::uint64_t* set = block.set_of(t);
-      for (int j = 0; j < block.experts; j += 64)
-        set[j / 64] = ~std::uint64_t{0} >> std::max(0, j + 64 - block.experts);
-      block.candidates[at] = block.experts;
+    const bool all = block.experts <= TokenBlock::most_listed || (n > 16 && block.experts <= many);
+    to_find.add_if(open && !found && !all && n <= 16, t);
+    if (open && !found && all) {
+      // All but the masked experts, whose order the definition decides.
+      const int finite = at_least<Arch>(block.rows[at], block.stride_64,
+                                        std::numeric_limits<float>::lowest(), block.set_of(t));
+      block.candidates[at] = finite >= n ? finite : 0;
     }
   }
   find_best<Arch>(block, to_find);
+  if constexpr (ranks_in_registers<Arch>) {
+    if (block.tokens == 1 && 0 < block.candidates[0] &&
+        block.candidates[0] <= TokenBlock::most_listed) {
+      if (block.stride_64 == 64) {
+        list_few<Arch>(block, 0);
+      } else {
+        list<Arch>(block, 0, block.candidate_ids_of(0));
+        find_keys<TokenBlock::most_listed, Arch>(block, 0);
+      }
+      return rank_listed<Arch>(block, 0);
+    }
+  }
   TokenGroup up_to_8;
   TokenGroup up_to_16;
   for (int t = 0; t < block.tokens; ++t) {

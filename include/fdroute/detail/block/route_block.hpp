@@ -4,15 +4,19 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <type_traits>
 
 #include "fdroute/concepts.hpp"
+#include "fdroute/detail/block/keys.hpp"
 #include "fdroute/detail/block/load.hpp"
 #include "fdroute/detail/block/one_token.hpp"
 #include "fdroute/detail/block/policy_kernels.hpp"
 #include "fdroute/detail/block/rank.hpp"
+#include "fdroute/detail/block/small_rows.hpp"
 #include "fdroute/detail/block/token_block.hpp"
+#include "fdroute/detail/block/weigh.hpp"
 #include "fdroute/detail/block/write.hpp"
 #include "fdroute/detail/row/route_row.hpp"
 #include "fdroute/detail/row/write_row.hpp"
@@ -40,6 +44,29 @@ template <class T, class View>
   return row.status;
 }
 
+/// Fills in a block of keys from that of the logits: rows, ordinary and, where the count reads
+/// them, largest.
+template <class Arch>
+void rank_experts(const ErasedRouter& router, const TokenBlock& logits, TokenBlock& keys) noexcept {
+  if (router.has_key_recipe) {
+    find_keys<Arch>(logits, router.keys, keys);
+    if (router.calls->reads_largest || router.calls->reads_exps) find_largest<Arch>(keys);
+    return;
+  }
+  const auto experts = static_cast<std::size_t>(router.experts);
+  for (int t = 0; t < logits.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    float* key = keys.copy_of(t);
+    keys.rows[at] = logits.rows[at];
+    keys.ordinary[at] = logits.ordinary[at];
+    if (!keys.ordinary[at]) continue;
+    keys.rows[at] = key;
+    router.calls->rank(router.parts, {logits.rows[at], experts}, {key, experts});
+    std::fill(key + experts, key + keys.stride_64, -std::numeric_limits<float>::infinity());
+  }
+  find_largest<Arch>(keys);
+}
+
 /// The routing of a block of tokens to one form of output: by kernels where there are, else by
 /// route_row(), which has the same result.
 template <class Arch>
@@ -51,51 +78,104 @@ class BlockRouter {
                                              View out) noexcept {
     if (!router.has_kernels) [[unlikely]]
       return route_row(router, logits.data, out);
-    constexpr bool weighs = holds_weights<View>;
-    TokenBlock block(static_cast<int>(logits.tokens), router.experts);
-    load<weighs>(router, block, logits);
     if constexpr (lists_experts<View>) {
-      if (block.tokens == 1 && router.critical != nullptr && block.stride_64 == 64 &&
-          router.weights_are_exps &&
-          count_one<Arch>(block, router.critical, router.calls->map_kind, router.calls->step_down,
-                          router.bounds)) {
-        write_exps<Arch>(block, 0, out, router.capacity, router.renormalizes());
-        return TokenStatus::ok;
-      }
+      // With fewer tokens, lanes without one cost more than those that a row lacks.
+      if (router.has_small_kernel && logits.tokens >= 4)
+        return route_small_rows(router, logits, out);
     }
-    router.calls->count(router.parts, block, weighs);
-    const bool by_sets =
-        has_set_kernel<View> && router.calls->has_sets && (!weighs || router.weights_are_exps);
-    if (!by_sets) rank_best<Arch>(block, false);
-    const BlockRouter self{router, block, by_sets};
-    const int first = self.write_by_kernel(0, out);
-    if (first == block.tokens) return TokenStatus::ok;
-    if (by_sets) rank_best<Arch>(block, true);
-    return self.write_rest_of_block(first, logits, out);
+    TokenBlock block(static_cast<int>(logits.tokens), router.experts);
+    load(router, block, logits, holds_weights<View>);
+    if (router.keys_are_logits) return BlockRouter(router, block, block).route_loaded(logits, out);
+    TokenBlock keys(block.tokens, router.experts);
+    rank_experts<Arch>(router, block, keys);
+    return BlockRouter(router, block, keys).route_loaded(logits, out);
   }
 
  private:
-  BlockRouter(const ErasedRouter& router, const TokenBlock& block, bool by_sets) noexcept
-      : router_(router), block_(block), by_sets_(by_sets) {}
+  /// `block` is the one of the logits; `keys` may be the same.
+  BlockRouter(const ErasedRouter& router, TokenBlock& block, TokenBlock& keys) noexcept
+      : router_(router), logits_(block), keys_(keys) {}
 
   static constexpr std::size_t at(int i) noexcept { return static_cast<std::size_t>(i); }
 
-  template <bool weighs, class T>
-  static void load(const ErasedRouter& router, TokenBlock& block, LogitsView<T> logits) noexcept {
-    if constexpr (!weighs) {
-      if (!router.calls->reads_largest) return load_rows<Arch, false>(block, logits);
+  template <class T, class View>
+  static TokenStatus route_small_rows(const ErasedRouter& router, LogitsView<T> logits,
+                                      View out) noexcept {
+    using Id = std::remove_pointer_t<decltype(out.experts)>;
+    SmallRows small;
+    small.experts = router.experts;
+    small.selected = router.capacity;
+    load_small_rows<Arch>(small, logits);
+    route_small<Arch>(small, router.weights);
+    TokenStatus status = TokenStatus::ok;
+    for (int t = 0; t < logits.tokens; ++t) {
+      const auto row = out.from(t);
+      if ((small.decided >> t & 1U) == 0) [[unlikely]] {
+        status = status | route_row(router, logits.row(t), row);
+        continue;
+      }
+      const auto to = places_of(row, small.selected, static_cast<Id>(small.ids[0][at(t)]));
+      for (int i = 0; i < small.selected; ++i) {
+        to.experts[i] = static_cast<Id>(small.ids[at(i)][at(t)]);
+        to.weights[i] = small.weights[at(i)][at(t)];
+      }
+      write_rest(row, small.selected, to.padding, small.selected);
+      write_status(row, TokenStatus::ok);
     }
-    load_rows<Arch, true>(block, logits);
+    return status;
+  }
+
+  template <class T>
+  static void load(const ErasedRouter& router, TokenBlock& block, LogitsView<T> logits,
+                   bool weighs) noexcept {
+    const bool reads_largest =
+        router.keys_are_logits && (router.calls->reads_largest || router.calls->reads_exps);
+    if (reads_largest || (weighs && router.weights.of == WeightRecipe::Of::softmax))
+      return load_rows<Arch, true>(block, logits);
+    load_rows<Arch, false>(block, logits);
+  }
+
+  template <class T, class View>
+  TokenStatus route_loaded(LogitsView<T> logits, View out) noexcept {
+    constexpr bool weighs = holds_weights<View>;
+    by_sets_ =
+        has_set_kernel<View> && router_.calls->has_sets && (!weighs || router_.weighs_sets());
+    const bool weighs_by_exps = weighs && (router_.weighs_by_all() || (by_sets_ && weighs));
+    if constexpr (lists_experts<View>) {
+      if (keys_.tokens == 1 && router_.critical != nullptr && keys_.stride_64 == 64 &&
+          router_.weights.of != WeightRecipe::Of::other &&
+          count_one<Arch>(logits_, keys_, router_.critical, router_.calls->map_kind,
+                          router_.calls->step_down, router_.bounds, weighs_by_exps)) {
+        weigh_ranked<Arch>(logits_, router_.weights, keys_);
+        write_lists<Arch>(logits_, router_.weights, keys_, 0, out, router_.capacity);
+        return TokenStatus::ok;
+      }
+    }
+    if (weighs_by_exps) take_exps<Arch>(logits_);
+    if (router_.calls->reads_exps && !(weighs_by_exps && &keys_ == &logits_))
+      take_exps<Arch>(keys_);
+    router_.calls->count(router_.parts, keys_);
+    if (!by_sets_) rank(weighs, false);
+    const int first = write_by_kernel(0, out);
+    if (first == keys_.tokens) return TokenStatus::ok;
+    if (by_sets_) rank(weighs, true);
+    return write_rest_of_block(first, logits, out);
+  }
+
+  void rank(bool weighs, bool sets_suffice) noexcept {
+    if (!router_.calls->ranks) rank_best<Arch>(keys_, sets_suffice);
+    if (weighs && router_.weights.of != WeightRecipe::Of::other)
+      weigh_ranked<Arch>(logits_, router_.weights, keys_);
   }
 
   /// Writes tokens from t on, up to the first that the view's kernel leaves, which is returned.
   template <class View>
   int write_by_kernel(int t, View out) const noexcept {
     if constexpr (lists_experts<View>) {
-      if (!router_.weights_are_exps) return t;
-      return write_exps<Arch>(block_, t, out, router_.capacity, router_.renormalizes());
+      if (router_.weights.of == WeightRecipe::Of::other) return t;
+      return write_lists<Arch>(logits_, router_.weights, keys_, t, out, router_.capacity);
     } else if constexpr (has_set_kernel<View>) {
-      return by_sets_ ? write_sets<Arch>(block_, t, out, router_.renormalizes()) : t;
+      return by_sets_ ? write_sets<Arch>(logits_, keys_, t, out, router_.weights.renormalize) : t;
     } else {
       return t;
     }
@@ -107,8 +187,8 @@ class BlockRouter {
                                                     View out) const noexcept {
     ManyRanked many;
     TokenStatus status = TokenStatus::ok;
-    for (; t < block_.tokens; t = write_by_kernel(t + 1, out)) {
-      if (block_.candidates[at(t)] > 0) {
+    for (; t < keys_.tokens; t = write_by_kernel(t + 1, out)) {
+      if (keys_.candidates[at(t)] > 0) {
         write_ranked(t, many, out.from(t));
       } else {
         status = status | route_row(router_, logits.row(t), out.from(t));
@@ -119,27 +199,25 @@ class BlockRouter {
 
   template <class View>
   void write_ranked(int t, ManyRanked& many, View out) const noexcept {
-    const std::int32_t* ranked = many.template ranked_of<Arch>(block_, t);
-    const std::span<const std::int32_t> experts(ranked, at(block_.count[at(t)]));
-    std::array<float, ManyRanked::limit> weights;
-    if constexpr (holds_weights<View>) weigh(t, experts, weights.data());
-    write_row(out, {experts, weights.data(), ranked[0]}, router_.experts);
-  }
-
-  void weigh(int t, std::span<const std::int32_t> experts, float* weights) const noexcept {
-    if (!router_.weights_are_exps) {
-      const std::span logits(block_.rows[at(t)], at(router_.experts));
-      return router_.calls->weigh(router_.parts, logits, experts, {weights, experts.size()});
+    const std::int32_t* ranked = many.template ranked_of<Arch>(keys_, t);
+    const std::span<const std::int32_t> experts(ranked, at(keys_.count[at(t)]));
+    alignas(64) WeightsOfMany room;
+    const float* weights = room.data();
+    if constexpr (holds_weights<View>) {
+      if (router_.weights.of == WeightRecipe::Of::other) {
+        const std::span row(logits_.rows[at(t)], at(router_.experts));
+        router_.calls->weigh(router_.parts, row, experts, {room.data(), experts.size()});
+      } else {
+        weights = weights_of<Arch>(logits_, router_.weights, keys_, t, ranked, room);
+      }
     }
-    const float* exps = block_.exps_of(t);
-    const float factor =
-        weight_factor(block_, t, experts.data(), block_.count[at(t)], router_.renormalizes());
-    for (std::size_t i = 0; i < experts.size(); ++i) weights[i] = exps[experts[i]] * factor;
+    write_row(out, {experts, weights, ranked[0]}, router_.experts);
   }
 
   const ErasedRouter& router_;
-  const TokenBlock& block_;
-  bool by_sets_;
+  TokenBlock& logits_;
+  TokenBlock& keys_;
+  bool by_sets_ = false;
 };
 
 }  // namespace fdroute::inline v0::detail

@@ -140,6 +140,13 @@ class ColumnSort {
   float* x_;
 };
 
+/// Sorts sixteen columns of sixteen elements.
+template <class Arch>
+FDROUTE_INLINE void sort_columns_of_16(float* x) noexcept {
+  using Sort = ColumnSort<Arch, 16>;
+  for (int lane = 0; lane < 16; lane += Sort::width) Sort(x + lane).sort(16, 16);
+}
+
 /// Rows of logits, a token to a column: element i of all tokens starts at lanes i. The longer they
 /// are, the fewer fit.
 template <int lanes>
@@ -189,10 +196,38 @@ FDROUTE_KERNEL void sort_rows_by(TokenBlock& block, int first) noexcept {
   }
 }
 
+/// One token, for which sixteen columns would be sorted in vain. It takes steps in the square of
+/// the row's length.
+inline bool sorts_alone(const TokenBlock& block) noexcept {
+  return block.tokens == 1 && block.stride_64 <= 256;
+}
+
+/// Sorts one row in descending order: an element's place is how many are larger, or as large and
+/// earlier. `x` is `stride` long, a multiple of 64, and -inf after its n numbers; so is `sorted`.
+template <class Arch>
+FDROUTE_KERNEL void sort_row(const float* x, int n, int stride, float* sorted) noexcept {
+  using Lane = Floats<Arch, 64>;
+  for (int i = n; i < stride; ++i) sorted[i] = -std::numeric_limits<float>::infinity();
+  for (int i = 0; i < n; ++i) {
+    const Lane own(x[i]);
+    int place = 0;
+    for (int j = 0; j < stride; j += 64) {
+      const Lane others = Lane::load_anywhere(x + j);
+      const std::uint64_t earlier = i >= j + 64 ? ~std::uint64_t{0}
+                                    : i > j     ? (std::uint64_t{1} << (i - j)) - 1
+                                                : 0;
+      place += std::popcount((others > own).bits() | ((others == own).bits() & earlier));
+    }
+    sorted[place] = x[i];
+  }
+}
+
 /// Makes the first elements of every row of `scores` the row's `first` largest logits in descending
 /// order, and whatever up to the next multiple of 16. Of rows that are not ordinary, anything.
 template <class Arch>
 void sort_rows(TokenBlock& block, int first) noexcept {
+  if (sorts_alone(block))
+    return sort_row<Arch>(block.rows[0], block.experts, block.stride_64, block.scores_of(0));
   if (block.padded_16 <= Columns<16>::longest) return sort_rows_by<Arch, 16>(block, first);
   if (block.padded_16 <= Columns<8>::longest) return sort_rows_by<Arch, 8>(block, first);
   sort_rows_by<Arch, 4>(block, first);

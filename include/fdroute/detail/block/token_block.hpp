@@ -27,6 +27,10 @@ enum class MapKind : std::uint8_t { identity, shift, affine };
 ///     scores                                    counts: scores, or logits sorted (sort.hpp)
 ///     sets, set_size, count                     count_* (count_by_*.hpp, one_token.hpp), find_sets
 ///     candidates, candidate_*, ranked; sets     rank_best (rank.hpp), count_one
+///     weights                                   weigh_ranked (weigh.hpp)
+///
+/// Where experts rank by other keys than their logits, the keys are the rows of a block of their
+/// own (keys.hpp): it is counted and ranked, and its weights are made of the block of the logits.
 ///
 /// `ordinary` is cleared by count_* where a row proves to have no finite logit. What is marked so
 /// is left to the definition: ordinary == false, and, after rank_best, candidates == 0. A set_size
@@ -81,6 +85,10 @@ struct TokenBlock {
   std::int32_t* candidate_ids_of(int token) noexcept {
     return candidate_ids.data() + offset(token, 2 * most_listed);
   }
+  float* weights_of(int token) noexcept { return weights.data() + offset(token, most_listed); }
+  const float* weights_of(int token) const noexcept {
+    return weights.data() + offset(token, most_listed);
+  }
   std::int32_t* ranked_of(int token) noexcept { return ranked.data() + offset(token, most_listed); }
   const std::int32_t* ranked_of(int token) const noexcept {
     return ranked.data() + offset(token, most_listed);
@@ -107,16 +115,17 @@ struct TokenBlock {
   PerToken<int> count;     // experts to select: the rule's count within bounds
 
   // Uninitialised: only what kernels fill is used.
-  alignas(64) std::array<float, max_floats> copies;
-  alignas(64) std::array<float, max_floats> exps;    // exp(logit - largest)
-  alignas(64) std::array<float, max_floats> scores;  // where they are not the logits
-  std::array<std::uint64_t, max_floats / 64> sets;   // an expert's bit: j % 64 of word j / 64
+  alignas(64) std::array<float, max_floats + 16> copies;  // a group's last vector may end later
+  alignas(64) std::array<float, max_floats> exps;         // exp(logit - largest)
+  alignas(64) std::array<float, max_floats> scores;       // where they are not the logits
+  std::array<std::uint64_t, max_floats / 64> sets;        // an expert's bit: j % 64 of word j / 64
   // Experts among which are the best, in order of their ids, and integers ordered as their logits;
   // compress() writes whole vectors.
   alignas(64) std::array<std::int32_t, std::size_t{max_tokens} * 2 * most_listed> candidate_keys;
   alignas(64) std::array<std::int32_t, std::size_t{max_tokens} * 2 * most_listed> candidate_ids;
   PerToken<int> candidates;
   alignas(64) std::array<std::int32_t, std::size_t{max_tokens} * most_listed> ranked;  // by rank
+  alignas(64) std::array<float, std::size_t{max_tokens} * most_listed> weights;  // of the ranked
 
  private:
   static constexpr std::ptrdiff_t offset(int token, int width) noexcept {

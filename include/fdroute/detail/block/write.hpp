@@ -9,6 +9,7 @@
 
 #include "fdroute/detail/block/rank.hpp"
 #include "fdroute/detail/block/token_block.hpp"
+#include "fdroute/detail/block/weigh.hpp"
 #include "fdroute/detail/row/exp_sum.hpp"
 #include "fdroute/detail/row/write_row.hpp"
 #include "fdroute/views.hpp"
@@ -24,67 +25,63 @@ FDROUTE_INLINE int places_to_write(int candidates) noexcept {
   return candidates <= 8 ? 8 : std::max(candidates, TokenBlock::most_listed);
 }
 
-/// What the exps of a token's `count` best experts are multiplied by. An ordinary row's largest
-/// logit is among them: exps relative to it are SoftmaxWeights' of the selected ones.
-FDROUTE_INLINE float weight_factor(const TokenBlock& block, int t, const std::int32_t* ranked,
-                                   int count, bool renormalize) noexcept {
-  float factor = block.inverse_sum[static_cast<std::size_t>(t)];
-  if (renormalize) {
-    const float* exps = block.exps_of(t);
-    double kept = 0.0;
-    for (int i = 0; i < count; ++i) kept += fixed_point(static_cast<double>(exps[ranked[i]]));
-    factor = static_cast<float>(1.0 / kept);
-  }
-  return factor;
-}
-
 /// Writes a token's best experts and their weights, and padding after them; returns to how many of
-/// the places.
+/// the places. Ranked ids and weights have room for a multiple of 16.
 template <class Arch, class Id>
 FDROUTE_INLINE int write_listed(const TokenBlock& block, int t, const std::int32_t* ranked,
-                                float factor, const Places<Id>& to) noexcept {
+                                const float* weights, const Places<Id>& to) noexcept {
   const auto at = static_cast<std::size_t>(t);
   const int count = block.count[at];
   const int candidates = block.candidates[at];
-  const float* exps = block.exps_of(t);
   if constexpr (std::same_as<Id, std::int32_t>) {
-    if (candidates <= TokenBlock::most_listed && block.stride_64 == 64) {
+    if (candidates <= TokenBlock::most_listed) {
       const int listed = std::min(to.room, TokenBlock::most_listed);
       const auto selected = Ints<Arch>(count) > Ints<Arch>::load(lane_numbers.data());
-      const auto ids = choose(selected, Ints<Arch>::load(ranked), Ints<Arch>(0));
-      choose(selected, ids, Ints<Arch>(to.padding)).store_first(listed, to.experts);
-      multiply_by_bits((std::uint32_t{1} << count) - 1, pick(exps, ids), Floats<Arch>(factor))
-          .store_first(listed, to.weights);
+      choose(selected, Ints<Arch>::load(ranked), Ints<Arch>(to.padding))
+          .store_first(listed, to.experts);
+      Floats<Arch>::load(weights).store_first(listed, to.weights);
       return listed;
     }
   }
   const int listed = std::min(to.room, places_to_write(candidates));
   for (int i = 0; i < listed; ++i) {
-    const std::int32_t expert = ranked[i];
-    const float weight = exps[expert] * factor;
-    to.experts[i] = i < count ? static_cast<Id>(expert) : to.padding;
-    to.weights[i] = i < count ? weight : 0.0F;
+    to.experts[i] = i < count ? static_cast<Id>(ranked[i]) : to.padding;
+    to.weights[i] = i < count ? weights[i] : 0.0F;
   }
   return listed;
 }
 
-/// Rows of a view that lists experts, with weights that are exps over their sum, or, renormalised,
-/// over that of the selected ones. A token has at most `capacity` experts.
+/// Room for the weights of one token's experts.
+using WeightsOfMany = std::array<float, ManyRanked::limit + 16>;
+
+/// The weights of a token's `count` best experts: those of weigh_ranked(), or computed to `room`.
+template <class Arch>
+FDROUTE_INLINE const float* weights_of(const TokenBlock& logits, const WeightRecipe& recipe,
+                                       const TokenBlock& block, int t, const std::int32_t* ranked,
+                                       WeightsOfMany& room) noexcept {
+  const auto at = static_cast<std::size_t>(t);
+  if (block.candidates[at] <= TokenBlock::most_listed) return block.weights_of(t);
+  weigh_one<Arch>(logits, t, recipe, ranked, block.count[at], room.data());
+  return room.data();
+}
+
+/// Rows of a view that lists experts, with the weights of a recipe, after weigh_ranked(). A token
+/// has at most `capacity` experts.
 template <class Arch, class View>
-FDROUTE_KERNEL int write_exps(const TokenBlock& block, int t, View out, int capacity,
-                              bool renormalize) noexcept {
+FDROUTE_KERNEL int write_lists(const TokenBlock& logits, const WeightRecipe& recipe,
+                               const TokenBlock& block, int t, View out, int capacity) noexcept {
   using Id = std::remove_pointer_t<decltype(out.experts)>;
   ManyRanked many;
+  alignas(64) WeightsOfMany room;
   for (; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
     if (block.candidates[at] == 0) break;
     const std::int32_t* ranked = many.ranked_of<Arch>(block, t);
-    const int count = block.count[at];
-    const float factor = weight_factor(block, t, ranked, count, renormalize);
+    const float* weights = weights_of<Arch>(logits, recipe, block, t, ranked, room);
     const auto row = out.from(t);
     const auto to = places_of(row, capacity, static_cast<Id>(ranked[0]));
-    const int written = write_listed<Arch>(block, t, ranked, factor, to);
-    write_rest(row, written, to.padding, count);
+    const int written = write_listed<Arch>(block, t, ranked, weights, to);
+    write_rest(row, written, to.padding, block.count[at]);
     write_status(row, TokenStatus::ok);
   }
   return t;
@@ -98,20 +95,21 @@ inline constexpr bool has_set_kernel<DenseView> = true;
 template <>
 inline constexpr bool has_set_kernel<BitmaskView> = true;
 
-/// Dense rows with the weights of write_exps(), of tokens whose selected experts are their set.
+/// Dense rows of tokens whose selected experts are their set. The weights are the exps of `logits`
+/// over their sum or, if `renormalize`, over that of the selected ones, of which one is 1.
 template <class Arch>
-FDROUTE_KERNEL int write_sets(const TokenBlock& block, int t, DenseView out,
-                              bool renormalize) noexcept {
+FDROUTE_KERNEL int write_sets(const TokenBlock& logits, const TokenBlock& block, int t,
+                              DenseView out, bool renormalize) noexcept {
   const int experts = block.experts;
   for (; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
     if (!block.selects_set(t)) break;
-    const float* exps = block.exps_of(t);
+    const float* exps = logits.exps_of(t);
     const std::uint64_t* set = block.set_of(t);
     const auto bits_at = [&](int i) FDROUTE_INLINED {
       return static_cast<std::uint32_t>(set[i / 64] >> (i % 64)) & 0xFFFFU;
     };
-    Floats<Arch> factor(block.inverse_sum[at]);
+    Floats<Arch> factor(logits.inverse_sum[at]);
     const auto weights_at = [&](int i) FDROUTE_INLINED {
       return multiply_by_bits(bits_at(i), Floats<Arch>::load(exps + i), factor);
     };
@@ -143,7 +141,7 @@ FDROUTE_KERNEL int write_sets(const TokenBlock& block, int t, DenseView out,
 
 /// The sets themselves, of tokens whose selected experts are their set.
 template <class>
-int write_sets(const TokenBlock& block, int t, BitmaskView out, bool) noexcept {
+int write_sets(const TokenBlock&, const TokenBlock& block, int t, BitmaskView out, bool) noexcept {
   const int words = block.stride_64 / 64;
   for (; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);

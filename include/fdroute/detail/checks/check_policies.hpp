@@ -5,13 +5,13 @@
 #include <cstddef>
 #include <limits>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/rule/step_rules.hpp"
+#include "fdroute/errors.hpp"
 
 // What a router checks when it is made, of policies that anybody may write.
 
@@ -39,7 +39,7 @@ template <CriticalValueRule R>
 void check_critical_values(const R& rule, int experts) {
   // p = 1 would be rejected, and with it masked experts and NaN.
   if (const double last = rule.critical_value(experts, experts); !(last < 1.0)) {
-    throw std::invalid_argument("Router: critical values must lie below 1, got " + to_text(last));
+    refuse("Router: critical values must lie below 1, got " + to_text(last));
   }
   double before = -std::numeric_limits<double>::infinity();
   for (int k = 1; k <= experts; ++k) {
@@ -47,8 +47,8 @@ void check_critical_values(const R& rule, int experts) {
     if (!(value >= before)) {
       const std::string after =
           k == 1 ? "" : " after " + to_text(before) + " at k = " + std::to_string(k - 1);
-      throw std::invalid_argument("Router: critical values must be numbers and not decrease, got " +
-                                  to_text(value) + " at k = " + std::to_string(k) + after);
+      refuse("Router: critical values must be numbers and not decrease, got " + to_text(value) +
+             " at k = " + std::to_string(k) + after);
     }
     before = value;
   }
@@ -77,10 +77,9 @@ void check_count_by_critical_values(const R& rule, int experts) {
       expected = step_up(std::span<const double>(p), at);
     }
     if (const int count = rule(std::span<const double>(p)); count != expected) {
-      throw std::invalid_argument(
-          "Router: the rule's call operator counts " + std::to_string(count) + " of " +
-          std::to_string(experts) + " p-values from " + to_text(p.front()) + " to " +
-          to_text(p.back()) + ", its critical_value() " + std::to_string(expected));
+      refuse("Router: the rule's call operator counts " + std::to_string(count) + " of " +
+             std::to_string(experts) + " p-values from " + to_text(p.front()) + " to " +
+             to_text(p.back()) + ", its critical_value() " + std::to_string(expected));
     }
   };
   // p(i) = level, and 1 from some place on; and p(i) that rise as a power of i.
@@ -106,9 +105,8 @@ void check_fixed_count(const R& rule, int experts) {
     const std::vector<double> p(static_cast<std::size_t>(experts), level);
     const int count = std::clamp(rule(std::span<const double>(p)), 0, experts);
     if (count != fixed) {
-      throw std::invalid_argument("Router: the rule's call operator counts " +
-                                  std::to_string(count) + " p-values of " + to_text(level) +
-                                  ", its count() says " + std::to_string(fixed));
+      refuse("Router: the rule's call operator counts " + std::to_string(count) + " p-values of " +
+             to_text(level) + ", its count() says " + std::to_string(fixed));
     }
   }
 }
@@ -135,14 +133,13 @@ void check_survival(const Survival& survival, std::span<const double> scores,
   for (std::size_t i = 0; i < scores.size(); ++i) {
     const double p = survival(scores[i]);
     if (!(p >= 0.0 && p <= 1.0)) {
-      throw std::invalid_argument(
-          "Router: a null distribution's p-values must lie in [0, 1], got " + to_text(p) +
-          " at score " + to_text(scores[i]) + whose);
+      refuse("Router: a null distribution's p-values must lie in [0, 1], got " + to_text(p) +
+             " at score " + to_text(scores[i]) + whose);
     }
     if (p > before * (1.0 + 0x1p-40)) {
-      throw std::invalid_argument("Router: a null distribution's p-values must not increase, got " +
-                                  to_text(p) + " at score " + to_text(scores[i]) + " after " +
-                                  to_text(before) + " at score " + to_text(scores[i - 1]) + whose);
+      refuse("Router: a null distribution's p-values must not increase, got " + to_text(p) +
+             " at score " + to_text(scores[i]) + " after " + to_text(before) + " at score " +
+             to_text(scores[i - 1]) + whose);
     }
     before = p;
   }

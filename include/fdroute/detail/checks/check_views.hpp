@@ -28,6 +28,15 @@ void expect_valid(const LogitsView<T>& logits, int experts) noexcept {
           "|logits.stride| >= logits.experts, or 0");
 }
 
+template <class T>
+void expect_valid(const BatchView<T>& batch, int experts) noexcept {
+  expects(batch.experts == experts, "batch.experts == router.experts()");
+  expects(batch.tokens >= 0, "batch.tokens >= 0");
+  expects(batch.masks == nullptr || batch.mask_stride == 0 ||
+              batch.mask_stride >= BitmaskView::words_per_token(experts),
+          "batch.mask_stride >= BitmaskView::words_per_token(experts), or 0");
+}
+
 /// Checks what a view to write to promises: room for rows of at most `capacity` experts, and ids
 /// that hold each of `experts`.
 template <class Id>

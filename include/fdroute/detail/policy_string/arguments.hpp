@@ -4,7 +4,6 @@
 #include <charconv>
 #include <cstddef>
 #include <set>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -12,19 +11,29 @@
 #include <vector>
 
 #include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/detail/policy_string/closest.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0::detail {
 
 /// The arguments of a policy string, handed out by name. What was never asked for is an error, so a
-/// reader of arguments is also the list of what it accepts.
+/// reader of arguments is also the list of what it accepts. `preset:NAME,key=value` is
+/// `NAME:key=value` for the name of a preset.
 class PolicyArguments {
  public:
   explicit PolicyArguments(std::string_view text) : text_(text) {
-    const std::size_t colon = text.find(':');
-    name_ = text.substr(0, colon);
-    if (colon == std::string_view::npos) return;
+    std::size_t name_end = std::min(text.find(':'), text.size());
+    name_ = text.substr(0, name_end);
+    if (name_ == "preset") {
+      is_preset_ = true;
+      const std::size_t begin = std::min(name_end + 1, text.size());
+      name_position_ = begin;
+      name_end = std::min(text.find(',', begin), text.size());
+      name_ = text.substr(begin, name_end - begin);
+    }
+    if (name_end == text.size()) return;
     std::set<std::string_view> keys;
-    std::size_t position = colon + 1;
+    std::size_t position = name_end + 1;
     while (true) {
       const std::size_t end = std::min(text.find(',', position), text.size());
       const std::string_view item = text.substr(position, end - position);
@@ -41,10 +50,13 @@ class PolicyArguments {
 
   std::string_view text() const { return text_; }
   std::string_view name() const { return name_; }
+  std::size_t name_position() const { return name_position_; }
+  /// Whether the string is of the form `preset:NAME`.
+  bool is_preset() const { return is_preset_; }
 
   [[noreturn]] void fail(std::size_t position, const std::string& fact) const {
-    throw std::invalid_argument("policy " + quote(text_) + ", position " +
-                                std::to_string(position + 1) + ": " + fact);
+    detail::refuse("policy " + quote(text_) + ", position " + std::to_string(position + 1) + ": " +
+                   fact);
   }
 
   template <class Number>
@@ -70,8 +82,20 @@ class PolicyArguments {
     for (const std::string_view value : accepted) {
       if (argument->value == value) return value;
     }
-    fail(value_position(*argument),
-         std::string(key) + " is one of " + join(accepted) + ", got " + quote(argument->value));
+    fail(value_position(*argument), std::string(key) + " is one of " + join(accepted) + ", got " +
+                                        quote(argument->value) +
+                                        did_you_mean(argument->value, accepted));
+  }
+
+  /// Whether there is an argument of this name, which counts as asked for.
+  bool given(std::string_view key) { return find(key) != nullptr; }
+
+  /// Throws `reason` at an argument's value, if it is given, else of the whole string.
+  [[noreturn]] void fail_at(std::string_view key, const std::string& reason) const {
+    for (const Argument& argument : arguments_) {
+      if (argument.key == key) fail(value_position(argument), reason);
+    }
+    detail::refuse("policy " + quote(text_) + ": " + reason);
   }
 
   /// Throws `reason` if the argument has this value.
@@ -88,7 +112,8 @@ class PolicyArguments {
   void finish() const {
     for (const Argument& argument : arguments_) {
       if (!argument.used) {
-        fail(argument.position, "unknown key " + quote(argument.key) + "; " + std::string(name_) +
+        fail(argument.position, "unknown key " + quote(argument.key) +
+                                    did_you_mean(argument.key, asked_) + "; " + std::string(name_) +
                                     " accepts " + join(asked_));
       }
     }
@@ -109,7 +134,7 @@ class PolicyArguments {
   };
 
   const Argument* find(std::string_view key) {
-    asked_.push_back(key);
+    if (std::ranges::find(asked_, key) == asked_.end()) asked_.push_back(key);
     for (Argument& argument : arguments_) {
       if (argument.key != key) continue;
       argument.used = true;
@@ -124,6 +149,8 @@ class PolicyArguments {
 
   std::string_view text_;
   std::string_view name_;
+  std::size_t name_position_ = 0;
+  bool is_preset_ = false;
   std::vector<Argument> arguments_;
   std::vector<std::string_view> asked_;
 };

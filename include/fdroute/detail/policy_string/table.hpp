@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <iterator>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -13,7 +12,13 @@
 #include "fdroute/any_router.hpp"
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/policy_string/arguments.hpp"
+#include "fdroute/detail/policy_string/closest.hpp"
+#include "fdroute/detail/policy_string/model_preset.hpp"
+#include "fdroute/detail/policy_string/named_parts.hpp"
+#include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
+#include "fdroute/model_router.hpp"
+#include "fdroute/model_table.hpp"
 #include "fdroute/policy_settings.hpp"
 #include "fdroute/presets.hpp"
 #include "fdroute/selection/absolute_threshold.hpp"
@@ -37,17 +42,6 @@
 
 namespace fdroute::inline v0::detail {
 
-/// A row of the table below: a PolicyMaker for any Arch. `make` is generic, and so is not compiled
-/// where only names are wanted.
-template <class Make>
-struct PolicyRow {
-  std::string_view name;
-  Make make;
-};
-
-template <class Make>
-PolicyRow(std::string_view, Make) -> PolicyRow<Make>;
-
 template <class Settings>
 auto read_deviation(Settings& s) {
   using Deviation = HigherCriticism::Deviation;
@@ -58,7 +52,7 @@ auto read_deviation(Settings& s) {
 
 template <class Settings>
 int read_top_k(Settings& s, int otherwise) {
-  return s.number("num_experts_per_tok", otherwise);
+  return s.replaces_rule() ? 1 : s.number("num_experts_per_tok", otherwise);
 }
 
 template <class Settings>
@@ -75,11 +69,11 @@ AnyRouter make_deepseek_v3(Settings& s, int n_group, int topk_group) {
       .topk_group = s.number("topk_group", topk_group),
       .norm_topk_prob = read_norm(s, true),
       .routed_scaling_factor = s.number("routed_scaling_factor", 2.5F)};
-  return s.finish(presets::deepseek_v3(config, s.selection_bias()));
+  return s.route_as(presets::deepseek_v3(config, s.selection_bias()));
 }
 
-/// Every policy that the library's strings can name: THE place to add one.
-constexpr auto policy_table() {
+/// Every rule that the library's strings can name: THE place to add one.
+constexpr auto rule_table() {
   return std::tuple{
       // Rules that need no p-values.
       PolicyRow{"topk", [](auto& s) { return s.route_by(TopK{s.number("k", 8)}); }},
@@ -118,32 +112,37 @@ constexpr auto policy_table() {
                 }},
       PolicyRow{"bj", [](auto& s) { return s.route_by(BerkJones{s.number("search", 0.5)}); }},
       PolicyRow{"lfdr", [](auto& s) { return s.route_by(LocalFdr{s.number("alpha", 0.2)}); }},
-      // Presets.
+  };
+}
+
+/// Every preset that the library's strings can name: THE place to add one.
+constexpr auto preset_table() {
+  return std::tuple{
       PolicyRow{
           "olmoe",
           [](auto& s) {
-            return s.finish(presets::olmoe({s.experts(), read_top_k(s, 8), read_norm(s, false)}));
+            return s.route_as(presets::olmoe({s.experts(), read_top_k(s, 8), read_norm(s, false)}));
           }},
       PolicyRow{"mixtral",
                 [](auto& s) {
-                  return s.finish(presets::mixtral({s.experts(), read_top_k(s, 2)}));
+                  return s.route_as(presets::mixtral({s.experts(), read_top_k(s, 2)}));
                 }},
       PolicyRow{"qwen3-moe",
                 [](auto& s) {
-                  return s.finish(
+                  return s.route_as(
                       presets::qwen3_moe({s.experts(), read_top_k(s, 8), read_norm(s, true)}));
                 }},
       PolicyRow{"gpt-oss",
                 [](auto& s) {
-                  return s.finish(presets::gpt_oss({s.experts(), read_top_k(s, 4)}));
+                  return s.route_as(presets::gpt_oss({s.experts(), read_top_k(s, 4)}));
                 }},
       PolicyRow{"llama4",
                 [](auto& s) {
-                  return s.finish(presets::llama4({s.experts(), read_top_k(s, 1)}));
+                  return s.route_as(presets::llama4({s.experts(), read_top_k(s, 1)}));
                 }},
       PolicyRow{"deepseek-v2",
                 [](auto& s) {
-                  return s.finish(presets::deepseek_v2(
+                  return s.route_as(presets::deepseek_v2(
                       {s.experts(), read_top_k(s, 6), s.number("n_group", 8),
                        s.number("topk_group", 3), s.number("routed_scaling_factor", 16.0F)}));
                 }},
@@ -152,17 +151,25 @@ constexpr auto policy_table() {
   };
 }
 
-/// The table's rows for one Arch, then `more`.
-template <class Arch>
-std::vector<PolicyMaker<Arch>> all_makers(std::span<const PolicyMaker<Arch>> more) {
+/// All of them.
+constexpr auto policy_table() {
+  return std::tuple_cat(rule_table(), preset_table());
+}
+
+/// A table's rows for one Arch.
+template <class Arch, class Table>
+std::vector<PolicyMaker<Arch>> makers_of(const Table& table) {
   using Make = AnyRouter (*)(PolicySettings<Arch>&);  // one type, and so one std::function, for all
-  auto makers = std::apply(
+  return std::apply(
       [](const auto&... row) {
         return std::vector{PolicyMaker<Arch>{row.name, Make{row.make}}...};
       },
-      policy_table());
+      table);
+}
+
+template <class Arch>
+void append(std::vector<PolicyMaker<Arch>>& makers, std::span<const PolicyMaker<Arch>> more) {
   makers.insert(makers.end(), more.begin(), more.end());
-  return makers;
 }
 
 /// The router of a policy string, by the maker of its name.
@@ -170,21 +177,33 @@ template <class Arch>
 AnyRouter make_router(std::string_view text, int experts, const ParseOptions<Arch>& options) {
   PolicyArguments arguments(text);
   validate_experts(experts);
-  const auto makers = all_makers<Arch>(options.makers);
+  auto rules = makers_of<Arch>(rule_table());
+  auto makers = makers_of<Arch>(preset_table());
+  if (!arguments.is_preset()) makers.insert(makers.begin(), rules.begin(), rules.end());
+  append(makers, options.makers);
+  append(rules, options.makers);
   const auto named = [name = arguments.name()](const auto& maker) { return maker.name == name; };
   const auto found = std::ranges::find_if(makers, named);
-  if (found == makers.end()) {
+  const presets::ModelRouter* const model = presets::find_model(arguments.name());
+  if (found == makers.end() && model == nullptr) {
     std::vector<std::string_view> names;
     for (const auto& maker : makers) names.push_back(maker.name);
-    arguments.fail(0, "unknown policy " + quote(arguments.name()) + "; accepted are " +
-                          PolicyArguments::join(names));
+    if (arguments.is_preset()) {
+      for (const auto& row : presets::model_table) {
+        if (std::ranges::find(names, row.model_type) == names.end())
+          names.push_back(row.model_type);
+      }
+    }
+    arguments.fail(arguments.name_position(),
+                   "unknown " + std::string(arguments.is_preset() ? "preset " : "policy ") +
+                       quote(arguments.name()) + did_you_mean(arguments.name(), names) +
+                       "; accepted are " + PolicyArguments::join(names));
   }
-  if (std::any_of(std::next(found), makers.end(), named)) {
-    throw std::invalid_argument("policy " + quote(text) + ": two makers are called " +
-                                quote(arguments.name()));
+  if (found != makers.end() && std::any_of(std::next(found), makers.end(), named)) {
+    refuse("policy " + quote(text) + ": two makers are called " + quote(arguments.name()));
   }
-  PolicySettings<Arch> settings(std::move(arguments), experts, options);
-  return found->make(settings);
+  PolicySettings<Arch> settings(std::move(arguments), experts, options, std::move(rules));
+  return found == makers.end() ? make_model_router(settings, *model) : found->make(settings);
 }
 
 }  // namespace fdroute::inline v0::detail

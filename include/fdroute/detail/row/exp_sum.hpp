@@ -19,6 +19,18 @@ alignas(64) inline constexpr Table8 eighth_powers = {
     0x5f800000, 0x5f7b95c2, 0x5f7837f0, 0x5f75fed7, 0x5f7504f3, 0x5f75672a, 0x5f7744fd, 0x5f7ac0c7,
     0x5f800000, 0x5f7b95c2, 0x5f7837f0, 0x5f75fed7, 0x5f7504f3, 0x5f75672a, 0x5f7744fd, 0x5f7ac0c7};
 
+/// 2^(i/8) (1 + r + r^2 q(r)) 2^-64 where `counts` holds, else 0: the end of exp(); `shifted` holds
+/// 8 n = i in its last bits, and r what is left of the argument.
+template <class Arch, std::size_t n, class Mask>
+FDROUTE_INLINE Floats<Arch, n> exp_of_remainder(const Mask& counts, const Floats<Arch, n>& shifted,
+                                                const Floats<Arch, n>& r) noexcept {
+  using Lane = Floats<Arch, n>;
+  const Lane q = Lane(0x1.555148p-3F) * r + Lane(0x1.00086ap-1F);
+  const auto eighths = bits_of(shifted);  // modulo 2^12: 8 n
+  const Lane scaled = float_of(look_up(eighth_powers, eighths) + (eighths << 20));
+  return multiply_where(counts, scaled * (q * (r * r) + r) + scaled, Lane(0x1p-64F));
+}
+
 /// exp(x - largest) in float, for x <= largest, |largest| <= 400; 0 for x < largest - 104, where
 /// the result is less than half of the smallest float. Within 1.2 ulp where it is a normal number,
 /// and within 1.2 of the smallest float below that; exactly 1 for x = largest.
@@ -31,7 +43,34 @@ alignas(64) inline constexpr Table8 eighth_powers = {
 /// where high + n ln2_high is a multiple of 2^-15, so exact, and x minus it has at most 24 bits or
 /// an error below 2^-26. 2^n is an entry of the table times a power of two, kept 2^64 times too
 /// large until the end, so that only the result may be subnormal; exp(r) is 1 + r + r^2 q(r), q a
-/// line made for |r| <= log 2 / 16.
+/// line made for |r| <= log 2 / 16. `largest` is given with its high and its low part.
+template <class Arch, std::size_t n>
+FDROUTE_INLINE Floats<Arch, n> exp_of_difference(const Floats<Arch, n>& x,
+                                                 const Floats<Arch, n>& largest,
+                                                 const Floats<Arch, n>& high,
+                                                 const Floats<Arch, n>& low) noexcept {
+  using Lane = Floats<Arch, n>;
+  constexpr float to_eighths = 0x1.8p20F;  // adding it leaves no bit below 1/8
+  const Lane difference = x - largest;
+  const Lane shifted = difference * Lane(0x1.715476p0F) + Lane(to_eighths);
+  const Lane power = shifted - Lane(to_eighths);
+  const Lane near = x - add_exact_product(power, Lane(2839.0F / 4096.0F), high);
+  const Lane r = near - (power * Lane(0x1.0bfbe8p-15F) + low);
+  return exp_of_remainder<Arch>(difference >= Lane(-104.0F), shifted, r);
+}
+
+/// exp(x) for x <= 0: exp_of_difference() from 0.
+template <class Arch, std::size_t n>
+FDROUTE_INLINE Floats<Arch, n> exp_of_negative(const Floats<Arch, n>& x) noexcept {
+  using Lane = Floats<Arch, n>;
+  constexpr float to_eighths = 0x1.8p20F;
+  const Lane shifted = x * Lane(0x1.715476p0F) + Lane(to_eighths);
+  const Lane power = shifted - Lane(to_eighths);
+  const Lane r = (x - power * Lane(2839.0F / 4096.0F)) - power * Lane(0x1.0bfbe8p-15F);
+  return exp_of_remainder<Arch>(x >= Lane(-104.0F), shifted, r);
+}
+
+/// exp_of_difference() from one number, the largest.
 template <class Arch>
 class ExpOfDifference {
  public:
@@ -53,17 +92,7 @@ class ExpOfDifference {
   template <std::size_t n>
   FDROUTE_INLINE Floats<Arch, n> operator()(const Floats<Arch, n>& x) const noexcept {
     using Lane = Floats<Arch, n>;
-    constexpr float to_eighths = 0x1.8p20F;  // adding it leaves no bit below 1/8
-    const Lane difference = x - Lane(largest_);
-    const auto counts = difference >= Lane(-104.0F);
-    const Lane shifted = difference * Lane(0x1.715476p0F) + Lane(to_eighths);
-    const Lane power = shifted - Lane(to_eighths);
-    const Lane near = x - add_exact_product(power, Lane(2839.0F / 4096.0F), Lane(high_));
-    const Lane r = near - (power * Lane(0x1.0bfbe8p-15F) + Lane(low_));
-    const Lane q = Lane(0x1.555148p-3F) * r + Lane(0x1.00086ap-1F);
-    const auto eighths = bits_of(shifted);  // modulo 2^12: 8 n
-    const Lane scaled = float_of(look_up(eighth_powers, eighths) + (eighths << 20));
-    return multiply_where(counts, scaled * (q * (r * r) + r) + scaled, Lane(0x1p-64F));
+    return exp_of_difference<Arch>(x, Lane(largest_), Lane(high_), Lane(low_));
   }
 
  private:

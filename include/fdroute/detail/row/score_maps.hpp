@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <span>
 
 #include "fdroute/concepts.hpp"
@@ -142,7 +143,9 @@ class FiniteRow {
     const float masked = -std::numeric_limits<float>::infinity();
     std::transform(logits.begin(), logits.end(), x_.begin(),
                    [=](float x) { return std::isfinite(x) ? x : masked; });
-    largest_ = *std::max_element(x_.begin(), x_.begin() + experts_);
+    // Not by max_element: g++ 16 warns that it may read an empty row.
+    largest_ = std::accumulate(x_.begin(), x_.begin() + experts_, masked,
+                               [](float x, float y) { return std::max(x, y); });
     std::fill(x_.begin() + experts_, x_.begin() + padded_, masked);
   }
 

@@ -6,22 +6,20 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
-#include <stdexcept>
 #include <string>
 
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/simd/lanes.hpp"
+#include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0::detail {
 
 inline void validate_deviation_rule(const char* rule, double search, double critical) {
   if (!(search > 0.0 && search < 1.0)) {
-    throw std::invalid_argument(std::string(rule) + ": search must lie in (0, 1), got " +
-                                to_text(search));
+    refuse(std::string(rule) + ": search must lie in (0, 1), got " + to_text(search));
   }
   if (!(critical >= 0.0 && std::isfinite(critical))) {
-    throw std::invalid_argument(std::string(rule) + ": critical must be finite and >= 0, got " +
-                                to_text(critical));
+    refuse(std::string(rule) + ": critical must be finite and >= 0, got " + to_text(critical));
   }
 }
 

@@ -8,20 +8,28 @@
 #include <xsimd/xsimd.hpp>
 
 #include "fdroute/detail/simd/base.hpp"
+#include "fdroute/detail/simd/compiler.hpp"
 #include "fdroute/detail/simd/x86.hpp"
 
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC bug 105593: see base.hpp.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
+FDROUTE_BEGIN_INTRINSICS
 
 // The functions of generic.hpp in AVX-512's intrinsics.
 
 namespace fdroute::inline v0::detail {
 
 #if XSIMD_WITH_AVX512F
+FDROUTE_INLINE __m512 larger(__m512 a, __m512 b) noexcept {
+  return _mm512_max_ps(a, b);
+}
+FDROUTE_INLINE __m512d larger(__m512d a, __m512d b) noexcept {
+  return _mm512_max_pd(a, b);
+}
+FDROUTE_INLINE __m512 smaller(__m512 a, __m512 b) noexcept {
+  return _mm512_min_ps(a, b);
+}
+FDROUTE_INLINE __m512d smaller(__m512d a, __m512d b) noexcept {
+  return _mm512_min_pd(a, b);
+}
 // xsimd's own for avx512bw does not compile without optimisation.
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> choose(
@@ -98,12 +106,12 @@ template <class Arch>
 FDROUTE_INLINE float largest_of(const xsimd::batch<float, Arch>& x,
                                 const xsimd::avx512f&) noexcept {
   const __m256d high = _mm512_extractf64x4_pd(_mm512_castps_pd(x), 1);
-  return largest_lane(_mm256_max_ps(_mm512_castps512_ps256(x), _mm256_castpd_ps(high)));
+  return largest_lane(larger(_mm512_castps512_ps256(x), _mm256_castpd_ps(high)));
 }
 template <class Arch>
 FDROUTE_INLINE double largest_of(const xsimd::batch<double, Arch>& x,
                                  const xsimd::avx512f&) noexcept {
-  return largest_lane(_mm256_max_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
+  return largest_lane(larger(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
 }
 template <class Arch>
 FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x, const xsimd::avx512f&) noexcept {
@@ -115,6 +123,49 @@ FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
   const __m256d high = _mm512_extractf64x4_pd(_mm512_castps_pd(x), 1);
   return {_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(_mm256_castpd_ps(high))};
 }
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> narrow(const xsimd::batch<double, Arch>& low,
+                                                const xsimd::batch<double, Arch>& high,
+                                                const xsimd::avx512f&) noexcept {
+  const __m256d upper = _mm256_castps_pd(_mm512_cvtpd_ps(high));
+  return _mm512_castpd_ps(
+      _mm512_insertf64x4(_mm512_castps_pd(_mm512_castps256_ps512(_mm512_cvtpd_ps(low))), upper, 1));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> gather(const float* row,
+                                                const xsimd::batch<std::int32_t, Arch>& ids,
+                                                const xsimd::avx512f&) noexcept {
+  return _mm512_i32gather_ps(ids, row, 4);
+}
+FDROUTE_INLINE void transpose_16(const float* const* rows, float* to, std::ptrdiff_t stride,
+                                 const xsimd::avx512f&) noexcept {
+  // Quarters of four rows each, four numbers from `at` on: a transpose of 4 x 4 in every quarter.
+  const auto columns = [&](std::ptrdiff_t at) FDROUTE_INLINED {
+    const auto quarters = [&](std::ptrdiff_t t) FDROUTE_INLINED {
+      const auto four = [&](std::ptrdiff_t j)
+                            FDROUTE_INLINED { return _mm_loadu_ps(rows[t + j] + at); };
+      const __m256 low = _mm256_insertf128_ps(_mm256_castps128_ps256(four(0)), four(4), 1);
+      const __m256 high = _mm256_insertf128_ps(_mm256_castps128_ps256(four(8)), four(12), 1);
+      return _mm512_castpd_ps(_mm512_insertf64x4(_mm512_castps_pd(_mm512_castps256_ps512(low)),
+                                                 _mm256_castps_pd(high), 1));
+    };
+    const __m512 r0 = quarters(0);
+    const __m512 r1 = quarters(1);
+    const __m512 r2 = quarters(2);
+    const __m512 r3 = quarters(3);
+    const __m512 low01 = _mm512_unpacklo_ps(r0, r1);
+    const __m512 high01 = _mm512_unpackhi_ps(r0, r1);
+    const __m512 low23 = _mm512_unpacklo_ps(r2, r3);
+    const __m512 high23 = _mm512_unpackhi_ps(r2, r3);
+    float* corner = to + stride * at;
+    _mm512_store_ps(corner, _mm512_shuffle_ps(low01, low23, 0x44));
+    _mm512_store_ps(corner + stride, _mm512_shuffle_ps(low01, low23, 0xEE));
+    _mm512_store_ps(corner + 2 * stride, _mm512_shuffle_ps(high01, high23, 0x44));
+    _mm512_store_ps(corner + 3 * stride, _mm512_shuffle_ps(high01, high23, 0xEE));
+  };
+  for (std::ptrdiff_t at = 0; at < 16; at += 4) columns(at);
+}
+
 /// Writes the first `count` lanes.
 template <class T, class Arch>
 FDROUTE_INLINE void store_lanes(const xsimd::batch<T, Arch>& x, int count, T* to,
@@ -170,14 +221,11 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> compress(
   const __m512i high = joined(of_16(2), of_16(3), bits >> 32 & 0xFFFFU);
   return joined(low, high, bits & 0xFFFF'FFFFU);
 }
-FDROUTE_INLINE void compress(std::uint32_t bits, std::int32_t base, const std::int32_t* values,
-                             std::int32_t* to_ids, std::int32_t* to_values,
-                             const xsimd::avx512f&) noexcept {
-  const auto mask = static_cast<__mmask16>(bits);
+FDROUTE_INLINE void compress_ids(std::uint32_t bits, std::int32_t base, std::int32_t* to,
+                                 const xsimd::avx512f&) noexcept {
   const __m512i step = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-  const __m512i id = _mm512_add_epi32(_mm512_set1_epi32(base), step);
-  _mm512_storeu_si512(to_ids, _mm512_maskz_compress_epi32(mask, id));
-  _mm512_storeu_si512(to_values, _mm512_maskz_compress_epi32(mask, _mm512_load_si512(values)));
+  const __m512i ids = _mm512_add_epi32(_mm512_set1_epi32(base), step);
+  _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), ids));
 }
 #endif
 
@@ -194,13 +242,11 @@ FDROUTE_INLINE std::uint64_t joined_bits(const xsimd::batch_bool<T, Arch>& a,
   };
   std::uint64_t joined =
       _mm512_kunpackd(_mm512_kunpackw(bits(d), bits(c)), _mm512_kunpackw(bits(b), bits(a)));
-  asm("" : "+r"(joined));  // moved out of the mask register once, whatever is done with it
+  FDROUTE_HIDE("+r", joined);  // moved out of the mask register once
   return joined;
 }
 #endif
 
 }  // namespace fdroute::inline v0::detail
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
+FDROUTE_END_INTRINSICS

@@ -11,23 +11,22 @@
 
 #include "fdroute/arch.hpp"
 #include "fdroute/detail/number/total_order.hpp"
+#include "fdroute/detail/simd/compiler.hpp"
 
-#if defined(__GNUC__) && !defined(__clang__)
-// g++'s own AVX-512 intrinsics start from undefined values: GCC bug 105593. The guard stands in all
-// headers that they are inlined in.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
+FDROUTE_BEGIN_INTRINSICS
 
 // Plain numbers, the registers of ScalarArch, and what xsimd has under another name. registers.hpp
 // is the header to include.
 
-// Kernels are short and their arguments are registers: a call would cost more than most of them.
-#define FDROUTE_INLINE __attribute__((always_inline)) inline
-#define FDROUTE_INLINED __attribute__((always_inline))  // of a lambda, before its body
-
 namespace fdroute::inline v0::detail {
+
+/// What every Arch converts to, as it does to its bases: of functions that take an Arch last, the
+/// one for AnyArch is called where no base of the Arch has one.
+struct AnyArch {
+  AnyArch() = default;
+  template <class Arch>
+  FDROUTE_INLINE AnyArch(const Arch&) noexcept {}  // NOLINT(google-explicit-constructor)
+};
 
 template <class T, class Arch>
 struct Registers {
@@ -97,21 +96,77 @@ FDROUTE_INLINE void store_unaligned(const xsimd::batch<T, Arch>& x, T* to) noexc
 // ---- Arithmetic
 // ----------------------------------------------------------------------------------
 
-/// Returns x, hidden from the optimiser: a product that passes through is rounded and cannot be
-/// fused into a multiply-add.
-template <class T>
+/// The bits of x as numbers of another type. xsimd's own takes the type of the result up to version
+/// 10, of its lanes from 11 on.
+template <class To, class From, class Arch>
+FDROUTE_INLINE xsimd::batch<To, Arch> cast_bits(const xsimd::batch<From, Arch>& x) noexcept {
+  using Lanes = xsimd::batch<To, Arch>;
+  return xsimd::bitwise_cast<std::conditional_t<(XSIMD_VERSION_MAJOR < 11), Lanes, To>>(x);
+}
+FDROUTE_INLINE std::uint32_t bits_of(float x) noexcept {
+  return std::bit_cast<std::uint32_t>(x);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> bits_of(
+    const xsimd::batch<float, Arch>& x) noexcept {
+  return cast_bits<std::uint32_t>(x);
+}
+FDROUTE_INLINE std::uint64_t bits_of(double x) noexcept {
+  return std::bit_cast<std::uint64_t>(x);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::uint64_t, Arch> bits_of(
+    const xsimd::batch<double, Arch>& x) noexcept {
+  return cast_bits<std::uint64_t>(x);
+}
+FDROUTE_INLINE double double_of(std::uint64_t bits) noexcept {
+  return std::bit_cast<double>(bits);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<double, Arch> double_of(
+    const xsimd::batch<std::uint64_t, Arch>& bits) noexcept {
+  return cast_bits<double>(bits);
+}
+FDROUTE_INLINE float float_of(std::uint32_t bits) noexcept {
+  return std::bit_cast<float>(bits);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> float_of(
+    const xsimd::batch<std::uint32_t, Arch>& bits) noexcept {
+  return cast_bits<float>(bits);
+}
+
+/// Returns x, whose value the optimiser does not know: a product that passes through is rounded and
+/// cannot be fused into a multiply-add.
+#if defined(FDROUTE_FLOATS)
+template <std::floating_point T>
 FDROUTE_INLINE T rounded(T x) noexcept {
-#if defined(__x86_64__)
-  asm("" : "+v"(x));
-#elif defined(__aarch64__)
-  asm("" : "+w"(x));
-#endif
+  FDROUTE_HIDE(FDROUTE_FLOATS, x);
   return x;
 }
 template <class T, class Arch>
 FDROUTE_INLINE xsimd::batch<T, Arch> rounded(const xsimd::batch<T, Arch>& x) noexcept {
-  return rounded(static_cast<typename xsimd::batch<T, Arch>::register_type>(x));
+  auto native = static_cast<typename xsimd::batch<T, Arch>::register_type>(x);
+  FDROUTE_HIDE(FDROUTE_FLOATS, native);
+  return native;
 }
+#else
+inline const volatile std::uint32_t opaque_zero = 0;
+FDROUTE_INLINE float rounded(float x) noexcept {
+  return float_of(bits_of(x) ^ opaque_zero);
+}
+FDROUTE_INLINE double rounded(double x) noexcept {
+  return double_of(bits_of(x) ^ opaque_zero);
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> rounded(const xsimd::batch<float, Arch>& x) noexcept {
+  return float_of(bits_of(x) ^ xsimd::batch<std::uint32_t, Arch>(opaque_zero));
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<double, Arch> rounded(const xsimd::batch<double, Arch>& x) noexcept {
+  return double_of(bits_of(x) ^ xsimd::batch<std::uint64_t, Arch>(opaque_zero));
+}
+#endif
 
 /// A rounded product.
 FDROUTE_INLINE double product(double x, double y) noexcept {
@@ -127,40 +182,14 @@ FDROUTE_INLINE xsimd::batch<double, Arch> square_root(
   return xsimd::sqrt(x);
 }
 
-/// The instructions for a maximum and a minimum give the second of two numbers that do not compare;
-/// Arm's give NaN.
-template <class Arch>
-inline constexpr bool second_of_nan =
-    std::is_base_of_v<xsimd::sse2, Arch> || std::is_base_of_v<xsimd::avx, Arch> ||
-    std::is_base_of_v<xsimd::avx512f, Arch>;
-
-/// The larger number; the second, if one is NaN.
+/// The larger number, or the smaller one; the second, if one is NaN.
 template <std::floating_point T>
 FDROUTE_INLINE T larger(T a, T b) noexcept {
   return a > b ? a : b;
 }
-template <class T, class Arch>
-FDROUTE_INLINE xsimd::batch<T, Arch> larger(const xsimd::batch<T, Arch>& a,
-                                            const xsimd::batch<T, Arch>& b) noexcept {
-  if constexpr (second_of_nan<Arch>) {
-    return xsimd::max(a, b);
-  } else {
-    return xsimd::select(a > b, a, b);
-  }
-}
-
 template <std::floating_point T>
 FDROUTE_INLINE T smaller(T a, T b) noexcept {
   return a < b ? a : b;
-}
-template <class T, class Arch>
-FDROUTE_INLINE xsimd::batch<T, Arch> smaller(const xsimd::batch<T, Arch>& a,
-                                             const xsimd::batch<T, Arch>& b) noexcept {
-  if constexpr (second_of_nan<Arch>) {
-    return xsimd::min(a, b);
-  } else {
-    return xsimd::select(a < b, a, b);
-  }
 }
 
 /// x * y + z for an exact product: fused or not, the result is the same.
@@ -213,39 +242,6 @@ FDROUTE_INLINE float multiply_by_bits(std::uint32_t bits, float x, float factor)
   return (bits & 1U) != 0 ? x * factor : 0.0F;
 }
 
-FDROUTE_INLINE std::uint32_t bits_of(float x) noexcept {
-  return std::bit_cast<std::uint32_t>(x);
-}
-template <class Arch>
-FDROUTE_INLINE xsimd::batch<std::uint32_t, Arch> bits_of(
-    const xsimd::batch<float, Arch>& x) noexcept {
-  return xsimd::bitwise_cast<xsimd::batch<std::uint32_t, Arch>>(x);
-}
-FDROUTE_INLINE std::uint64_t bits_of(double x) noexcept {
-  return std::bit_cast<std::uint64_t>(x);
-}
-template <class Arch>
-FDROUTE_INLINE xsimd::batch<std::uint64_t, Arch> bits_of(
-    const xsimd::batch<double, Arch>& x) noexcept {
-  return xsimd::bitwise_cast<xsimd::batch<std::uint64_t, Arch>>(x);
-}
-FDROUTE_INLINE double double_of(std::uint64_t bits) noexcept {
-  return std::bit_cast<double>(bits);
-}
-template <class Arch>
-FDROUTE_INLINE xsimd::batch<double, Arch> double_of(
-    const xsimd::batch<std::uint64_t, Arch>& bits) noexcept {
-  return xsimd::bitwise_cast<xsimd::batch<double, Arch>>(bits);
-}
-FDROUTE_INLINE float float_of(std::uint32_t bits) noexcept {
-  return std::bit_cast<float>(bits);
-}
-template <class Arch>
-FDROUTE_INLINE xsimd::batch<float, Arch> float_of(
-    const xsimd::batch<std::uint32_t, Arch>& bits) noexcept {
-  return xsimd::bitwise_cast<xsimd::batch<float, Arch>>(bits);
-}
-
 /// The binary16 whose bits are the upper halves of these lanes', as floats; NaN stays NaN.
 ///
 /// In the places of a float's, a half's bits are its value times 2^-112, subnormal or not, and the
@@ -256,11 +252,11 @@ FDROUTE_INLINE xsimd::batch<float, Arch> float16_in_upper_half(
     const xsimd::batch<float, Arch>& x) noexcept {
   using Int = xsimd::batch<std::int32_t, Arch>;
   using Float = xsimd::batch<float, Arch>;
-  const Int bits = xsimd::bitwise_cast<Int>(x);
+  const Int bits = cast_bits<std::int32_t>(x);
   const Int magnitude = bits & Int(0x7FFF'0000);
-  const Float scaled = xsimd::bitwise_cast<Float>(magnitude >> 3) * Float(0x1p112F);
+  const Float scaled = cast_bits<float>(magnitude >> 3) * Float(0x1p112F);
   const Int beyond = xsimd::bitwise_cast(magnitude > Int(0x7BFF'0000)) & Int(0x7F80'0000);
-  return xsimd::bitwise_cast<Float>(xsimd::bitwise_cast<Int>(scaled) | beyond | (bits ^ magnitude));
+  return cast_bits<float>(cast_bits<std::int32_t>(scaled) | beyond | (bits ^ magnitude));
 }
 
 /// ordered() of a register (detail/number/total_order.hpp); none is NaN.
@@ -268,9 +264,18 @@ template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> ordered(
     const xsimd::batch<float, Arch>& x) noexcept {
   using Int = xsimd::batch<std::int32_t, Arch>;
-  const auto bits = xsimd::bitwise_cast<Int>(x);
+  const auto bits = cast_bits<std::int32_t>(x);
   const Int sign = bits >> 31;
   return (bits ^ (sign & Int(0x7FFF'FFFF))) - sign;
+}
+
+/// The inverse of ordered(), +0 of 0.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> from_ordered(
+    const xsimd::batch<std::int32_t, Arch>& x) noexcept {
+  using Int = xsimd::batch<std::int32_t, Arch>;
+  const Int sign = x >> 31;
+  return cast_bits<float>((x + sign) ^ (sign & Int(0x7FFF'FFFF)));
 }
 
 /// The largest lane, and the sum of the lanes, folded in halves as Lanes are.
@@ -294,6 +299,11 @@ FDROUTE_INLINE float pick(const float* row, std::int32_t id) noexcept {
   return row[id];
 }
 
+/// row[id].
+FDROUTE_INLINE float gather(const float* row, std::int32_t id) noexcept {
+  return row[id];
+}
+
 template <class Arch>
 struct WidePair {
   xsimd::batch<double, Arch> low;
@@ -313,13 +323,11 @@ struct Fields {
 template <class Register>
 FDROUTE_INLINE Fields<double> pick_records(
     const Record* table, const std::uint32_t* ids,
-    const xsimd::generic&) noexcept requires std::is_same_v<Register, double> {
+    const AnyArch&) noexcept requires std::is_same_v<Register, double> {
   const double* x = table[*ids].number;
   return {{x[0], x[1], x[2], x[3]}};
 }
 
 }  // namespace fdroute::inline v0::detail
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
+FDROUTE_END_INTRINSICS

@@ -4,19 +4,16 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <type_traits>
 #include <utility>
 #include <xsimd/xsimd.hpp>
 
+#include "fdroute/detail/simd/compiler.hpp"
 #include "fdroute/detail/simd/registers.hpp"
 
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC bug 105593: see base.hpp.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
+FDROUTE_BEGIN_INTRINSICS
 
 namespace fdroute::inline v0::detail {
 
@@ -46,6 +43,18 @@ alignas(64) inline constexpr std::array<std::int32_t, 64> lane_numbers = [] {
   std::iota(numbers.begin(), numbers.end(), 0);
   return numbers;
 }();
+
+/// 16 floats, the first n, 0 to 16, of which are +inf and the others -inf: the smaller of these and
+/// a vector is that vector with -inf after its first n lanes.
+FDROUTE_INLINE const float* first_lanes(int n) noexcept {
+  static constexpr std::array<float, 32> table = [] {
+    constexpr float inf = std::numeric_limits<float>::infinity();
+    std::array<float, 32> both{};
+    for (std::size_t i = 0; i < 32; ++i) both[i] = i < 16 ? inf : -inf;
+    return both;
+  }();
+  return table.data() + (16 - n);
+}
 
 /// n numbers, 8 or a multiple of 16, in as many registers as Arch needs for them.
 ///
@@ -159,6 +168,4 @@ using Ints = Lanes<std::int32_t, Arch>;
 
 }  // namespace fdroute::inline v0::detail
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
+FDROUTE_END_INTRINSICS

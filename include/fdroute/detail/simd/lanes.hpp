@@ -5,15 +5,11 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "fdroute/detail/simd/compiler.hpp"
 #include "fdroute/detail/simd/lane_types.hpp"
 #include "fdroute/detail/simd/registers.hpp"
 
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC bug 105593: see base.hpp.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
+FDROUTE_BEGIN_INTRINSICS
 
 // What is done with Lanes: a function of registers or numbers, on all of them.
 
@@ -181,12 +177,27 @@ FDROUTE_INLINE Lanes<std::int32_t, Arch, n> ordered(const Floats<Arch, n>& x) no
   return result;
 }
 
+/// The inverse of ordered(), +0 of 0.
+template <class Arch, std::size_t n>
+FDROUTE_INLINE Floats<Arch, n> from_ordered(const Lanes<std::int32_t, Arch, n>& x) noexcept {
+  return Floats<Arch, n>::generate([&](std::size_t i)
+                                       FDROUTE_INLINED { return from_ordered(x.part[i]); });
+}
+
 /// row[ids[i]] for ids in [0, 64).
 template <class Arch, std::size_t n>
 FDROUTE_INLINE Floats<Arch, n> pick(const float* row,
                                     const Lanes<std::int32_t, Arch, n>& ids) noexcept {
   return Floats<Arch, n>::generate([&](std::size_t i)
                                        FDROUTE_INLINED { return pick(row, ids.part[i]); });
+}
+
+/// row[ids[i]].
+template <class Arch, std::size_t n>
+FDROUTE_INLINE Floats<Arch, n> gather(const float* row,
+                                      const Lanes<std::int32_t, Arch, n>& ids) noexcept {
+  return Floats<Arch, n>::generate([&](std::size_t i)
+                                       FDROUTE_INLINED { return gather(row, ids.part[i]); });
 }
 
 /// The records of 16 ids, a field of all of them together.
@@ -216,6 +227,18 @@ FDROUTE_INLINE Doubles<Arch> widen(const Floats<Arch>& x) noexcept {
     }
   });
   return result;
+}
+
+/// Every lane as a float.
+template <class Arch>
+FDROUTE_INLINE Floats<Arch> narrow(const Doubles<Arch>& x) noexcept {
+  return Floats<Arch>::generate([&](std::size_t i) FDROUTE_INLINED {
+    if constexpr (std::is_same_v<Arch, ScalarArch>) {
+      return static_cast<float>(x.part[i]);
+    } else {
+      return narrow(x.part[2 * i], x.part[2 * i + 1]);
+    }
+  });
 }
 
 /// Half as many lanes: lane j combined with lane j + n / 2.
@@ -252,6 +275,4 @@ FDROUTE_INLINE T sum(const Lanes<T, Arch, n>& x) noexcept {
 
 }  // namespace fdroute::inline v0::detail
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
+FDROUTE_END_INTRINSICS

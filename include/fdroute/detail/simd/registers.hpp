@@ -6,6 +6,7 @@
 
 #include "fdroute/detail/simd/avx512.hpp"
 #include "fdroute/detail/simd/base.hpp"
+#include "fdroute/detail/simd/compiler.hpp"
 #include "fdroute/detail/simd/generic.hpp"
 #include "fdroute/detail/simd/x86.hpp"
 
@@ -18,10 +19,32 @@ namespace fdroute::inline v0::detail {
 /// The binary16 from `from` on, as floats; NaN stays NaN. Not in generic.hpp, for it
 /// calls what has other forms.
 template <class Arch>
-FDROUTE_INLINE xsimd::batch<float, Arch> widen_float16(const void* from,
-                                                       const xsimd::generic&) noexcept
+FDROUTE_INLINE xsimd::batch<float, Arch> widen_float16(const void* from, const AnyArch&) noexcept
     requires(!std::is_same_v<Arch, ScalarArch>) {
   return float16_in_upper_half(widen_bfloat16<Arch>(from, Arch{}));
+}
+
+/// The instructions on x86 for a maximum and a minimum give the second of two numbers that do not
+/// compare. Others do not, and of two xsimd the one does and the other (14) does not.
+template <class T, class Arch>
+FDROUTE_INLINE xsimd::batch<T, Arch> larger(const xsimd::batch<T, Arch>& a,
+                                            const xsimd::batch<T, Arch>& b) noexcept {
+  using Native = typename xsimd::batch<T, Arch>::register_type;
+  if constexpr (requires(Native x) { larger(x, x); }) {
+    return larger(static_cast<Native>(a), static_cast<Native>(b));
+  } else {
+    return xsimd::select(a > b, a, b);
+  }
+}
+template <class T, class Arch>
+FDROUTE_INLINE xsimd::batch<T, Arch> smaller(const xsimd::batch<T, Arch>& a,
+                                             const xsimd::batch<T, Arch>& b) noexcept {
+  using Native = typename xsimd::batch<T, Arch>::register_type;
+  if constexpr (requires(Native x) { smaller(x, x); }) {
+    return smaller(static_cast<Native>(a), static_cast<Native>(b));
+  } else {
+    return xsimd::select(a < b, a, b);
+  }
 }
 
 template <class Arch>
@@ -67,6 +90,17 @@ FDROUTE_INLINE double sum_of(const xsimd::batch<double, Arch>& x) noexcept {
 template <class Arch>
 FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x) noexcept {
   return widen(x, Arch{});
+}
+
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> narrow(const xsimd::batch<double, Arch>& low,
+                                                const xsimd::batch<double, Arch>& high) noexcept {
+  return narrow(low, high, Arch{});
+}
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> gather(
+    const float* row, const xsimd::batch<std::int32_t, Arch>& ids) noexcept {
+  return gather(row, ids, Arch{});
 }
 
 }  // namespace fdroute::inline v0::detail

@@ -5,12 +5,25 @@
 #include <xsimd/xsimd.hpp>
 
 #include "fdroute/detail/simd/base.hpp"
+#include "fdroute/detail/simd/compiler.hpp"
 
 // The functions of generic.hpp in intrinsics, where these are better: up to AVX2.
 
 namespace fdroute::inline v0::detail {
 
 #if XSIMD_WITH_SSE2
+FDROUTE_INLINE __m128 larger(__m128 a, __m128 b) noexcept {
+  return _mm_max_ps(a, b);
+}
+FDROUTE_INLINE __m128d larger(__m128d a, __m128d b) noexcept {
+  return _mm_max_pd(a, b);
+}
+FDROUTE_INLINE __m128 smaller(__m128 a, __m128 b) noexcept {
+  return _mm_min_ps(a, b);
+}
+FDROUTE_INLINE __m128d smaller(__m128d a, __m128d b) noexcept {
+  return _mm_min_pd(a, b);
+}
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
                                                         const xsimd::sse2&) noexcept {
@@ -18,7 +31,7 @@ FDROUTE_INLINE xsimd::batch<float, Arch> widen_bfloat16(const void* from,
   return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), half));
 }
 FDROUTE_INLINE float largest_lane(__m128 x) noexcept {
-  x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  x = larger(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
 }
 FDROUTE_INLINE double largest_lane(__m128d x) noexcept {
@@ -47,6 +60,11 @@ FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<float, Arch>& mas
   return static_cast<std::uint32_t>(_mm_movemask_ps(mask));
 }
 template <class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<double, Arch>& mask,
+                                       const xsimd::sse2&) noexcept {
+  return static_cast<std::uint32_t>(_mm_movemask_pd(mask));
+}
+template <class Arch>
 FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<std::int32_t, Arch>& mask,
                                        const xsimd::sse2&) noexcept {
   return static_cast<std::uint32_t>(_mm_movemask_ps(_mm_castsi128_ps(mask)));
@@ -56,14 +74,49 @@ FDROUTE_INLINE WidePair<Arch> widen(const xsimd::batch<float, Arch>& x,
                                     const xsimd::sse2&) noexcept {
   return {_mm_cvtps_pd(x), _mm_cvtps_pd(_mm_movehl_ps(x, x))};
 }
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> narrow(const xsimd::batch<double, Arch>& low,
+                                                const xsimd::batch<double, Arch>& high,
+                                                const xsimd::sse2&) noexcept {
+  return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
+}
+FDROUTE_INLINE void transpose_16(const float* const* rows, float* to, std::ptrdiff_t stride,
+                                 const xsimd::sse2&) noexcept {
+  for (std::ptrdiff_t i = 0; i < 16; i += 4) {
+    for (std::ptrdiff_t t = 0; t < 16; t += 4) {
+      __m128 a = _mm_loadu_ps(rows[t] + i);
+      __m128 b = _mm_loadu_ps(rows[t + 1] + i);
+      __m128 c = _mm_loadu_ps(rows[t + 2] + i);
+      __m128 d = _mm_loadu_ps(rows[t + 3] + i);
+      _MM_TRANSPOSE4_PS(a, b, c, d);
+      float* corner = to + stride * i + t;
+      _mm_store_ps(corner, a);
+      _mm_store_ps(corner + stride, b);
+      _mm_store_ps(corner + 2 * stride, c);
+      _mm_store_ps(corner + 3 * stride, d);
+    }
+  }
+}
 #endif
 
 #if XSIMD_WITH_AVX
+FDROUTE_INLINE __m256 larger(__m256 a, __m256 b) noexcept {
+  return _mm256_max_ps(a, b);
+}
+FDROUTE_INLINE __m256d larger(__m256d a, __m256d b) noexcept {
+  return _mm256_max_pd(a, b);
+}
+FDROUTE_INLINE __m256 smaller(__m256 a, __m256 b) noexcept {
+  return _mm256_min_ps(a, b);
+}
+FDROUTE_INLINE __m256d smaller(__m256d a, __m256d b) noexcept {
+  return _mm256_min_pd(a, b);
+}
 FDROUTE_INLINE float largest_lane(__m256 x) noexcept {
-  return largest_lane(_mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
+  return largest_lane(larger(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
 }
 FDROUTE_INLINE double largest_lane(__m256d x) noexcept {
-  return largest_lane(_mm_max_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
+  return largest_lane(larger(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
 }
 FDROUTE_INLINE double sum_lanes(__m256d x) noexcept {
   return sum_lanes(_mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
@@ -82,6 +135,11 @@ FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<float, Arch>& mas
   return static_cast<std::uint32_t>(_mm256_movemask_ps(mask));
 }
 template <class Arch>
+FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<double, Arch>& mask,
+                                       const xsimd::avx&) noexcept {
+  return static_cast<std::uint32_t>(_mm256_movemask_pd(mask));
+}
+template <class Arch>
 FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<std::int32_t, Arch>& mask,
                                        const xsimd::avx&) noexcept {
   return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(mask)));
@@ -97,6 +155,39 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
     const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::avx&) noexcept {
   using Int = xsimd::batch<std::int32_t, Arch>;
   return counts + xsimd::select(mask, Int(1), Int(0));
+}
+
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> narrow(const xsimd::batch<double, Arch>& low,
+                                                const xsimd::batch<double, Arch>& high,
+                                                const xsimd::avx&) noexcept {
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high),
+                              1);
+}
+FDROUTE_INLINE void transpose_16(const float* const* rows, float* to, std::ptrdiff_t stride,
+                                 const xsimd::avx&) noexcept {
+  for (std::ptrdiff_t i = 0; i < 16; i += 4) {
+    for (std::ptrdiff_t t = 0; t < 16; t += 8) {
+      // Four numbers of rows t and t + 4, so that nothing has to cross the halves of a register.
+      const auto rows_at = [&](std::ptrdiff_t j) FDROUTE_INLINED {
+        return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(rows[t + j] + i)),
+                                    _mm_loadu_ps(rows[t + j + 4] + i), 1);
+      };
+      const __m256 r0 = rows_at(0);
+      const __m256 r1 = rows_at(1);
+      const __m256 r2 = rows_at(2);
+      const __m256 r3 = rows_at(3);
+      const __m256 low01 = _mm256_unpacklo_ps(r0, r1);
+      const __m256 high01 = _mm256_unpackhi_ps(r0, r1);
+      const __m256 low23 = _mm256_unpacklo_ps(r2, r3);
+      const __m256 high23 = _mm256_unpackhi_ps(r2, r3);
+      float* corner = to + stride * i + t;
+      _mm256_store_ps(corner, _mm256_shuffle_ps(low01, low23, 0x44));
+      _mm256_store_ps(corner + stride, _mm256_shuffle_ps(low01, low23, 0xEE));
+      _mm256_store_ps(corner + 2 * stride, _mm256_shuffle_ps(high01, high23, 0x44));
+      _mm256_store_ps(corner + 3 * stride, _mm256_shuffle_ps(high01, high23, 0xEE));
+    }
+  }
 }
 
 // AVX alone has no integers to widen with: elements are converted one by one.
@@ -125,16 +216,16 @@ FDROUTE_INLINE void store_aligned(const EightFloats& a, float* to) noexcept {
   _mm256_store_ps(to, a.x);
 }
 FDROUTE_INLINE FourFloats larger(const FourFloats& a, const FourFloats& b) noexcept {
-  return {_mm_max_ps(a.x, b.x)};
+  return {larger(a.x, b.x)};
 }
 FDROUTE_INLINE EightFloats larger(const EightFloats& a, const EightFloats& b) noexcept {
-  return {_mm256_max_ps(a.x, b.x)};
+  return {larger(a.x, b.x)};
 }
 FDROUTE_INLINE FourFloats smaller(const FourFloats& a, const FourFloats& b) noexcept {
-  return {_mm_min_ps(a.x, b.x)};
+  return {smaller(a.x, b.x)};
 }
 FDROUTE_INLINE EightFloats smaller(const EightFloats& a, const EightFloats& b) noexcept {
-  return {_mm256_min_ps(a.x, b.x)};
+  return {smaller(a.x, b.x)};
 }
 template <class Arch>
 struct NarrowRegister<16, 8, Arch> {

@@ -1,14 +1,13 @@
-// A token's logits lie side by side only in a row-major tensor.
+// The last extent of a tensor of logits is the experts: there must be one.
 #include "fdroute/eigen.hpp"
 #include "fdroute/router.hpp"
 #include "fdroute/selection/topk.hpp"
 
 int main() {
 #ifdef FDROUTE_FAIL
-  constexpr int layout = Eigen::ColMajor;
+  const Eigen::Tensor<float, 0> logits;
 #else
-  constexpr int layout = Eigen::RowMajor;
+  const Eigen::Tensor<float, 1> logits(4);
 #endif
-  const Eigen::Tensor<float, 3, layout> logits(2, 3, 4);
   fdroute::route(fdroute::Router(4, fdroute::TopK{1}), logits);
 }

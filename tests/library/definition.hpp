@@ -1,0 +1,52 @@
+#pragma once
+
+#include "fdroute/arch.hpp"
+#include "fdroute/detail/block/in_blocks.hpp"
+#include "fdroute/detail/block/policy_kernels.hpp"
+#include "fdroute/detail/block/route_block.hpp"
+#include "fdroute/detail/row/parts.hpp"
+#include "fdroute/detail/rule/critical_scores.hpp"
+#include "fdroute/execution.hpp"
+#include "fdroute/router.hpp"
+#include "fdroute/views.hpp"
+
+namespace test {
+
+/// A router's policies on the path that is the definition, token by token, without any kernel.
+template <class R, class S, class N, class W, class K>
+class Definition {
+  using Parts = fdroute::detail::RouterParts<R, S, N, W, K>;
+
+ public:
+  explicit Definition(const fdroute::Router<R, S, N, W, K>& router)
+      : parts_{router.rule(),    router.score(),  router.null(),   router.weights(),
+               router.ranking(), router.bounds(), router.experts()} {
+    if constexpr (Parts::has_critical_scores) {
+      parts_.critical = fdroute::detail::kernel_table(
+          fdroute::detail::critical_scores(parts_.rule, parts_.null, parts_.experts));
+    }
+  }
+
+  int experts() const noexcept { return parts_.experts; }
+  int capacity() const noexcept { return parts_.capacity(); }
+
+  template <class = fdroute::DefaultArch, class T, class View>
+  fdroute::TokenStatus route(fdroute::LogitsView<T> logits, View out) const noexcept {
+    return route(fdroute::serial, logits, out);
+  }
+
+  template <class = fdroute::DefaultArch, class E, class T, class View>
+  fdroute::TokenStatus route(E execution, fdroute::LogitsView<T> logits, View out) const noexcept {
+    namespace detail = fdroute::detail;
+    const auto router = detail::PolicyKernels<fdroute::ScalarArch, Parts>::erase(parts_);
+    return detail::route_blocks(execution, 1, capacity(), logits, out,
+                                [&](fdroute::LogitsView<T> row, View to) {
+                                  return detail::route_row(router, row.data, to);
+                                });
+  }
+
+ private:
+  Parts parts_;
+};
+
+}  // namespace test
