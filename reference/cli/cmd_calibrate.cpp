@@ -137,8 +137,13 @@ void control_loss(const CalibrateOptions& options, const Model& model,
   std::printf("\n%7s  %9s  %12s  %9s  %7s\n", "experts", "documents", "mean loss", "clipped", "p");
   const auto p = [&](std::size_t i) {
     const Target target{options.policy, native - 0.5 * static_cast<double>(i), options.per_layer};
-    const SolvedPolicy policy =
-        solve_policy(model, target, nulls, texts, {.window = options.recording.window});
+    SolvedPolicy policy;
+    try {
+      policy = solve_policy(model, target, nulls, texts, {.window = options.recording.window});
+    } catch (const Unreachable& unreachable) {
+      std::printf("%s\n", unreachable.what());
+      return 1.0;  // and so the end
+    }
     solved.push_back(policy.policy);
     const DocumentLosses losses = extra_losses(model, policy.policy, nulls, held_out, evaluation);
     const auto clipped = std::count_if(losses.begin(), losses.end(),
