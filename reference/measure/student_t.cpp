@@ -35,10 +35,12 @@ double beta_fraction(double x, double a, double b) {
 double incomplete_beta(double x, double complement, double a, double b) {
   if (x <= 0.0) return 0.0;
   if (complement <= 0.0) return 1.0;
-  if (x >= (a + 1.0) / (a + b + 2.0)) return 1.0 - incomplete_beta(complement, x, b, a);
-  const double log_front = std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) +
-                           b * std::log(complement);
-  return std::exp(log_front) * beta_fraction(x, a, b) / a;
+  const double front = std::exp(std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) +
+                                a * std::log(x) + b * std::log(complement));
+  // The fraction converges fast on one side of the mean; from the other, I_x(a, b) is
+  // 1 - I_(1 - x)(b, a).
+  if (x > (a + 1.0) / (a + b + 2.0)) return 1.0 - front * beta_fraction(complement, b, a) / b;
+  return front * beta_fraction(x, a, b) / a;
 }
 
 }  // namespace

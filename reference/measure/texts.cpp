@@ -93,9 +93,10 @@ std::vector<Text> load_texts(std::span<const std::string> paths, const Tokenizer
         throw Error(file.string() + ": has more than " + std::to_string(most_bytes) + " bytes");
       const std::string_view utf8(reinterpret_cast<const char*>(mapped.bytes().data()),
                                   mapped.bytes().size());
+      const std::vector<Extent> extents = read_extents(file, utf8.size());
       Text text{.name = file.filename().string(), .ids = {}, .sha256 = sha256(mapped.bytes())};
       try {
-        encode(utf8, read_extents(file, utf8.size()), tokenizer, text);
+        encode(utf8, extents, tokenizer, text);
       } catch (const Error& error) {
         throw Error(file.string() + ": " + error.what());
       }

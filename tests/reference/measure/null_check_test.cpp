@@ -36,10 +36,11 @@ TEST_CASE("What calibrate says of losers, by hand") {
   CHECK(check.pi0_sd == doctest::Approx(0.4));
   CHECK(check.pi0_above_1 == doctest::Approx(0.5));
 
-  // BH at 0.3 compares with .06 .12 .18 .24 .3: two of the first, .001 .004, and .05 alone.
+  // BH at 0.3 compares with .06 .12 .18 .24 .3: .001 .004 of the first, .05 .1 of the second. One
+  // of each two ranks below the trim.
   const auto selected = olmoe::check_selection(exponential(), logits, "logit", 1, 0.3);
-  CHECK(selected.mean_count == doctest::Approx(1.5));
-  CHECK(selected.below_trim == doctest::Approx(0.25));  // (1/2 + 0) / 2
+  CHECK(selected.mean_count == doctest::Approx(2.0));
+  CHECK(selected.below_trim == doctest::Approx(0.5));
 }
 
 TEST_CASE("The variance ratio of independent losers is 1, of equal ones their number") {
