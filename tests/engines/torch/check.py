@@ -161,7 +161,7 @@ def deepseek_by_definition(block, logits, definition, null) -> tuple[torch.Tenso
     best = groups.topk(2).values.sum(-1).topk(config.topk_group).indices
     kept = torch.zeros(len(logits), config.n_group, dtype=torch.bool).scatter(1, best, True)
     masked = groups.where(kept[..., None], -torch.inf).reshape(choice.shape)
-    order = masked.sort(-1, descending=True, stable=True).indices
+    order = torch.sort(masked, dim=-1, descending=True, stable=True).indices
     p = null(bh_reference.scores(logits, definition.score))
     counts = bh_reference.step_up(p, definition.alpha).clamp(definition.min_k, definition.max_k)
     ids = order[:, : definition.max_k]
