@@ -161,8 +161,11 @@ def deepseek_by_definition(block, logits, definition, null) -> tuple[torch.Tenso
     best = groups.topk(2).values.sum(-1).topk(config.topk_group).indices
     kept = torch.zeros(len(logits), config.n_group, dtype=torch.bool).scatter(1, best, True)
     masked = groups.where(kept[..., None], -torch.inf).reshape(choice.shape)
-    order = masked.sort(-1, descending=True, stable=True).indices
-    p = null(bh_reference.scores(logits, definition.score))
+    order = torch.sort(masked, dim=-1, descending=True, stable=True).indices
+    # The rule reads the ranking's keys, not the logits. An expert of a group that is left out has p-value 1.
+    p = torch.ones_like(masked, dtype=torch.float64)
+    open_keys = masked[masked.isfinite()].reshape(len(logits), -1)
+    p[masked.isfinite()] = null(bh_reference.scores(open_keys, definition.score)).flatten()
     counts = bh_reference.step_up(p, definition.alpha).clamp(definition.min_k, definition.max_k)
     ids = order[:, : definition.max_k]
     weights = probability.gather(1, ids) * (torch.arange(definition.max_k) < counts[:, None])
