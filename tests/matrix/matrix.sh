@@ -90,6 +90,8 @@ prepare() {
   if [ ! -d "$chroot" ]; then
     rm -rf "$chroot.new"
     debootstrap --variant=minbase "$suite" "$chroot.new" "$mirror" >>"$log" 2>&1 || return 4
+    # What this machine's apt was told of proxies, dates and the like holds there, too.
+    apt-config dump Acquire | grep -v '^Acquire::IndexTargets' >"$chroot.new/etc/apt/apt.conf.d/99machine"
     mv "$chroot.new" "$chroot"
   fi
   local missing=""
