@@ -64,7 +64,7 @@ TEST_CASE("Grid frontier has top-k for k = 1 ... 16 and every family at every ta
 }
 
 TEST_CASE("Rivals have the bounds and the mean of the rows that they are like") {
-  const auto grid = olmoe::bh21_grid(config_of(64, 8));
+  const auto grid = olmoe::bh21_grid(shape_of(64, 8));
   const auto with_null = [](const std::string& policy) { return in_full(policy + ",null=normal"); };
   const auto rivals = olmoe::rivals(grid, true, with_null);
   REQUIRE(rivals.size() == 2 * 12);  // max_k 32 and 64 are 16 again
@@ -77,7 +77,7 @@ TEST_CASE("Rivals have the bounds and the mean of the rows that they are like") 
   CHECK(olmoe::rivals(grid, false, with_null).size() == 12);
   CHECK(olmoe::rivals({grid.front()}, true, with_null).empty());
 
-  const auto layers = olmoe::layers_curve(config_of(64, 8));
+  const auto layers = olmoe::layers_curve(shape_of(64, 8));
   CHECK(layers.size() == 11);
   CHECK(layers.front().target == 2.0);
 }
