@@ -345,7 +345,7 @@ TEST_CASE("what cannot be put together is refused in words") {
         "policy 'preset:mixtral,k', position 16: key=value expected, got 'k'");
   CHECK(composed_rejection("preset:mixtral,rule=bhh,null=normal")
             .starts_with("policy 'preset:mixtral,rule=bhh,null=normal', position 21: rule is one "
-                         "of topk, top_p, relative, threshold, bh, "));
+                         "of topk, top_p, relative, threshold, slope, bh, "));
   CHECK(
       composed_rejection("preset:mixtral,rule=bhh").ends_with(", got 'bhh' (did you mean 'bh'?)"));
   // The rule takes the place of the number of experts.

@@ -77,14 +77,15 @@ TEST_CASE("a rule's string makes the procedure of the rule") {
 
 TEST_CASE("what a rule leaves out takes its documented value") {
   CHECK(fd::parse_rule("bh", 12).describe() == "bh:alpha=0.05");
-  CHECK(fd::parse_rule("hc", 12).describe() == "hc:search=0.5,deviation=p,level=1");
+  CHECK(fd::parse_rule("hc", 12).describe() == "hc:search=0.5,deviation=rank,level=1");
 }
 
 TEST_CASE("what is no procedure is refused in words") {
-  CHECK(rule_rejection("bhh") ==
-        "policy 'bhh', position 1: unknown rule 'bhh' (did you mean 'bh'?); accepted are topk, "
-        "top_p, relative, threshold, bh, by, ebh, bonferroni, sidak, holm, hochberg, hommel, "
-        "storey, bky, hc, bj, lfdr");
+  CHECK(
+      rule_rejection("bhh") ==
+      "policy 'bhh', position 1: unknown rule 'bhh' (did you mean 'bh'?); accepted are topk, "
+      "top_p, relative, threshold, slope, bh, by, ebh, bonferroni, sidak, holm, hochberg, hommel, "
+      "storey, bky, hc, bj, lfdr");
   CHECK(rule_rejection("mixtral").starts_with(
       "policy 'mixtral', position 1: unknown rule 'mixtral'"));
   CHECK(
@@ -99,7 +100,7 @@ TEST_CASE("what is no procedure is refused in words") {
   const fd::AnyProcedure hc = fd::parse_rule("hc", 2);
   std::vector<double> p{0.1, 0.2};
   CHECK(test::rejection_of([&] { hc.adjusted(p, p); }) ==
-        "hc:search=0.5,deviation=p,level=1 has no adjusted p-values");
+        "hc:search=0.5,deviation=rank,level=1 has no adjusted p-values");
   CHECK(test::rejection_of([&] { hc.rejections(std::vector{0.1}); }) ==
         "the procedure is one for 2 p-values, got 1");
   CHECK(test::rejection_of([&] {

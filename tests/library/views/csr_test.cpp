@@ -37,8 +37,10 @@ std::vector<std::string> every_rule(int experts) {
       policies.push_back(rule + ":k=" + std::to_string((experts + 1) / 2));
     } else {
       policies.push_back(rule + ":min_k=0");
-      policies.push_back(rule + (test::takes(rule, "p") ? ":p=0.7" : ":t=0.3") +
-                         ",min_k=0,max_k=7");
+      const char* const setting = test::takes(rule, "p")   ? ":p=0.7"
+                                  : test::takes(rule, "c") ? ":c=-2,sigma=0.4"
+                                                           : ":t=0.3";
+      policies.push_back(rule + setting + ",min_k=0,max_k=7");
     }
   }
   for (const std::string& rule : test::names_of_rules_of_p()) {
