@@ -590,7 +590,7 @@ TEST_CASE("multiple testing from C is that of C++") {
   std::vector<double> p{0.1, 0.2};
   CHECK(fdroute_adjusted("hc", p.data(), 2, p.data()) == FDROUTE_INVALID_ARGUMENT);
   CHECK(std::string(fdroute_last_error()) ==
-        "hc:search=0.5,deviation=p,level=1 has no adjusted p-values");
+        "hc:search=0.5,deviation=rank,level=1 has no adjusted p-values");
 }
 
 TEST_CASE("a nulls file gives a layer's null") {

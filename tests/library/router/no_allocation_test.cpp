@@ -19,6 +19,7 @@
 #include "fdroute/null/normal.hpp"
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/presets.hpp"
+#include "fdroute/ranking/by_sigmoid.hpp"
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/zscore.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
@@ -26,6 +27,7 @@
 #include "fdroute/selection/relative_threshold.hpp"
 #include "fdroute/selection/top_p.hpp"
 #include "fdroute/selection/topk.hpp"
+#include "fdroute/weights/sigmoid.hpp"
 #include "library/support.hpp"
 
 // This executable counts what goes through operator new.
@@ -220,6 +222,26 @@ std::size_t stack_of(std::function<void()> action) {
 }
 
 }  // namespace
+
+TEST_CASE("routing by keys that are not the logits uses at most 192 KiB of stack") {
+  const auto plain_bh = [](std::span<const double> p) noexcept {
+    return fd::BenjaminiHochberg{0.3}(p);
+  };
+  for (const int experts : {64, fd::max_experts}) {
+    const fd::AnyRouter router(fd::Router(experts, plain_bh, fd::ZScore{}, fd::NormalNull{},
+                                          fd::SigmoidWeights{}, {}, fd::BySigmoid{}),
+                               "");
+    test::Random random(114);
+    const test::Batch batch = test::batch_of_every_kind(experts, 6, random);
+    const std::vector<double> logits(batch.logits.begin(), batch.logits.end());
+    const fd::LogitsView doubles(logits.data(), batch.tokens(), experts);
+    test::Padded<std::int64_t> padded(batch.tokens(), experts);
+    const std::size_t thread_alone = stack_of([] {});
+    const std::size_t used = stack_of([&] { router.route(doubles, padded.view()); });
+    CHECK(used - thread_alone > 128 * 1024);
+    CHECK(used - thread_alone <= 192 * 1024);
+  }
+}
 
 TEST_CASE("routing uses at most 128 KiB of stack") {
   // What is largest: a conversion of the logits, and a rule that reads p-values.

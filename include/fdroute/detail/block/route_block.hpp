@@ -86,9 +86,7 @@ class BlockRouter {
     TokenBlock block(static_cast<int>(logits.tokens), router.experts);
     load(router, block, logits, holds_weights<View>);
     if (router.keys_are_logits) return BlockRouter(router, block, block).route_loaded(logits, out);
-    TokenBlock keys(block.tokens, router.experts);
-    rank_experts<Arch>(router, block, keys);
-    return BlockRouter(router, block, keys).route_loaded(logits, out);
+    return route_by_keys(router, block, logits, out);
   }
 
  private:
@@ -98,9 +96,19 @@ class BlockRouter {
 
   static constexpr std::size_t at(int i) noexcept { return static_cast<std::size_t>(i); }
 
+  // This and route_small_rows() are functions of their own so that no other routing has their
+  // memory on its stack.
   template <class T, class View>
-  static TokenStatus route_small_rows(const ErasedRouter& router, LogitsView<T> logits,
-                                      View out) noexcept {
+  [[gnu::noinline]] static TokenStatus route_by_keys(const ErasedRouter& router, TokenBlock& block,
+                                                     LogitsView<T> logits, View out) noexcept {
+    TokenBlock keys(block.tokens, router.experts);
+    rank_experts<Arch>(router, block, keys);
+    return BlockRouter(router, block, keys).route_loaded(logits, out);
+  }
+
+  template <class T, class View>
+  [[gnu::noinline]] static TokenStatus route_small_rows(const ErasedRouter& router,
+                                                        LogitsView<T> logits, View out) noexcept {
     using Id = std::remove_pointer_t<decltype(out.experts)>;
     SmallRows small;
     small.experts = router.experts;
