@@ -239,6 +239,7 @@ TEST_CASE("RelativeThreshold of logits next to the threshold") {
   std::int64_t selected = 0;
   for (int repeat = 0; repeat < 300; ++repeat) {
     Case c = random_case(Case::Policy::relative, 64, random);
+    c.ranking = {};  // whose keys are the logits
     c.stored = Case::Stored::as_float;
     c.alpha = random.uniform() * 0.9 + 0.01;
     c.bounds = {0, fd::ExpertBounds::all};
