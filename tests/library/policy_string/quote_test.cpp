@@ -23,6 +23,11 @@ TEST_CASE("what would break or reorder the line is escaped") {
   CHECK(quote("\0\x1b[31m\x7f"s) == "'\\x00\\x1b[31m\\x7f'");
   CHECK(quote("\u0085\u2028\u202e\u2066\ufeff") ==
         "'\\xc2\\x85\\xe2\\x80\\xa8\\xe2\\x80\\xae\\xe2\\x81\\xa6\\xef\\xbb\\xbf'");
+  for (const char* hidden :
+       {"\u061c", "\u200e", "\u200f", "\u2028", "\u2029", "\u202a", "\u202b", "\u202c", "\u202d",
+        "\u202e", "\u2066", "\u2067", "\u2068", "\u2069", "\ufeff"})
+    CHECK(quote(hidden).starts_with("'\\x"));
+  CHECK(quote("\u200d\u202f\u206a") == "'\u200d\u202f\u206a'");
   // Not UTF-8: a lone lead, a lone continuation, overlong, a surrogate, beyond U+10FFFF, cut.
   CHECK(quote("\xff") == "'\\xff'");
   CHECK(quote("\x80z") == "'\\x80z'");
