@@ -33,14 +33,15 @@ struct SweepRow {
   bool adaptive = false;   ///< whether the number of experts varies within a layer
   /// The earlier row that this one is again: a policy that differs in max_k alone, with counts that
   /// differ in fewer than 1 % of the rows. Empty: none.
-  std::string repeats;
-  DocumentMean delta;  ///< nll - the baseline's
+  std::string repeats{};
+  DocumentMean delta{};  ///< nll - the baseline's
   /// An adaptive policy's nll - a rival's at its mean experts: randomised top-k, a fixed k for each
   /// layer, and the plain threshold and the slope rule, whose means are made equal along top-k's
   /// curve. Nothing for a fixed count, and where the rival was not measured on both sides.
-  std::optional<DocumentMean> against_topk, against_layers, against_threshold, against_slope;
-  std::optional<double> development;  ///< against_topk.value on the development text
-  std::optional<DealtCost> dealt;
+  std::optional<DocumentMean> against_topk{}, against_layers{}, against_threshold{},
+      against_slope{};
+  std::optional<double> development{};  ///< against_topk.value on the development text
+  std::optional<DealtCost> dealt{};
 };
 
 /// A finished sweep, as its directory holds it.

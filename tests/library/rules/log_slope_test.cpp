@@ -20,13 +20,13 @@ namespace fd = fdroute;
 
 namespace {
 
-constexpr int experts = 64;
+constexpr int row_length = 64;
 
-/// Rows of logits, (tokens, experts).
+/// Rows of logits, (tokens, row_length).
 std::vector<float> rows_of(int tokens) {
   test::Random random(81);
   std::vector<float> logits;
-  for (int i = 0; i < tokens * experts; ++i)
+  for (int i = 0; i < tokens * row_length; ++i)
     logits.push_back(static_cast<float>(1.5 * random.normal()));
   return logits;
 }
@@ -43,11 +43,12 @@ TEST_CASE("LogSlope is its definition") {
   const auto logits = rows_of(200);
   for (const double sigma : {0.0, 0.2, 1.0}) {
     for (int t = 0; t < 200; ++t) {
-      const auto row = descending(std::span(logits).subspan(test::index(t * experts), experts));
+      const auto row =
+          descending(std::span(logits).subspan(test::index(t * row_length), row_length));
       double total = 0.0;
       for (const float x : row) total += std::exp(static_cast<double>(x));
       int expected = 0;
-      for (int k = 1; k <= experts; ++k) {
+      for (int k = 1; k <= row_length; ++k) {
         const double score = static_cast<double>(row[test::index(k - 1)]) - std::log(total);
         if (score >= -3.0 - sigma * std::log(k)) expected = k;
       }
@@ -64,12 +65,12 @@ TEST_CASE("BH on a null with an exponential tail is LogSlope wherever all that i
   const auto null = fd::TabulatedNull::from_log_survival(
       {s0, s0 + 1.0}, {std::log(p0), std::log(p0) - 1.0 / sigma}, {.score = "log_softmax"});
   const auto logits = rows_of(2000);
-  const fd::LogitsView<float> batch(logits.data(), 2000, experts);
+  const fd::LogitsView<float> batch(logits.data(), 2000, row_length);
   for (const double alpha : {1e-4, 1e-3, 1e-2}) {
     CAPTURE(alpha);
-    const double c = s0 + sigma * std::log(p0 * experts / alpha);
-    const fd::Router bh(experts, fd::BenjaminiHochberg{alpha}, fd::LogSoftmax{}, null);
-    const fd::Router slope(experts, fd::LogSlope{c, sigma});
+    const double c = s0 + sigma * std::log(p0 * row_length / alpha);
+    const fd::Router bh(row_length, fd::BenjaminiHochberg{alpha}, fd::LogSoftmax{}, null);
+    const fd::Router slope(row_length, fd::LogSlope{c, sigma});
     const auto by_test = test::routed(bh, batch);
     const auto by_slope = test::routed(slope, batch);
     // Scores are rounded to float in one and not in the other: near ties may differ.
@@ -87,7 +88,7 @@ TEST_CASE("BH on a null with an exponential tail is LogSlope wherever all that i
 TEST_CASE("LogSlope without a slope is AbsoluteThreshold, and says what it does not take") {
   const auto logits = rows_of(100);
   for (int t = 0; t < 100; ++t) {
-    const auto row = descending(std::span(logits).subspan(test::index(t * experts), experts));
+    const auto row = descending(std::span(logits).subspan(test::index(t * row_length), row_length));
     CHECK(fd::LogSlope{std::log(0.03), 0.0}(row) == fd::AbsoluteThreshold{0.03}(row));
   }
   constexpr float infinity = std::numeric_limits<float>::infinity();
