@@ -61,7 +61,7 @@ std::string refusal_of_policy(const P& policy, int experts = 3) {
   return test::rejection_of([&] { policy.validate(experts); });
 }
 
-const Floats logits{0.5F, -3.0F, 8.0F, -90.0F, 30.0F, 0.0F};
+const Floats six_logits{0.5F, -3.0F, 8.0F, -90.0F, 30.0F, 0.0F};
 
 long double root_of_softplus(float x) {
   return std::sqrt(std::log1p(std::exp(static_cast<long double>(x))));
@@ -72,11 +72,11 @@ long double root_of_softplus(float x) {
 TEST_CASE("BySoftmax") {
   const Floats bias{0.0F, 0.5F, -0.25F, 1.0F, 0.0F, 0.0F};
   long double sum = 0;
-  for (const float x : logits) sum += std::exp(static_cast<long double>(x));
-  const Floats plain = ranking_keys(fd::BySoftmax{}, logits);
-  const Floats biased = ranking_keys(fd::BySoftmax{bias}, logits);
-  for (std::size_t j = 0; j < logits.size(); ++j) {
-    const auto share = static_cast<float>(std::exp(static_cast<long double>(logits[j])) / sum);
+  for (const float x : six_logits) sum += std::exp(static_cast<long double>(x));
+  const Floats plain = ranking_keys(fd::BySoftmax{}, six_logits);
+  const Floats biased = ranking_keys(fd::BySoftmax{bias}, six_logits);
+  for (std::size_t j = 0; j < six_logits.size(); ++j) {
+    const auto share = static_cast<float>(std::exp(static_cast<long double>(six_logits[j])) / sum);
     CHECK(oracle::ulps_between(plain[j], share) <= 1);
     CHECK(biased[j] == plain[j] + bias[j]);
   }
@@ -91,10 +91,10 @@ TEST_CASE("BySoftmax") {
 }
 
 TEST_CASE("BySqrtSoftplus, and weights like it") {
-  const Floats keys = ranking_keys(fd::BySqrtSoftplus{}, logits);
-  const Floats weights = weights_of(fd::SqrtSoftplusWeights{}, logits, {0, 1, 2, 3, 4, 5});
-  for (std::size_t j = 0; j < logits.size(); ++j) {
-    CHECK(oracle::ulps_between(keys[j], static_cast<float>(root_of_softplus(logits[j]))) <= 1);
+  const Floats keys = ranking_keys(fd::BySqrtSoftplus{}, six_logits);
+  const Floats weights = weights_of(fd::SqrtSoftplusWeights{}, six_logits, {0, 1, 2, 3, 4, 5});
+  for (std::size_t j = 0; j < six_logits.size(); ++j) {
+    CHECK(oracle::ulps_between(keys[j], static_cast<float>(root_of_softplus(six_logits[j]))) <= 1);
     CHECK(weights[j] == keys[j]);
   }
   const Floats odd{test::nan, -test::infinity, test::infinity, 3e38F};
@@ -106,7 +106,7 @@ TEST_CASE("BySqrtSoftplus, and weights like it") {
 
   for (const double epsilon : {0.0, 0.5}) {
     const fd::SqrtSoftplusWeights policy{.renormalize = true, .epsilon = epsilon};
-    const Floats two = weights_of(policy, logits, {2, 0});
+    const Floats two = weights_of(policy, six_logits, {2, 0});
     const long double sum = root_of_softplus(8.0F) + root_of_softplus(0.5F) + epsilon;
     CHECK(oracle::ulps_between(two[0], static_cast<float>(root_of_softplus(8.0F) / sum)) <= 1);
     CHECK(oracle::ulps_between(two[1], static_cast<float>(root_of_softplus(0.5F) / sum)) <= 1);
@@ -131,13 +131,13 @@ TEST_CASE("a selection bias is checked") {
 
 TEST_CASE("capped logits") {
   Floats capped;
-  for (const float x : logits)
+  for (const float x : six_logits)
     capped.push_back(static_cast<float>(4.0 * std::tanh(static_cast<double>(x) / 4.0)));
   const fd::BySigmoid ranking{.bias = {0, 0, 1, 0, 0, 0}};
-  CHECK(ranking_keys(fd::SoftCappedRanking<fd::BySigmoid>{ranking, 4.0F}, logits) ==
+  CHECK(ranking_keys(fd::SoftCappedRanking<fd::BySigmoid>{ranking, 4.0F}, six_logits) ==
         ranking_keys(ranking, capped));
   const fd::SigmoidWeights weights{.renormalize = true};
-  CHECK(weights_of(fd::SoftCappedWeights<fd::SigmoidWeights>{weights, 4.0F}, logits, {4, 1}) ==
+  CHECK(weights_of(fd::SoftCappedWeights<fd::SigmoidWeights>{weights, 4.0F}, six_logits, {4, 1}) ==
         weights_of(weights, capped, {4, 1}));
   const Floats odd{test::nan, -test::infinity, test::infinity};
   const Floats keys = ranking_keys(fd::SoftCappedRanking<fd::ByLogit>{{}, 2.0F}, odd);

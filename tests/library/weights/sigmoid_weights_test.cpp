@@ -39,15 +39,15 @@ long double sigmoid(float x) {
   return 1.0L / (1.0L + std::exp(-static_cast<long double>(x)));
 }
 
-const std::vector<float> logits{0.5F, -3.0F, 8.0F, -90.0F, 30.0F, 0.0F};
+const std::vector<float> six_logits{0.5F, -3.0F, 8.0F, -90.0F, 30.0F, 0.0F};
 
 }  // namespace
 
 TEST_CASE("a sigmoid per selected expert") {
   const std::vector<std::int32_t> experts{4, 2, 0, 5, 1, 3};
-  const std::vector<float> weights = weighed_by(fd::SigmoidWeights{}, logits, experts);
+  const std::vector<float> weights = weighed_by(fd::SigmoidWeights{}, six_logits, experts);
   for (std::size_t i = 0; i < experts.size(); ++i) {
-    const auto expected = static_cast<float>(sigmoid(logits[test::index(experts[i])]));
+    const auto expected = static_cast<float>(sigmoid(six_logits[test::index(experts[i])]));
     CHECK(oracle::ulps_between(weights[i], expected) <= 3);
   }
 }
@@ -80,7 +80,7 @@ TEST_CASE("the sigmoid is within 3 ulp, never decreases by more than one, and ha
 TEST_CASE("renormalised, with an epsilon") {
   for (const double epsilon : {0.0, 1e-20, 0.5}) {
     const fd::SigmoidWeights policy{.renormalize = true, .epsilon = epsilon};
-    const std::vector<float> weights = weighed_by(policy, logits, {2, 5, 1});
+    const std::vector<float> weights = weighed_by(policy, six_logits, {2, 5, 1});
     const long double sum = sigmoid(8.0F) + sigmoid(0.0F) + sigmoid(-3.0F) + epsilon;
     CHECK(oracle::ulps_between(weights[0], static_cast<float>(sigmoid(8.0F) / sum)) <= 4);
     CHECK(oracle::ulps_between(weights[1], static_cast<float>(sigmoid(0.0F) / sum)) <= 4);
@@ -101,9 +101,9 @@ TEST_CASE("sigmoids at the edge") {
 TEST_CASE("Scaled multiplies what another policy gives") {
   const std::vector<std::int32_t> experts{2, 0};
   const fd::SoftmaxWeights softmax{.renormalize = true};
-  const std::vector<float> plain = weighed_by(softmax, logits, experts);
+  const std::vector<float> plain = weighed_by(softmax, six_logits, experts);
   const std::vector<float> scaled =
-      weighed_by(fd::Scaled<fd::SoftmaxWeights>{softmax, 2.5F}, logits, experts);
+      weighed_by(fd::Scaled<fd::SoftmaxWeights>{softmax, 2.5F}, six_logits, experts);
   for (std::size_t i = 0; i < 2; ++i) CHECK(scaled[i] == 2.5F * plain[i]);
 }
 
