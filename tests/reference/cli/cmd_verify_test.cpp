@@ -47,8 +47,10 @@ TEST_CASE("the integration test of the published weights fails on others") {
       run_olmoe({"verify", "--model", model, "--preset", "hf-integration-test"});
   CHECK(outcome.code == 1);
   CHECK(outcome.out.find("FAILED") != std::string::npos);
-  CHECK(outcome.err ==
-        "olmoe: " + model + ": is not allenai/OLMoE-1B-7B-0924, or its logits are not those of transformers' test\n");
+  CHECK(
+      outcome.err ==
+      "olmoe: " + model +
+          ": is not allenai/OLMoE-1B-7B-0924, or its logits are not those of transformers' test\n");
   check_error({"verify", "--model", plain.string(), "--preset", "hf-integration-test"}, 1,
               {"outside the vocabulary of 112"});
   CHECK(run_olmoe({"verify", "--model", plain.string(), "--preset", "other"}).code == 2);

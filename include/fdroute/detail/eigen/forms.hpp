@@ -29,7 +29,8 @@ inline constexpr std::ptrdiff_t most_staged = 1024;
 template <class E, class Route>
 TokenStatus in_pieces(const E& execution, std::ptrdiff_t tokens, std::ptrdiff_t width,
                       const Route& route) noexcept {
-  const std::ptrdiff_t piece = std::clamp<std::ptrdiff_t>(most_staged / std::max<std::ptrdiff_t>(width, 1), 1, 16);
+  const std::ptrdiff_t piece =
+      std::clamp<std::ptrdiff_t>(most_staged / std::max<std::ptrdiff_t>(width, 1), 1, 16);
   return execution.for_each((tokens + piece - 1) / piece, [&](std::ptrdiff_t i) noexcept {
     return route(i * piece, std::min(piece, tokens - i * piece));
   });
