@@ -36,7 +36,8 @@ class DispatchPlan {
   /// skipped by `counts`, or a CsrView. Throws std::invalid_argument if an id is outside [0,
   /// experts), a count outside [0, routing.capacity], CSR offsets decrease, `experts` is below 1,
   /// `tokens` outside [0, 2^31], as token numbers are std::int32_t, or unless 0 <= limits.first <=
-  /// limits.end and limits.capacity >= 0; std::bad_alloc.
+  /// limits.end and limits.capacity >= 0; std::bad_alloc. After an error the plan is as it was, or
+  /// one of no expert and no token.
   template <class Form>
   void build(Form routing, std::ptrdiff_t tokens, int experts, DispatchLimits limits = {}) {
     build(serial, routing, tokens, experts, limits);
@@ -48,12 +49,12 @@ class DispatchPlan {
              DispatchLimits limits = {}) {
     check_extents(tokens, experts, limits);
     std::size_t assignments = 0;
-    for (std::ptrdiff_t t = 0; t < tokens; ++t)
-      assignments += checked_row(routing, t, experts).count;
+    for (std::ptrdiff_t t = 0; t < tokens; ++t) assignments += checked_row(routing, t).count;
     reserve(tokens, static_cast<std::ptrdiff_t>(assignments), experts);
-    detail::expects(
-        build_reserved(execution, routing, tokens, experts, limits) == DispatchStatus::ok,
-        "the routing is not changed while a plan of it is built");
+    const DispatchStatus status = build_reserved(execution, routing, tokens, experts, limits);
+    if (status == DispatchStatus::bad_id) refuse_ids(routing, tokens, experts);
+    detail::expects(status == DispatchStatus::ok,
+                    "the routing is not changed while a plan of it is built");
   }
 
   /// Allocates what build_reserved() needs for batches of at most `tokens` tokens with at most
@@ -124,7 +125,7 @@ class DispatchPlan {
   }
 
   template <class Form>
-  static detail::Grouping::Row checked_row(const Form& routing, std::ptrdiff_t token, int experts) {
+  static detail::Grouping::Row checked_row(const Form& routing, std::ptrdiff_t token) {
     const auto row = detail::Grouping::row_of(routing, static_cast<std::size_t>(token));
     const auto fail = [](const std::string& fact) { detail::refuse("DispatchPlan: " + fact); };
     if (!row.valid) {
@@ -137,14 +138,21 @@ class DispatchPlan {
              std::to_string(routing.offsets[token + 1]));
       }
     }
-    for (std::size_t i = row.first; i < row.first + row.count; ++i) {
-      const auto id = static_cast<std::int64_t>(routing.experts[i]);
-      if (id < 0 || id >= experts) {
-        fail("expert id " + std::to_string(id) + " is outside [0, " + std::to_string(experts) +
-             ")");
+    return row;
+  }
+
+  /// Names the first id outside of [0, experts).
+  template <class Form>
+  static void refuse_ids(const Form& routing, std::ptrdiff_t tokens, int experts) {
+    for (std::ptrdiff_t t = 0; t < tokens; ++t) {
+      const auto row = checked_row(routing, t);
+      for (std::size_t i = row.first; i < row.first + row.count; ++i) {
+        const auto id = static_cast<std::int64_t>(routing.experts[i]);
+        if (id < 0 || id >= experts)
+          detail::refuse("DispatchPlan: expert id " + std::to_string(id) + " is outside [0, " +
+                         std::to_string(experts) + ")");
       }
     }
-    return row;
   }
 
   detail::Grouping grouping_;
