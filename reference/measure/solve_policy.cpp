@@ -58,7 +58,8 @@ std::string with_value(const std::string& policy, const std::string& value) {
 /// Whether the open parameter is a logarithm of a share, as slope's c is: it lies below 0.
 bool is_logarithmic(const std::string& policy) {
   const std::size_t place = open_place(policy);
-  return place >= 3 && policy.substr(place - 3, 3) == ":c=";
+  const std::string setting = place < 3 ? "" : policy.substr(place - 3, 3);
+  return setting == ":c=" || setting == ",c=";
 }
 
 /// A value that the open parameter can have.

@@ -20,7 +20,8 @@ TEST_CASE("solving a policy for a mean number of experts") {
   const auto nulls = olmoe::fit_nulls(olmoe::record_logits(model, native, texts).fit,
                                       {.score = "log_softmax", .trim = 2}, "plain")
                          .nulls();
-  for (const char* policy : {"bh:alpha=?,min_k=1,max_k=6", "top_p:p=?", "relative:t=?,max_k=7"}) {
+  for (const char* policy :
+       {"bh:alpha=?,min_k=1,max_k=6", "top_p:p=?", "relative:t=?,max_k=7", "slope:sigma=0.3,c=?"}) {
     for (const bool per_layer : {false, true}) {
       CAPTURE(policy);
       CAPTURE(per_layer);
