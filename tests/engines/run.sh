@@ -8,6 +8,7 @@
 # packages cannot be had ("SKIPPED:", with the words of debootstrap or apt), and 1 otherwise.
 set -eu
 cd "$(dirname "$0")/../.."
+. tests/debian_root.sh
 
 here=build/engines
 root=$here/sid
@@ -49,20 +50,15 @@ build=$!
 trap leave EXIT
 trap 'exit 1' INT TERM HUP
 
-if [ ! -e $here/made ]; then
-  # shellcheck disable=SC2016 # names of apt's own
-  url=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' | sed -n 's/ Debian Debian$//p' | head -n 1)
+if [ ! -d "$root" ]; then
+  url=$(debian_mirror)
   if [ -z "$url" ]; then
     echo "SKIPPED: engines: apt on this machine has no source of Debian"
     exit 77
   fi
   say "debootstrap of Debian unstable"
-  rm -rf --one-file-system "$root"
-  debootstrap --variant=minbase sid "$root" "$url" sid >$here/debootstrap.log 2>&1 ||
+  make_root sid "$root" "$url" >$here/debootstrap.log 2>&1 ||
     skip "debootstrap failed" $here/debootstrap.log
-  # What this machine's apt was told of proxies, dates and the like holds there, too.
-  apt-config dump Acquire | grep -v '^Acquire::IndexTargets' >"$root/etc/apt/apt.conf.d/99machine"
-  touch $here/made
 fi
 mount --bind /dev "$root/dev"
 mount -t proc proc "$root/proc"

@@ -64,12 +64,10 @@ for program in debootstrap chroot; do
   fi
 done
 
-# The first mirror of Debian itself (not of its security updates) in apt's sources.
-mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources \
-  2>/dev/null | sed -nE 's/^URIs: *([^ ]+).*/\1/p; s/^deb( +\[[^]]*\])? +([^ ]+) .*/\2/p' |
-  grep -E '/debian/?$' | head -n 1) || true
+. tests/debian_root.sh
+mirror=$(debian_mirror)
 if [ -z "$mirror" ]; then
-  echo "bootstrap matrix: apt's sources name no mirror of Debian" >&2
+  echo "bootstrap matrix: apt has no source of Debian" >&2
   exit 1
 fi
 
@@ -88,11 +86,7 @@ prepare() {
   shift
   : >"$log"
   if [ ! -d "$chroot" ]; then
-    rm -rf "$chroot.new"
-    debootstrap --variant=minbase "$suite" "$chroot.new" "$mirror" >>"$log" 2>&1 || return 4
-    # What this machine's apt was told of proxies, dates and the like holds there, too.
-    apt-config dump Acquire | grep -v '^Acquire::IndexTargets' >"$chroot.new/etc/apt/apt.conf.d/99machine"
-    mv "$chroot.new" "$chroot"
+    make_root "$suite" "$chroot" "$mirror" >>"$log" 2>&1 || return 4
   fi
   local missing=""
   for package in "$@"; do
