@@ -25,10 +25,10 @@ only where the model sets norm_topk_prob. Nothing flows back through the count: 
 Null: a histogram of losers' scores, cells of 0.01 from -20 to 0, averaged over steps with weight 0.02 for the newest.
 Its survival function is log-linear between the cells' edges, and beyond the edge below which 1e-4 is left an
 exponential tail of the mean excess: the form that bh_reference.py reads. Steering: after each step ln alpha, or the
-threshold, moves by 0.05 for each expert that the step's mean was off. Both begin where eight batches ask for.
+threshold, moves by 0.1 for each expert that the step's mean was off. Both begin where eight batches ask for.
 
-Training is train_nano.py's: its optimiser, dropout, windows, losses and schedule, bf16 autocast on a GPU alone; the load
-balance is that of the model's own top-k in all runs. --distill w replaces w of the cross entropy by KL(start || model);
+Training is train_nano.py's: its optimiser, dropout, windows, losses and schedule, bf16 autocast on a GPU alone; the
+load balance is that of the model's own top-k in all runs. --distill w replaces w of the cross entropy by KL(start || model);
 the start model with its own top-k and without dropout. Runs of one seed see one sequence of batches. OUT/adapted.json
 says what was run, the last 100 steps' mean experts by layer, and the digests.
 
@@ -58,7 +58,7 @@ import capture_hf
 import train_nano
 
 LOWEST, CELL, TAIL = -20.0, 0.01, 1e-4
-NEWEST, GAIN, FIRST_BATCHES = 0.02, 0.05, 8
+NEWEST, GAIN, FIRST_BATCHES = 0.02, 0.1, 8
 
 
 @dataclasses.dataclass(frozen=True)

@@ -230,12 +230,12 @@ def jobs(args: argparse.Namespace) -> list[Job]:
             for base, seed in base_seeds:
                 needs = pilots + ([] if base == "bundled" else [base])
                 out.append(adapt(run_name(base, seed, arm), base, seed, arm, lambda: peak_of(work), needs))
-    tests = [
-        (list(EVALUATIONS).index(evaluation), judged(name, directory, evaluation, MODEL / "text", [] if name == "bundled" else [name]))
-        for name, (directory, evaluations) in models(work).items()
-        for evaluation in evaluations
-    ]
-    return out + [job for _, job in sorted(tests, key=lambda test: test[0])]
+    for evaluation in EVALUATIONS:
+        for name, (directory, evaluations) in models(work).items():
+            if evaluation in evaluations:
+                needs = [] if name == "bundled" else [name]
+                out.append(judged(name, directory, evaluation, MODEL / "text", needs))
+    return out
 
 
 class Running:
@@ -246,7 +246,7 @@ class Running:
         is_test = "." in job.name  # the others make their folder themselves
         (job.output.parent if is_test else job.output.parent.parent).mkdir(parents=True, exist_ok=True)
         environment = dict(os.environ) | {
-            "OMP_NUM_THREADS": "4",
+            "OMP_NUM_THREADS": "1" if args.tiny else "4",
             "RAYON_NUM_THREADS": "8",
             "TORCHINDUCTOR_COMPILE_THREADS": "4",
             "HF_HUB_OFFLINE": "1",
