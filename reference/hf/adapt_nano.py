@@ -54,6 +54,7 @@ import torch.nn.functional as F
 import transformers
 from tokenizers import Tokenizer
 
+import bh_reference as bh
 import capture_hf
 import train_nano
 
@@ -251,18 +252,18 @@ def route_by(model, steering: Steering) -> list:
     renormalize = bool(model.config.norm_topk_prob)
 
     def forward_for(layer: int):
-        def forward(gate, hidden_states):
-            hidden = hidden_states.reshape(-1, gate.weight.shape[1])
+        def forward(block, hidden_states):
+            hidden = hidden_states.reshape(-1, hidden_states.shape[-1])
             with torch.autocast(hidden.device.type, enabled=False):
-                logits = F.linear(hidden.float(), gate.weight)
+                logits = bh.gate_logits(block, hidden.float())
             experts, weights, counts, ordered = select(logits, steering.critical[layer], steering.policy, renormalize)
             rows.append((logits, counts, ordered))
-            return logits, weights, experts
+            return block.experts(hidden, experts, weights).reshape(hidden_states.shape)
 
         return forward
 
     for layer, decoder in enumerate(model.model.layers):
-        decoder.mlp.gate.forward = types.MethodType(forward_for(layer), decoder.mlp.gate)
+        decoder.mlp.forward = types.MethodType(forward_for(layer), decoder.mlp)
     return rows
 
 
