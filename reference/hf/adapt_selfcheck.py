@@ -68,6 +68,28 @@ def check_bh() -> None:
             assert torch.allclose(weights[sure], expected.weights[sure], atol=1e-6)
 
 
+def check_null() -> None:
+    """The null is the losers' distribution, averaged over updates; beyond its sample it goes on exponentially."""
+    steering = steering_for("bh:mean=5,trim=3")
+    steps = [ordered_scores(logits_at(drift, torch.Generator().manual_seed(3))) for drift in (0.0, 2.0)]
+    steering.begin(steps[0])
+    steering.follow(steps[1], torch.tensor([5.0, 5.0]))
+    edges, tables = steering.null.edges, steering.null.tables()
+    for at in (1250, 1300, 1400):  # -7.5, -7, -6
+        shares = [(step[:, :, 3:] >= edges[at]).double().mean((1, 2)) for step in steps]
+        average = shares[0] + adapt_nano.NEWEST * (shares[1] - shares[0])
+        assert ((average > 0.01) & (average < 0.99)).all()
+        assert torch.allclose(tables[:, at].exp(), average, atol=1e-4)  # a score in float32 may change its cell
+
+    null = adapt_nano.Null(1, "cpu")
+    uniform = torch.rand(1, 500_000, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    null.update(-8 - 0.3 * uniform.log())
+    p = torch.tensor([[0.3, 1e-2, 1e-3, 1e-6, 1e-8]]).double()
+    assert torch.allclose(null.critical(p.log()), -8 - 0.3 * p.log(), atol=0.3)
+    assert torch.allclose(null.critical(p.log())[:, :3], -8 - 0.3 * p.log()[:, :3], atol=0.03)
+    assert null.critical(torch.zeros(1, 1).double()).item() == -float("inf")
+
+
 def check_fixed() -> None:
     """Top-k is softmax's k largest; random gives each sequence a k of its own, of the whole range."""
     logits = logits_at(0.0, torch.Generator().manual_seed(1))[0]
@@ -119,7 +141,7 @@ def check_no_step() -> None:
 
 def main() -> None:
     with torch.no_grad():
-        for check in (check_bh, check_fixed, check_steering, check_no_step):
+        for check in (check_bh, check_null, check_fixed, check_steering, check_no_step):
             check()
             print(f"{check.__name__}: ok")
 
