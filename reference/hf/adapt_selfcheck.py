@@ -98,13 +98,14 @@ def check_fixed() -> None:
     best = logits.softmax(-1).topk(5)
     assert torch.equal(experts, best.indices) and (counts == 5).all()
     assert torch.allclose(weights, best.values / best.values.sum(-1, keepdim=True), atol=1e-6)
-    steering, seen = steering_for("random:low=2,high=4"), set()
+    steering, seen, differ = steering_for("random:low=2,high=4"), set(), 0
     for _ in range(20):
         counts = adapt_nano.select(logits, steering.critical[0], steering.policy, False)[2].view(4, -1)
         assert (counts == counts[:, :1]).all()
         seen |= set(counts.flatten().tolist())
+        differ += counts[:, 0].unique().numel() > 1
         steering.follow(None, None)
-    assert seen == {2, 3, 4}
+    assert seen == {2, 3, 4} and differ > 10
 
 
 def check_steering() -> None:
