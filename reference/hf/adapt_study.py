@@ -2,6 +2,7 @@
 
     python3 adapt_study.py run --olmoe ../../build/release/reference/olmoe --text ../../build/hf/text
         --work ../../build/hf/study [--gpus 4] [--per-gpu 5] [--cores 64] [--seconds 540]
+        [--steps 1000] [--arms top8,bh5]
     python3 adapt_study.py collect --work ../../build/hf/study --out adaptation.json
     python3 adapt_study.py report adaptation.json
 
@@ -168,6 +169,11 @@ def peak_of(work: pathlib.Path) -> str:
     return min(PEAKS, key=lambda peak: judged[peak]["nll"])
 
 
+def own_evaluation(arm: str) -> str:
+    """What an adapted model is made for."""
+    return {"random": "top5", "bh4_distilled": "bh4"}.get(arm, arm)
+
+
 def models(work: pathlib.Path) -> dict[str, tuple[pathlib.Path, list[str]]]:
     """Name: directory and evaluations of every model that is judged on held-out text."""
     out = {"bundled": (MODEL, list(EVALUATIONS))}
@@ -181,7 +187,7 @@ def models(work: pathlib.Path) -> dict[str, tuple[pathlib.Path, list[str]]]:
 def jobs(args: argparse.Namespace) -> list[Job]:
     """All jobs, the more urgent first."""
     work, python = args.work, sys.executable
-    size = "--steps 3 --warm-up 1 --batch 2 --length 64 --device cpu" if args.tiny else "--steps 1000"
+    size = "--steps 3 --warm-up 1 --batch 2 --length 64 --device cpu" if args.tiny else f"--steps {args.steps}"
     smoke = work / "runs" / "smoke"
 
     def adapt(name: str, base: str, seed: int, arm: str, peak: Callable[[], str], needs: list[str]) -> Job:
@@ -220,22 +226,25 @@ def jobs(args: argparse.Namespace) -> list[Job]:
         out.append(adapt(name, "bundled", 1, "top8", lambda p=peak: p, ["smoke?"]))
         out.append(judged(name, work / "runs" / name, "top8", MODEL / "development", [name]))
     pilots = [f"pilot-{peak}.top8" for peak in PEAKS]
-    # Trained bases before the bundled model, the seven arms before the others.
+    # Trained bases before the bundled model, the seven arms before the others; of evaluations, a model's own first.
     for base_seeds, arms in (
         ([(f"base{seed}", seed) for seed in SEEDS], MAIN_ARMS),
         ([(f"base{seed}", seed) for seed in SEEDS], [arm for arm in ARMS if arm not in MAIN_ARMS]),
         ([("bundled", seed) for seed in SEEDS], MAIN_ARMS),
     ):
-        for arm in arms:
+        for arm in [arm for arm in arms if arm in args.arms]:
             for base, seed in base_seeds:
                 needs = pilots + ([] if base == "bundled" else [base])
                 out.append(adapt(run_name(base, seed, arm), base, seed, arm, lambda: peak_of(work), needs))
-    for evaluation in EVALUATIONS:
-        for name, (directory, evaluations) in models(work).items():
-            if evaluation in evaluations:
-                needs = [] if name == "bundled" else [name]
-                out.append(judged(name, directory, evaluation, MODEL / "text", needs))
-    return out
+    tests = []
+    for name, (directory, evaluations) in models(work).items():
+        arm = name.rpartition("-")[2] if "-" in name else "base"
+        if arm != "base" and arm not in args.arms:
+            continue
+        for i, evaluation in enumerate(evaluations):
+            job = judged(name, directory, evaluation, MODEL / "text", [] if name == "bundled" else [name])
+            tests.append((evaluation not in ("top8", "top5", own_evaluation(arm)), i, job))
+    return out + [job for *_, job in sorted(tests, key=lambda test: test[:2])]
 
 
 class Running:
@@ -423,6 +432,8 @@ def main() -> int:
     command.add_argument("--per-gpu", type=int, default=5)
     command.add_argument("--cores", type=int, default=os.cpu_count())
     command.add_argument("--seconds", type=float, default=540)
+    command.add_argument("--steps", type=int, default=1000)
+    command.add_argument("--arms", type=lambda text: text.split(","), default=list(ARMS), help="default: all")
     command.add_argument("--tiny", action="store_true", help="three steps on the CPU, to test this script")
     command = commands.add_parser("judge")
     command.add_argument("--olmoe", type=pathlib.Path, required=True)
@@ -438,6 +449,8 @@ def main() -> int:
     command.add_argument("results", type=pathlib.Path)
     args = parser.parse_args()
     if args.command == "run":
+        if not set(args.arms) <= ARMS.keys():
+            parser.error(f"--arms: there are {', '.join(ARMS)}")
         for path in ("olmoe", "text", "work"):
             setattr(args, path, getattr(args, path).resolve())
         return run(args)
