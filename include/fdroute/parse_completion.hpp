@@ -17,7 +17,7 @@ inline Completion parse_completion(std::string_view text) {
   detail::PolicyArguments arguments(text);
   if (arguments.name() != "completion" || arguments.is_preset()) {
     arguments.fail(arguments.name_position(),
-                   "\"completion\" expected, got " + detail::quote(arguments.name()));
+                   "'completion' expected, got " + detail::quote(arguments.name()));
   }
   const Completion otherwise;
   Completion completion;

@@ -32,8 +32,8 @@ TEST_CASE("what is wrong with a completion's string is said, with its place") {
         "policy 'preset:completion,window=3', position 8: 'completion' expected, got "
         "'completion'");
   CHECK(refusal("completion:windw=3") ==
-        "policy 'completion:windw=3', position 12: unknown key 'windw', did you mean "
-        "'window'?; completion accepts window, max_k");
+        "policy 'completion:windw=3', position 12: unknown key 'windw' (did you mean "
+        "'window'?); completion accepts window, max_k");
   CHECK(refusal("completion:window=0") ==
         "policy 'completion:window=0', position 19: window must be at least 1, got 0");
   CHECK(refusal("completion:window=2,max_k=-1") ==
