@@ -15,7 +15,7 @@ scratch=$(realpath "$scratch")
 ln -s "$olmoe" "$scratch/bin/olmoe"
 ln -s "$tree/reference" "$scratch/work/reference"
 
-# run/N.sh: the commands, in order.
+# The commands, in order, a file each.
 awk -v folder="$scratch/run" '
   /^```console$/ { inside = 1; next }
   /^```/ { inside = 0; more = 0 }

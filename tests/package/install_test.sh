@@ -4,7 +4,7 @@
 #   install_test.sh CMAKE SOURCE BUILD SCRATCH CC CXX
 set -eu
 cmake=$1 source=$2 build=$3 scratch=$4 cc=$5 cxx=$6
-version=$(sed -n 's/^#define FDROUTE_VERSION_[A-Z]* //p' "$source/include/fdroute/version.hpp" |
+version=$(sed -n 's/^.define FDROUTE_VERSION_[A-Z]* //p' "$source/include/fdroute/version.hpp" |
   paste -sd .)
 rm -rf "$scratch"
 mkdir -p "$scratch"
@@ -68,8 +68,8 @@ quietly "$cmake" --build by_cmake --target example_c
 [ "$(./by_cmake/example_c)" = "$c_prints" ] || fail "example_c prints $(./by_cmake/example_c)"
 
 # ---- Components of the CMake package ----
-# find NAME PREFIX COMPONENTS...: a project in C alone that asks for these, without xsimd.
-find() {
+# asks NAME PREFIX COMPONENTS...: a project in C alone that asks for these, without xsimd.
+asks() {
   mkdir "$1"
   echo "cmake_minimum_required(VERSION 3.25)
     project(asks LANGUAGES C)
@@ -78,17 +78,17 @@ find() {
     get_target_property(at fdroute::fdroute_c IMPORTED_LOCATION_NOCONFIG)" >"$1/CMakeLists.txt"
   "$cmake" -S "$1" -B "$1/build" -DCMAKE_PREFIX_PATH="$2" -DCMAKE_C_COMPILER="$cc" >"$1.log" 2>&1
 }
-find c_alone "$PWD/c" c || { cat c_alone.log; fail "COMPONENTS c needs more than the component c"; }
-! find no_xsimd "$prefix" headers || fail "COMPONENTS headers does without xsimd"
+asks c_alone "$PWD/c" c || { cat c_alone.log; fail "COMPONENTS c needs more than the component c"; }
+! asks no_xsimd "$prefix" headers || fail "COMPONENTS headers does without xsimd"
 grep -q "fdroute needs xsimd 8.1 or newer, found none" no_xsimd.log || fail "$(cat no_xsimd.log)"
-! find no_c "$PWD/headers" c || fail "COMPONENTS c is found where it is not"
+! asks no_c "$PWD/headers" c || fail "COMPONENTS c is found where it is not"
 grep -q "the C interface is not installed" no_c.log || fail "$(cat no_c.log)"
-! find unknown "$prefix" python || fail "an unknown component is found"
+! asks unknown "$prefix" python || fail "an unknown component is found"
 grep -q "no component 'python': there are headers and c" unknown.log || fail "$(cat unknown.log)"
 
 # ---- Uninstall ----
 mv moved whole
 quietly "$cmake" -DBINARY_DIR="$PWD/manifests" -P "$source/reference/package/uninstall.cmake"
 [ "$(files whole)" = "" ] || fail "uninstall left $(files whole)"
-left=$(command find whole -name '*fdroute*')
+left=$(find whole -name '*fdroute*')
 [ "$left" = "" ] || fail "uninstall left $left"

@@ -230,5 +230,4 @@ def route(logits: Any, policy: str, nulls: Null | None = None, *, form: str = "p
     """
     if form not in ("padded", "dense", "csr"):
         raise ValueError(f"form must be padded, dense or csr, got {form!r}")
-    experts = logits.shape[-1] if getattr(logits, "ndim", 0) else 0
-    return getattr(_router(policy, int(experts), nulls), form)(logits, **settings)
+    return getattr(_router(policy, _Rows(logits).experts, nulls), form)(logits, **settings)

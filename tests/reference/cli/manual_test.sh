@@ -18,7 +18,7 @@ options() {
     grep -oE -- '--[a-z0-9-]+'
 }
 
-subcommands=$("$olmoe" --help | grep -oE '^  [a-z-]+  ' | tr -d ' ')
+subcommands=$("$olmoe" --help | grep -oE '^  [a-z][a-z-]*  ' | tr -d ' ')
 [ "$(wc -w <<<"$subcommands")" -ge 10 ] || fail "the help names only $subcommands"
 
 # The page. A manual escapes dashes.
