@@ -4,7 +4,7 @@
 #   install_test.sh CMAKE SOURCE BUILD SCRATCH CC CXX
 set -eu
 cmake=$1 source=$2 build=$3 scratch=$4 cc=$5 cxx=$6
-version=$(sed -n 's/^.define FDROUTE_VERSION_[A-Z]* //p' "$source/include/fdroute/version.hpp" |
+version=$(awk '/define FDROUTE_VERSION_/ { print $3 }' "$source/include/fdroute/version.hpp" |
   paste -sd .)
 rm -rf "$scratch"
 mkdir -p "$scratch"
