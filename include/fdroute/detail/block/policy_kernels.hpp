@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -65,9 +66,10 @@ struct ErasedRouter {
   WeightRecipe weights{};
   const float* critical = nullptr;  // kernel_table(), where count_one() may read it, else null
 
-  /// Whether weights are exps over the sum of all experts'.
+  /// Whether weights are made of the exps of all experts' logits and their sum.
   bool weighs_by_all() const noexcept {
-    return weights.of == WeightRecipe::Of::softmax && !weights.renormalize;
+    if (weights.of == WeightRecipe::Of::softmax) return !weights.renormalize;
+    return weights.of == WeightRecipe::Of::mass;
   }
 
   /// Whether weights are those that write_sets() knows: factors of the exps of a row of logits, of
@@ -116,12 +118,19 @@ class PolicyKernels {
     }
     if constexpr (kernel_of<Weights> == Kernel::weight_recipe)
       router.weights = parts.weights.recipe();
+    const bool by_mass = router.weights.of == WeightRecipe::Of::mass;
+    router.weights.mass_k = std::min(router.weights.mass_k, parts.experts);
+    // The masses are those of ranked experts, which must be the largest logits'.
+    if (by_mass && (!router.keys_are_logits || by_expert_p))
+      router.weights.of = WeightRecipe::Of::other;
     if constexpr (!has_sets && !by_expert_p) {
       router.has_small_kernel = router.has_kernels && router.keys_are_logits &&
-                                router.weights.of != WeightRecipe::Of::other &&
+                                router.weights.of != WeightRecipe::Of::other && !by_mass &&
                                 SmallRows::fit(parts.experts, router.capacity);
     }
-    if constexpr (P::has_critical_scores && has_map_kernel) router.critical = parts.critical.data();
+    if constexpr (P::has_critical_scores && has_map_kernel) {
+      if (!by_mass) router.critical = parts.critical.data();
+    }
     return router;
   }
 

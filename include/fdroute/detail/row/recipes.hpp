@@ -38,12 +38,15 @@ struct WeightRecipe {
     other,    // none of these: by the policy's call operator
     softmax,  // exps over the sum of all experts', or, renormalised, over that of the selected
               // ones'
+    mass,     // as softmax not renormalised, times mass_factor()
     sigmoid,  // or, renormalised, over the sum of the selected ones' plus epsilon
   };
 
   Of of = Of::other;
   bool renormalize = false;
   double epsilon = 0.0;
+  double mass_exponent = 0.0;  // of `mass`, with mass_k
+  int mass_k = 0;
   float factor = 1.0F;                     // of the product made last, in float
   const SoftmaxWeights* policy = nullptr;  // if the weights are of this type
 };
