@@ -21,6 +21,7 @@
 #include "formats/error.hpp"
 #include "forward/generation.hpp"
 #include "measure/evaluation.hpp"
+#include "measure/fit_mass.hpp"
 #include "measure/layer_counts.hpp"
 #include "measure/null_fit.hpp"
 #include "measure/permuted_control.hpp"
@@ -68,6 +69,7 @@ class Sweep {
   const RouterLogits& calibration_logits();
   double mean_on_development(const std::string& name);
   std::string layers_policy(double mean_experts);
+  Routers with_fitted_mass(const Target& target, std::span<const fdroute::TabulatedNull> nulls);
   Solved solve(const Configuration& configuration);
   Json measure(const Configuration& configuration, const Routers& routers, Progress& progress,
                Json& timing);
@@ -180,6 +182,24 @@ double tail_scale(std::span<const fdroute::TabulatedNull> nulls) {
   return sum / static_cast<double>(nulls.size());
 }
 
+/// The routers of a policy with its mass_exponent fitted on the development text; solved for the
+/// target if it has an open parameter.
+Routers Sweep::with_fitted_mass(const Target& target,
+                                std::span<const fdroute::TabulatedNull> nulls) {
+  const Model& model = inputs_.model;
+  const EvaluationOptions options{.window = inputs_.evaluation.window,
+                                  .stride = inputs_.evaluation.window};
+  if (target.policy.find('?') != std::string::npos) {
+    const SolvedMass result =
+        solve_with_mass(model, target, nulls, inputs_.calibration_texts, options);
+    return make_routers(model.config(), result.solved.policy, nulls);
+  }
+  const MassFit fit = fit_mass(model, target.policy, nulls, inputs_.calibration_texts, options);
+  return make_routers(model.config(),
+                      with_mass(target.policy, fit.exponent, model.config().num_experts_per_tok),
+                      nulls);
+}
+
 Solved Sweep::solve(const Configuration& configuration) {
   const auto& tables = nulls(configuration.nulls);
   std::string policy = configuration.policy;
@@ -195,6 +215,7 @@ Solved Sweep::solve(const Configuration& configuration) {
                                           : mean_on_development(configuration.like),
                       .per_layer = configuration.per_layer};
   try {
+    if (configuration.fit_mass) return {with_fitted_mass(target, tables), {}};
     const SolvedPolicy solved =
         solve_policy(inputs_.model, target, tables, inputs_.calibration_texts,
                      {.window = inputs_.evaluation.window});
@@ -212,9 +233,7 @@ std::optional<fdroute::SoftmaxWeights> common_weights(const Routers& routers) {
   if (weights == nullptr) return std::nullopt;
   for (const fdroute::AnyRouter& router : routers) {
     const fdroute::SoftmaxWeights* const other = router.softmax_weights();
-    if (other == nullptr || other->temperature != weights->temperature ||
-        other->renormalize != weights->renormalize)
-      return std::nullopt;
+    if (other == nullptr || *other != *weights) return std::nullopt;
     // Counts are dealt to the largest logits, lower index first.
     const CanonicalPolicy policy(router.policy());
     if (policy.arguments.contains("ranking") || policy.arguments.contains("ties"))
@@ -335,7 +354,7 @@ double Sweep::weight_of(const Configuration& configuration) const {
   const bool is_row = configuration.role == Configuration::Role::Row;
   const bool is_fixed =
       configuration.policy == native_policy || configuration.policy.starts_with("topk:");
-  return 1.0 + (configuration.is_open() ? 2.0 : 0.0) +
+  return 1.0 + (configuration.is_open() ? 2.0 : 0.0) + (configuration.fit_mass ? 4.0 : 0.0) +
          (is_row && !is_fixed ? static_cast<double>(options_.shuffles) : 0.0);
 }
 
