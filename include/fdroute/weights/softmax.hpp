@@ -82,8 +82,8 @@ struct SoftmaxWeights {
     const Of of_ones = mass_exponent == 0.0 ? Of::softmax : Of::mass;
     return {.of = temperature == 1.0 ? of_ones : Of::other,
             .renormalize = renormalize,
-            .mass_exponent = mass_exponent,
             .mass_k = mass_k,
+            .parameter = mass_exponent,
             .policy = this};
   }
 

@@ -91,14 +91,14 @@ class Weigher {
       });
       if constexpr (!renormalize) return 1.0;
       const double selected = sum(lanes);
-      return selected > 0.0 ? selected + recipe_.epsilon : 1.0;
+      return selected > 0.0 ? selected + recipe_.parameter : 1.0;
     }
   }
 
   /// By mass: the sum of the exps of the mass_k largest logits, the first of the ranked.
   FDROUTE_INLINE double sum_of_best(int t, const std::int32_t* ranked) const noexcept {
     const float* exps = logits_.exps_of(t);
-    const int n = recipe_.mass_k;
+    const int n = std::min(recipe_.mass_k, logits_.experts);
     Doubles<Arch> lanes(0.0);
     each(n, [&](int i) FDROUTE_INLINED {
       const auto inside = Ints<Arch>(n - i) > Ints<Arch>::load(lane_numbers.data());
@@ -115,7 +115,7 @@ class Weigher {
   template <class V>
   FDROUTE_INLINE V inverse_of(const V& divisor, const V& most, const V& all) const noexcept {
     if constexpr (by_mass)
-      return V(1.0) / all * mass_factor(most, divisor, V(0.0), recipe_.mass_exponent);
+      return V(1.0) / all * mass_factor(most, divisor, V(0.0), recipe_.parameter);
     return V(1.0) / divisor;
   }
 
@@ -148,7 +148,7 @@ class Weigher {
   const WeightRecipe& recipe_;
 };
 
-/// use(weigher) for the Weigher of a recipe.
+/// use(weigher) for the Weigher of a recipe, which is none by mass.
 template <class Arch, class Use>
 FDROUTE_INLINE void with_weigher(const TokenBlock& logits, const WeightRecipe& recipe,
                                  const Use& use) noexcept {
@@ -157,9 +157,40 @@ FDROUTE_INLINE void with_weigher(const TokenBlock& logits, const WeightRecipe& r
     if (recipe.renormalize) return use(Weigher<Arch, Of::softmax, true>(logits, recipe));
     return use(Weigher<Arch, Of::softmax, false>(logits, recipe));
   }
-  if (recipe.of == Of::mass) return use(Weigher<Arch, Of::mass, false>(logits, recipe));
   if (recipe.renormalize) return use(Weigher<Arch, Of::sigmoid, true>(logits, recipe));
   use(Weigher<Arch, Of::sigmoid, false>(logits, recipe));
+}
+
+/// weigh_ranked() by a Weigher.
+template <class Arch, class AnyWeigher>
+FDROUTE_INLINE void weigh_tokens(const TokenBlock& logits, const AnyWeigher& weigher,
+                                 TokenBlock& block) noexcept {
+  using Wide = Doubles<Arch>;
+  TokenBlock::PerToken<float> largest;
+  alignas(64) TokenBlock::PerToken<double> divisor = TokenBlock::all(1.0);
+  alignas(64) TokenBlock::PerToken<double> most = TokenBlock::all(1.0);
+  const auto each = [&](const auto& step) FDROUTE_INLINED {
+    for (int t = 0; t < block.tokens; ++t) {
+      const auto at = static_cast<std::size_t>(t);
+      const int n = block.candidates[at];
+      if (n > 0 && n <= TokenBlock::most_listed) step(t, at, block.count[at], block.weights_of(t));
+    }
+  };
+  each([&](int t, std::size_t at, int count, float* weights)
+           FDROUTE_INLINED { largest[at] = weigher.take(t, block.ranked_of(t), count, weights); });
+  each([&](int, std::size_t at, int count, float* weights)
+           FDROUTE_INLINED { divisor[at] = weigher.to_numerators(largest[at], count, weights); });
+  if constexpr (AnyWeigher::by_mass) {
+    each([&](int t, std::size_t at, int, float*)
+             FDROUTE_INLINED { most[at] = weigher.sum_of_best(t, block.ranked_of(t)); });
+  }
+  alignas(64) TokenBlock::PerToken<double> inverse;
+  weigher
+      .inverse_of(Wide::load(divisor.data()), Wide::load(most.data()),
+                  Wide::load(logits.exp_sum.data()))
+      .store(inverse.data());
+  each([&](int t, std::size_t at, int count, float* weights)
+           FDROUTE_INLINED { weigher.divide(t, inverse[at], count, weights); });
 }
 
 /// Fills in the weights of a block's `count` best experts, of tokens with at most most_listed
@@ -168,43 +199,24 @@ template <class Arch>
 FDROUTE_KERNEL void weigh_ranked(const TokenBlock& logits, const WeightRecipe& recipe,
                                  TokenBlock& block) noexcept {
   with_weigher<Arch>(logits, recipe, [&](const auto& weigher) FDROUTE_INLINED {
-    TokenBlock::PerToken<float> largest;
-    constexpr bool by_mass = std::remove_cvref_t<decltype(weigher)>::by_mass;
-    alignas(64) TokenBlock::PerToken<double> divisor = TokenBlock::all(1.0);
-    alignas(64) TokenBlock::PerToken<double> most = TokenBlock::all(1.0);
-    const auto each = [&](const auto& step) FDROUTE_INLINED {
-      for (int t = 0; t < block.tokens; ++t) {
-        const auto at = static_cast<std::size_t>(t);
-        const int n = block.candidates[at];
-        if (n > 0 && n <= TokenBlock::most_listed)
-          step(t, at, block.count[at], block.weights_of(t));
-      }
-    };
-    each([&](int t, std::size_t at, int count, float* weights) FDROUTE_INLINED {
-      largest[at] = weigher.take(t, block.ranked_of(t), count, weights);
-    });
-    each([&](int, std::size_t at, int count, float* weights)
-             FDROUTE_INLINED { divisor[at] = weigher.to_numerators(largest[at], count, weights); });
-    if constexpr (by_mass) {
-      each([&](int t, std::size_t at, int, float*)
-               FDROUTE_INLINED { most[at] = weigher.sum_of_best(t, block.ranked_of(t)); });
-    }
-    using Wide = Doubles<Arch>;
-    alignas(64) TokenBlock::PerToken<double> inverse;
-    weigher
-        .inverse_of(Wide::load(divisor.data()), Wide::load(most.data()),
-                    Wide::load(logits.exp_sum.data()))
-        .store(inverse.data());
-    each([&](int t, std::size_t at, int count, float* weights)
-             FDROUTE_INLINED { weigher.divide(t, inverse[at], count, weights); });
+    weigh_tokens<Arch>(logits, weigher, block);
   });
+}
+
+/// weigh_ranked() by mass, of tokens whose mass_k best experts are ranked. A kernel of its own, so
+/// that the others need no registers for it.
+template <class Arch>
+FDROUTE_KERNEL void weigh_by_mass(const TokenBlock& logits, const WeightRecipe& recipe,
+                                  TokenBlock& block) noexcept {
+  const Weigher<Arch, WeightRecipe::Of::mass, false> weigher(logits, recipe);
+  weigh_tokens<Arch>(logits, weigher, block);
 }
 
 /// The weights of one token's `count` best experts, at most ManyRanked::limit.
 template <class Arch>
 FDROUTE_KERNEL void weigh_one(const TokenBlock& logits, int t, const WeightRecipe& recipe,
                               const std::int32_t* ranked, int count, float* weights) noexcept {
-  with_weigher<Arch>(logits, recipe, [&](const auto& weigher) FDROUTE_INLINED {
+  const auto weigh = [&](const auto& weigher) FDROUTE_INLINED {
     constexpr bool by_mass = std::remove_cvref_t<decltype(weigher)>::by_mass;
     const float largest = weigher.take(t, ranked, count, weights);
     const double divisor = weigher.to_numerators(largest, count, weights);
@@ -212,7 +224,10 @@ FDROUTE_KERNEL void weigh_one(const TokenBlock& logits, int t, const WeightRecip
     if constexpr (by_mass) most = weigher.sum_of_best(t, ranked);
     const double all = logits.exp_sum[static_cast<std::size_t>(t)];
     weigher.divide(t, weigher.inverse_of(divisor, most, all), count, weights);
-  });
+  };
+  if (recipe.of == WeightRecipe::Of::mass)
+    return weigh(Weigher<Arch, WeightRecipe::Of::mass, false>(logits, recipe));
+  with_weigher<Arch>(logits, recipe, weigh);
 }
 
 }  // namespace fdroute::inline v0::detail
