@@ -54,10 +54,12 @@ std::string with_mass(const std::string& policy, double exponent, int mass_k) {
 
 MassFit fit_mass(const Model& model, const std::string& policy,
                  std::span<const fdroute::TabulatedNull> nulls, std::span<const Text> texts,
-                 const EvaluationOptions& options) {
+                 const EvaluationOptions& options,
+                 std::span<const std::vector<float>> selection_bias) {
   const auto routers_of = [&](double exponent) {
     const Config& config = model.config();
-    return make_routers(config, with_mass(policy, exponent, config.num_experts_per_tok), nulls);
+    return make_routers(config, with_mass(policy, exponent, config.num_experts_per_tok), nulls,
+                        selection_bias);
   };
   routers_of(0.5);  // found out before the work begins
   return least_loss([&](double exponent) {
@@ -67,18 +69,19 @@ MassFit fit_mass(const Model& model, const std::string& policy,
 
 SolvedMass solve_with_mass(const Model& model, const Target& target,
                            std::span<const fdroute::TabulatedNull> nulls,
-                           std::span<const Text> texts, const EvaluationOptions& options) {
+                           std::span<const Text> texts, const EvaluationOptions& options,
+                           std::span<const std::vector<float>> selection_bias) {
   EvaluationOptions apart = options;
   if (apart.window == 0) apart.window = default_window(model.config());
   apart.stride = apart.window;
   const RecordingOptions recording{.window = apart.window};
-  const SolvedPolicy plain = solve_policy(model, target, nulls, texts, recording);
+  const SolvedPolicy plain = solve_policy(model, target, nulls, texts, recording, selection_bias);
   SolvedMass result;
-  result.fit = fit_mass(model, plain.policy, nulls, texts, apart);
+  result.fit = fit_mass(model, plain.policy, nulls, texts, apart, selection_bias);
   Target with_exponent = target;
   with_exponent.policy =
       with_mass(target.policy, result.fit.exponent, model.config().num_experts_per_tok);
-  result.solved = solve_policy(model, with_exponent, nulls, texts, recording);
+  result.solved = solve_policy(model, with_exponent, nulls, texts, recording, selection_bias);
   return result;
 }
 

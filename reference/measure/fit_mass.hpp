@@ -36,7 +36,8 @@ std::string with_mass(const std::string& policy, double exponent, int mass_k);
 /// and make_routers() do, and as with_mass().
 MassFit fit_mass(const Model& model, const std::string& policy,
                  std::span<const fdroute::TabulatedNull> nulls, std::span<const Text> texts,
-                 const EvaluationOptions& options);
+                 const EvaluationOptions& options,
+                 std::span<const std::vector<float>> selection_bias = {});
 
 /// A policy with a fitted exponent, solved for a mean number of experts.
 struct SolvedMass {
@@ -49,6 +50,7 @@ struct SolvedMass {
 /// `options.window` long and do not overlap. Throws as solve_policy() and fit_mass() do.
 SolvedMass solve_with_mass(const Model& model, const Target& target,
                            std::span<const fdroute::TabulatedNull> nulls,
-                           std::span<const Text> texts, const EvaluationOptions& options);
+                           std::span<const Text> texts, const EvaluationOptions& options,
+                           std::span<const std::vector<float>> selection_bias = {});
 
 }  // namespace olmoe

@@ -20,6 +20,7 @@
 #include "formats/atomic_file.hpp"
 #include "formats/error.hpp"
 #include "forward/generation.hpp"
+#include "measure/discoveries.hpp"
 #include "measure/evaluation.hpp"
 #include "measure/fit_mass.hpp"
 #include "measure/layer_counts.hpp"
@@ -29,6 +30,7 @@
 #include "measure/solve_policy.hpp"
 #include "routing/canonical_policy.hpp"
 #include "routing/routing.hpp"
+#include "sweep/claims.hpp"
 #include "sweep/evaluation_json.hpp"
 #include "sweep/grid.hpp"
 #include "sweep/model_digest.hpp"
@@ -69,7 +71,7 @@ class Sweep {
   const RouterLogits& calibration_logits();
   double mean_on_development(const std::string& name);
   std::string layers_policy(double mean_experts);
-  Routers with_fitted_mass(const Target& target, std::span<const fdroute::TabulatedNull> nulls);
+  std::string with_fitted_mass(const Target& target, std::span<const fdroute::TabulatedNull> nulls);
   Solved solve(const Configuration& configuration);
   Json measure(const Configuration& configuration, const Routers& routers, Progress& progress,
                Json& timing);
@@ -114,13 +116,8 @@ void Sweep::open_directory() {
 }
 
 std::vector<const Configuration*> Sweep::pending() const {
-  std::vector<const Configuration*> pending;
-  const auto step = static_cast<std::size_t>(options_.shards);
-  for (auto i = static_cast<std::size_t>(options_.shard - 1);
-       i < inputs_.plan.configurations.size(); i += step) {
-    const Configuration& c = inputs_.plan.configurations[i];
-    if (!directory_.has_result(c.name)) pending.push_back(&c);
-  }
+  auto pending = of_shard(inputs_.plan, options_.shard, options_.shards);
+  std::erase_if(pending, [&](const auto* c) { return directory_.has_result(c->name); });
   return pending;
 }
 
@@ -182,22 +179,19 @@ double tail_scale(std::span<const fdroute::TabulatedNull> nulls) {
   return sum / static_cast<double>(nulls.size());
 }
 
-/// The routers of a policy with its mass_exponent fitted on the development text; solved for the
-/// target if it has an open parameter.
-Routers Sweep::with_fitted_mass(const Target& target,
-                                std::span<const fdroute::TabulatedNull> nulls) {
+/// A policy with its mass_exponent fitted on the development text; solved for the target if it has
+/// an open parameter.
+std::string Sweep::with_fitted_mass(const Target& target,
+                                    std::span<const fdroute::TabulatedNull> nulls) {
   const Model& model = inputs_.model;
   const EvaluationOptions options{.window = inputs_.evaluation.window,
                                   .stride = inputs_.evaluation.window};
-  if (target.policy.find('?') != std::string::npos) {
-    const SolvedMass result =
-        solve_with_mass(model, target, nulls, inputs_.calibration_texts, options);
-    return make_routers(model.config(), result.solved.policy, nulls);
-  }
-  const MassFit fit = fit_mass(model, target.policy, nulls, inputs_.calibration_texts, options);
-  return make_routers(model.config(),
-                      with_mass(target.policy, fit.exponent, model.config().num_experts_per_tok),
-                      nulls);
+  const auto& texts = inputs_.calibration_texts;
+  if (target.policy.find('?') != std::string::npos)
+    return solve_with_mass(model, target, nulls, texts, options, inputs_.selection_bias)
+        .solved.policy;
+  const MassFit fit = fit_mass(model, target.policy, nulls, texts, options, inputs_.selection_bias);
+  return with_mass(target.policy, fit.exponent, model.config().num_experts_per_tok);
 }
 
 Solved Sweep::solve(const Configuration& configuration) {
@@ -215,11 +209,13 @@ Solved Sweep::solve(const Configuration& configuration) {
                                           : mean_on_development(configuration.like),
                       .per_layer = configuration.per_layer};
   try {
-    if (configuration.fit_mass) return {with_fitted_mass(target, tables), {}};
-    const SolvedPolicy solved =
-        solve_policy(inputs_.model, target, tables, inputs_.calibration_texts,
-                     {.window = inputs_.evaluation.window});
-    return {make_routers(inputs_.model.config(), solved.policy, tables), {}};
+    const std::string solved =
+        configuration.fit_mass
+            ? with_fitted_mass(target, tables)
+            : solve_policy(inputs_.model, target, tables, inputs_.calibration_texts,
+                           {.window = inputs_.evaluation.window}, inputs_.selection_bias)
+                  .policy;
+    return {make_routers(inputs_.model.config(), solved, tables, inputs_.selection_bias), {}};
   } catch (const Unreachable& error) {
     // A family may not reach every mean; that is a result, not the end of the sweep.
     return {{}, error.what()};
@@ -234,9 +230,11 @@ std::optional<fdroute::SoftmaxWeights> common_weights(const Routers& routers) {
   for (const fdroute::AnyRouter& router : routers) {
     const fdroute::SoftmaxWeights* const other = router.softmax_weights();
     if (other == nullptr || *other != *weights) return std::nullopt;
-    // Counts are dealt to the largest logits, lower index first.
-    const CanonicalPolicy policy(router.policy());
-    if (policy.arguments.contains("ranking") || policy.arguments.contains("ties"))
+    // Counts are dealt to the largest logits, lower index first. A preset, which has no bounds or
+    // names a rule, may rank by what its string does not say.
+    const auto arguments = CanonicalPolicy(router.policy()).arguments;
+    if (!arguments.contains("min_k") || arguments.contains("rule") ||
+        arguments.contains("ranking") || arguments.contains("ties"))
       return std::nullopt;
   }
   return *weights;
@@ -260,6 +258,7 @@ Json Sweep::measure(const Configuration& configuration, const Routers& routers, 
   result["development"] = nullptr;
   result["dealt"] = Json::array();
   result["permuted"] = nullptr;
+  result["discoveries"] = nullptr;
   result["generation"] = nullptr;
   if (is_row || (configuration.policy.starts_with("topk:") && !configuration.is_open()))
     result["development"] = losses_json(
@@ -270,6 +269,9 @@ Json Sweep::measure(const Configuration& configuration, const Routers& routers, 
     const PermutedControl control = permuted_control(routers, calibration_logits(), seed);
     result["permuted"] = {{"recorded", to_json(control.recorded)},
                           {"permuted", to_json(control.permuted)}};
+    if (const auto& tables = nulls(configuration.nulls); !tables.empty())
+      result["discoveries"] =
+          to_json(check_discoveries(routers, tables, calibration_logits(), claim_level));
   }
   if (is_row && options_.new_tokens > 0) result["generation"] = generations(routers, timing);
   return result;
