@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -92,6 +93,14 @@ class PolicySettings {
   Number number(std::string_view key, Number otherwise) {
     const Number value = arguments_.number(key, otherwise);
     write(key, detail::to_text(value));
+    return value;
+  }
+
+  /// number(), which is not written where it is `otherwise`.
+  template <class Number>
+  Number option(std::string_view key, Number otherwise) requires std::is_arithmetic_v<Number> {
+    const Number value = arguments_.number(key, otherwise);
+    if (value != otherwise) write(key, detail::to_text(value));
     return value;
   }
 

@@ -96,7 +96,9 @@ std::vector<int> every_width() {
 
 AnyWeights random_weights(test::Random& random) {
   const bool renormalize = random.below(2) == 0;
-  return {.softmax = {random.below(4) == 0 ? 0.7 : 1.0, renormalize},
+  const double mass_exponent = renormalize || random.below(2) == 0 ? 0.0 : 0.4;
+  return {.softmax = {random.below(4) == 0 ? 0.7 : 1.0, renormalize, mass_exponent,
+                      1 + random.below(random.below(2) == 0 ? 12 : 140)},
           .sigmoid = {renormalize, std::array{0.0, 1e-20, 0.25}[index(random.below(3))]},
           .by_sigmoid = random.below(3) == 0,
           .factor = std::array{1.0F, 1.0F, 2.5F}[index(random.below(3))]};

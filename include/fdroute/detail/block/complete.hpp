@@ -73,7 +73,9 @@ class BlockCompleter {
   [[gnu::noinline]] static void complete(const ErasedRouter& router, LogitsView<T> logits,
                                          Residency resident, Completion completion,
                                          RoutingView<Id> out) noexcept {
-    if (!router.has_kernels || router.calls->ranks) [[unlikely]] {
+    // By mass, the weight of one expert depends on all that are selected and on mass_k others.
+    if (!router.has_kernels || router.calls->ranks || router.weights.of == WeightRecipe::Of::mass)
+        [[unlikely]] {
       for (int t = 0; t < logits.tokens; ++t)
         complete_row(router, logits.row(t), resident.mask_of(t), completion, out.from(t));
       return;
