@@ -223,16 +223,6 @@ int main(int argc, char** argv) {
   Output wide_out(256);
   const auto wide = bh_router(wide_data, 256, fd::LogSoftmax{}, 8);
 
-  // Batches of 16 tokens, each of which may use what the batch loads.
-  const fd::Router top3(experts, fd::TopK{3});
-  Output completed(experts);
-  top3.route(logits, completed.padded(8));
-  const bench::Buffer<std::int32_t> counts_of_top3 = completed.counts;
-  for (std::ptrdiff_t t = 0; t < tokens; t += 16) {
-    const fd::ExpertSet loaded = fd::union_of(completed.padded(8).from(t), 16, experts);
-    std::fill_n(completed.masks.begin() + t, 16, loaded.words[0]);
-  }
-
   std::vector<Case> cases;
   cases.push_back({"softmax (the floor)",
                    [&] { bench::softmax_rows<fd::DefaultArch>(logits, out.weights.data()); }});
@@ -247,14 +237,6 @@ int main(int argc, char** argv) {
   cases.push_back(
       {"BH, log_softmax: CSR, at most 8", [&] { log_softmax8.route(logits, out.csr()); }});
   cases.push_back({"top-k 8: padded", [&] { topk.route(logits, out.padded(8)); }, "3"});
-  cases.push_back({"completion of top-k 3 by batches of 16: padded 8",
-                   [&] {
-                     std::copy(counts_of_top3.begin(), counts_of_top3.end(),
-                               completed.counts.begin());
-                     top3.complete(logits, fd::Residency(completed.masks.data(), 1), {8, 8},
-                                   completed.padded(8));
-                   },
-                   "20 ns"});
   cases.push_back({"top-p 0.5: padded 8", [&] { topp.route(logits, out.padded(8)); }});
   cases.push_back(
       {"HC, log_softmax: dense", [&] { hc_log_softmax.route(logits, out.dense()); }, "10"});
