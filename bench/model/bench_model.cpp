@@ -329,7 +329,7 @@ void run_mixture(const Model& model, const Options& options, Json& json) {
       "%7s %7s %12s %12s\n",
       options.repeats, "threads", "tokens", "us/token", "times");
   const Routers routers = routers_for(model, olmoe::native_policy);
-  const olmoe::PolicyRouting source(routers);
+  olmoe::PolicyRouting source(routers);
   const std::size_t hidden = at(model.config().hidden_size);
   std::mt19937 random(5);
   std::vector<float> x(512 * hidden);
@@ -344,12 +344,13 @@ void run_mixture(const Model& model, const Options& options, Json& json) {
       double best = HUGE_VAL;
       for (int r = 0; r < (tokens == 1 ? 4 : 1) * options.repeats; ++r) {
         const std::size_t first = tokens == 1 ? at(r) * hidden : 0;
+        const olmoe::Stretch stretch{.tokens = static_cast<std::int64_t>(tokens)};
         olmoe::ExpertWorkspace workspace;
         olmoe::ExecutedRouting routing;
         const double begin = now();
         for (std::size_t l = 0; l < model.layers().size(); ++l) {
-          olmoe::mix_experts(model.config(), model.layers()[l].moe, source, static_cast<int>(l), 0,
-                             std::span(x).subspan(first, tokens * hidden), routing,
+          olmoe::mix_experts(model.config(), model.layers()[l].moe, source, static_cast<int>(l),
+                             {&stretch, 1}, std::span(x).subspan(first, tokens * hidden), routing,
                              std::span(out).first(tokens * hidden), workspace);
         }
         best = std::min(best, (now() - begin) / layers / static_cast<double>(tokens));

@@ -110,7 +110,7 @@ std::int64_t scored_of(std::span<const Job> jobs) {
 }
 
 /// Runs one window. Touches only the window's own part of `record`.
-Sums run_window(const Model& model, const RoutingSource& source, const Text& text, const Job& job,
+Sums run_window(const Model& model, RoutingSource& source, const Text& text, const Job& job,
                 const EvaluationRecord* baseline, EvaluationRecord* record) {
   const Config& config = model.config();
   const auto hidden = at(config.hidden_size);
@@ -120,7 +120,8 @@ Sums run_window(const Model& model, const RoutingSource& source, const Text& tex
 
   KvCache cache;
   ForwardTrace trace;
-  model.forward(ids.first(ids.size() - 1), cache, source, Model::LogitsOf::no_token, &trace);
+  const Sequence sequence{ids.first(ids.size() - 1), &cache, &trace};
+  model.forward({&sequence, 1}, source, Model::LogitsOf::no_token);
 
   Sums sums(config.num_hidden_layers, config.num_experts);
   for (std::size_t l = 0; l < trace.routing.size(); ++l) sums.routing[l].add(trace.routing[l]);
@@ -345,7 +346,7 @@ Evaluation evaluate_counts(const Model& model, const RowCounts& counts,
   }
   const auto topk = topk_routers(config.num_experts, largest, weights);
   const MakeSource make_source = [&](std::int64_t first_row) {
-    return std::make_unique<CountedRouting>(counts, first_row, topk);
+    return std::make_unique<CountedRouting>(counts, std::vector{first_row}, topk);
   };
   return evaluate_windows(model, make_source, texts, jobs, options, baseline, record);
 }
