@@ -7,11 +7,13 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "cli/commands.hpp"
 #include "cli/common_options.hpp"
+#include "forward/completed_routing.hpp"
 #include "forward/generation.hpp"
 #include "forward/model.hpp"
 #include "routing/routing.hpp"
@@ -28,6 +30,7 @@ struct GenerateOptions {
   int batch = 1;
   Compute compute = Compute::f32;
   RouteOptions route;
+  CompletionOptions completion;
   GenerationOptions generation;
 };
 
@@ -54,11 +57,14 @@ GenerationStatistics continue_all(const GenerateOptions& options, const Model& m
   std::vector<std::vector<std::int32_t>> ids;
   for (const Prompt& prompt : prompts)
     ids.push_back(tokenizer.encode(prompt.text, options.prompts->string()));
-  PolicyRouting source(routers);
+  std::unique_ptr<RoutingSource> source = std::make_unique<PolicyRouting>(routers);
+  if (const auto completion = options.completion.completion())
+    source = std::make_unique<CompletedRouting>(
+        routers, Grouping{Grouping::Kind::batch, options.batch}, *completion);
   std::vector<StreamDecoder> decoders(prompts.size(), StreamDecoder(tokenizer));
   std::vector<std::string> texts(prompts.size());
   const auto statistics = generate(
-      model, source, ids, options.batch, options.generation,
+      model, *source, ids, options.batch, options.generation,
       [&](std::size_t prompt, std::int32_t id) { texts[prompt] += decoders[prompt].push(id); });
   for (std::size_t p = 0; p < prompts.size(); ++p) {
     const nlohmann::ordered_json line{{"prompt", prompts[p].text},
@@ -74,6 +80,8 @@ void run(const GenerateOptions& options) {
   const Tokenizer tokenizer =
       Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
   const auto routers = options.route.routers(options.model, model);
+  if (options.prompt && options.completion.completion())
+    throw std::invalid_argument("--free-window needs --prompts: nothing is loaded for others");
   const auto statistics = options.prompt ? continue_one(options, model, tokenizer, routers)
                                          : continue_all(options, model, tokenizer, routers);
   model.checkpoint().check_unchanged();
@@ -112,6 +120,7 @@ void add_generate(CommandLine& line) {
       .whole_number(1, 1'000'000)
       .shown_as("N")
       .needs(prompts);
+  add_completion_options(command, options->completion);
   command.option("--max-new-tokens", options->generation.max_new_tokens, "Longest continuation")
       .shows_default()
       .whole_number(1, 1'000'000'000)
