@@ -109,22 +109,21 @@ class AnyRouter {
     detail::expect_valid(logits, experts());
     detail::expect_completable(resident, completion, routing, experts());
     const auto complete = std::get<CompleteIn<Id>>(functions_->completions);
-    detail::complete_blocks(
-        execution, router_.block_tokens(), logits, resident, routing,
-        [&](Logits rows, Residency here, RoutingView<Id> to) {
-          const auto complete_floats = [&](LogitsView<float> floats) {
-            complete(router_, floats, here, completion, to);
-          };
-          if constexpr (detail::is_batch<Logits>) {
-            detail::complete_gathered(experts(), rows, complete_floats);
-          } else if constexpr (std::is_same_v<Logits, LogitsView<float>>) {
-            complete_floats(rows);
-          } else {
-            Buffer buffer;
-            convert_rows(rows, buffer.data());
-            complete_floats({buffer.data(), rows.tokens, experts()});
-          }
-        });
+    detail::complete_blocks(execution, router_.block_tokens(), logits, resident, routing,
+                            [&](Logits rows, Residency here, RoutingView<Id> to) {
+                              const auto complete_floats = [&](LogitsView<float> floats) {
+                                complete(router_, floats, here, completion, to);
+                              };
+                              if constexpr (detail::is_batch<Logits>) {
+                                detail::complete_gathered(experts(), rows, complete_floats);
+                              } else if constexpr (std::is_same_v<Logits, LogitsView<float>>) {
+                                complete_floats(rows);
+                              } else {
+                                Buffer buffer;
+                                convert_rows(rows, buffer.data());
+                                complete_floats({buffer.data(), rows.tokens, experts()});
+                              }
+                            });
   }
 
  private:

@@ -123,8 +123,7 @@ class ExpertCache {
   template <class Id>
   int touch(std::span<Id> experts) noexcept {
     int loads = 0;
-    for (const Id id : experts)
-      loads += resident_.contains(index_of(id)) ? 0 : 1;
+    for (const Id id : experts) loads += resident_.contains(index_of(id)) ? 0 : 1;
     for (std::size_t i = experts.size(); i > 0; --i) move_to_front(index_of(experts[i - 1]));
     resident_ = {};
     for (int i = 0; i < std::min(used_, room_); ++i) resident_.insert(order_[at(i)]);

@@ -174,10 +174,10 @@ class Router {
     detail::complete_blocks(execution, router.block_tokens(), logits, resident, routing,
                             [&](Logits rows, Residency here, RoutingView<Id> to) {
                               if constexpr (detail::is_batch<Logits>) {
-                                detail::complete_gathered(
-                                    experts(), rows, [&](LogitsView<float> gathered) {
-                                      complete_block(gathered, here, to);
-                                    });
+                                detail::complete_gathered(experts(), rows,
+                                                          [&](LogitsView<float> gathered) {
+                                                            complete_block(gathered, here, to);
+                                                          });
                               } else {
                                 complete_block(rows, here, to);
                               }

@@ -131,33 +131,33 @@ std::vector<Kind> some_kinds(int experts) {
   kinds.push_back(kind_of(fd::Router(experts, fd::BenjaminiHochberg{0.3}, fd::ZScore{}, null,
                                      renormalized, Bounds{1})));
   kinds.push_back(kind_of(fd::Router(experts, fd::TopP{0.4}, softmax)));
-  kinds.push_back(kind_of(
-      fd::Router(experts, fd::RelativeThreshold{0.2}, softmax, Bounds{few, Bounds::all})));
-  kinds.push_back(kind_of(
-      fd::Router(experts, fd::TopK{few}, fd::SigmoidWeights{}, any, fd::BySigmoid{bias})));
+  kinds.push_back(
+      kind_of(fd::Router(experts, fd::RelativeThreshold{0.2}, softmax, Bounds{few, Bounds::all})));
+  kinds.push_back(
+      kind_of(fd::Router(experts, fd::TopK{few}, fd::SigmoidWeights{}, any, fd::BySigmoid{bias})));
   kinds.push_back(
       kind_of(fd::Router(experts, fd::TopK{few}, softmax, any,
                          fd::GroupLimited<fd::BySigmoid>{{bias}, experts % 4 == 0 ? 4 : 1, 1})));
   kinds.push_back(kind_of(fd::Router(experts, fd::TopK{few}, softmax, any,
                                      fd::ByLogit{.ties = fd::TieOrder::highest_index})));
-  kinds.push_back(kind_of(fd::Router(experts, fd::BenjaminiHochberg{0.3}, fd::ZScore{}, nulls,
-                                     softmax, Bounds{1, 5})));
+  kinds.push_back(kind_of(
+      fd::Router(experts, fd::BenjaminiHochberg{0.3}, fd::ZScore{}, nulls, softmax, Bounds{1, 5})));
   return kinds;
 }
 
 /// One token's experts and weights, in order.
-struct Token {
+struct Chosen {
   Ids experts{};
   std::vector<float> weights{};
-  friend bool operator==(const Token& a, const Token& b) {
+  friend bool operator==(const Chosen& a, const Chosen& b) {
     return a.experts == b.experts && a.weights.size() == b.weights.size() &&
            std::memcmp(a.weights.data(), b.weights.data(), a.weights.size() * sizeof(float)) == 0;
   }
 };
 
 template <class Id>
-Token token_of(const test::Padded<Id>& routing, std::ptrdiff_t t) {
-  Token token;
+Chosen chosen_of(const test::Padded<Id>& routing, std::ptrdiff_t t) {
+  Chosen token;
   for (std::ptrdiff_t i = t * routing.capacity; i < t * routing.capacity + routing.counts[t]; ++i) {
     token.experts.push_back(static_cast<std::int32_t>(routing.experts[i]));
     token.weights.push_back(routing.weights[i]);
@@ -170,8 +170,8 @@ bool holds(const Ids& ids, std::int32_t id) {
 }
 
 /// The definition.
-Token completed(const Kind& kind, const std::vector<float>& logits, const Mask& resident,
-                fd::Completion completion, const Token& token) {
+Chosen completed(const Kind& kind, const std::vector<float>& logits, const Mask& resident,
+                 fd::Completion completion, const Chosen& token) {
   const Ids order = kind.order(logits);
   Ids set = token.experts;
   for (std::size_t i = 0; i < order.size() && i < index(completion.window); ++i) {
@@ -181,7 +181,7 @@ Token completed(const Kind& kind, const std::vector<float>& logits, const Mask& 
       set.push_back(expert);
   }
   if (set.size() == token.experts.size()) return token;
-  Token result;
+  Chosen result;
   for (const std::int32_t expert : order)
     if (holds(set, expert)) result.experts.push_back(expert);
   result.weights = kind.weights(logits, result.experts);
@@ -237,7 +237,7 @@ test::Padded<Id> routed_wide(const AnyPolicy& router, Logits logits, int width,
   return out;
 }
 
-std::string text_of(const Token& token) {
+std::string text_of(const Chosen& token) {
   std::string text;
   for (std::size_t i = 0; i < token.experts.size(); ++i)
     text += std::to_string(token.experts[i]) + ":" + std::to_string(token.weights[i]) + " ";
@@ -246,14 +246,14 @@ std::string text_of(const Token& token) {
 
 /// The first row of a completed routing that differs from the definition, padding and status too;
 /// empty if none does.
-std::string difference(const Kind& kind, const test::Batch& batch, const Masks& masks, bool one_mask,
-               fd::Completion completion, const test::Padded<>& before,
-               const test::Padded<>& after) {
+std::string difference(const Kind& kind, const test::Batch& batch, const Masks& masks,
+                       bool one_mask, fd::Completion completion, const test::Padded<>& before,
+                       const test::Padded<>& after) {
   for (std::ptrdiff_t t = 0; t < batch.tokens(); ++t) {
     const std::vector<float> logits = batch.row(t);
-    const Token token =
-        completed(kind, logits, masks.of(one_mask ? 0 : t), completion, token_of(before, t));
-    bool same = token == token_of(after, t) && before.status[t] == after.status[t];
+    const Chosen token =
+        completed(kind, logits, masks.of(one_mask ? 0 : t), completion, chosen_of(before, t));
+    bool same = token == chosen_of(after, t) && before.status[t] == after.status[t];
     const bool repeats = after.padding == fd::Padding::repeat_valid;
     const std::int32_t best = before.status[t] != fd::TokenStatus::ok &&
                                       fd::has(before.status[t], fd::TokenStatus::no_finite_logit)
@@ -264,8 +264,8 @@ std::string difference(const Kind& kind, const test::Batch& batch, const Masks& 
       same = same && after.experts[place] == (repeats ? best : -1) && after.weights[place] == 0.0F;
     }
     if (!same) {
-      return "token " + std::to_string(t) + ": " + text_of(token_of(before, t)) + "became " +
-             text_of(token_of(after, t)) + "expected " + text_of(token);
+      return "token " + std::to_string(t) + ": " + text_of(chosen_of(before, t)) + "became " +
+             text_of(chosen_of(after, t)) + "expected " + text_of(token);
     }
   }
   return "";
@@ -299,7 +299,8 @@ TEST_CASE("a completed routing is the definition's, by any policy") {
         const int width = width_for(kind.router, completion) + random.below(2);
         const test::Padded<> before = routed_wide(kind.router, batch.view(), width, padding);
         test::Padded<> after = before;
-        kind.router.complete(batch.view(), one_mask ? fd::Residency(masks.words.data()) : masks.view(),
+        kind.router.complete(batch.view(),
+                             one_mask ? fd::Residency(masks.words.data()) : masks.view(),
                              completion, after.view());
         CHECK(after.guards_intact());
         const std::string wrong =
@@ -312,4 +313,251 @@ TEST_CASE("a completed routing is the definition's, by any policy") {
     }
   }
   CHECK(added > 10'000);
+}
+
+TEST_CASE("softmax weights keep their mass, and are near the double-precision softmax") {
+  test::Random random(1602);
+  const fd::Router router(64, fd::TopK{3});
+  const fd::Router renormalizing(64, fd::TopK{3}, fd::SoftmaxWeights{.renormalize = true});
+  test::Batch batch{64};
+  for (int i = 0; i < 200; ++i) batch.add(test::random_row(test::Rows::random, 64, random));
+  const Masks masks(64, batch.tokens(), random);
+  const fd::Completion completion{8, 8};
+  const test::Padded<> before = routed_wide(router, batch.view(), 8);
+  test::Padded<> after = before;
+  router.complete(batch.view(), masks.view(), completion, after.view());
+  test::Padded<> renormalized = routed_wide(renormalizing, batch.view(), 8);
+  renormalizing.complete(batch.view(), masks.view(), completion, renormalized.view());
+  int grown = 0;
+  for (std::ptrdiff_t t = 0; t < batch.tokens(); ++t) {
+    const std::vector<float> logits = batch.row(t);
+    const std::vector<double> exact = oracle::softmax(logits, 1.0);
+    const Chosen token = chosen_of(after, t);
+    const Chosen old = chosen_of(before, t);
+    double mass = 0.0;
+    for (std::size_t i = 0; i < token.experts.size(); ++i) {
+      const double weight = exact[index(token.experts[i])];
+      mass += weight;
+      CHECK(oracle::ulps_between(token.weights[i], static_cast<float>(weight)) <= 4);
+      if (i < old.experts.size()) CHECK(token.weights[i] == old.weights[i]);
+    }
+    const Chosen shared = chosen_of(renormalized, t);
+    CHECK(shared.experts == token.experts);
+    for (std::size_t i = 0; i < token.experts.size(); ++i) {
+      const auto weight = static_cast<float>(exact[index(token.experts[i])] / mass);
+      CHECK(oracle::ulps_between(shared.weights[i], weight) <= 4);
+    }
+    if (token.experts.size() > 3) ++grown;
+  }
+  CHECK(grown > 50);
+}
+
+TEST_CASE("with all experts resident, top-k completed to a window is top-k of the window") {
+  test::Random random(1603);
+  constexpr int experts = 64;
+  const fd::ExpertSet all = [] {
+    fd::ExpertSet set;
+    for (int j = 0; j < experts; ++j) set.insert(j);
+    return set;
+  }();
+  const std::vector<float> bias(experts, 0.125F);
+  int compared = 0;
+  for (const std::string& name : test::names_of_presets()) {
+    const auto parsed = [&](int k) {
+      return fd::parse_router(name + ":num_experts_per_tok=" + std::to_string(k), experts,
+                              fd::ParseOptions<>{.selection_bias = bias});
+    };
+    std::vector<fd::AnyRouter> few;
+    std::vector<fd::AnyRouter> more;
+    try {
+      few.push_back(parsed(2));
+      more.push_back(parsed(6));
+    } catch (const std::invalid_argument&) {
+      continue;  // of one expert alone, or without the bias
+    }
+    const test::Batch batch = test::batch_of_every_kind(experts, 4, random);
+    test::Padded<> completed = routed_wide(few[0], batch.view(), 6);
+    few[0].complete(batch.view(), all, {6, 6}, completed.view());
+    const test::Padded<> routed = routed_wide(more[0], batch.view(), 6);
+    for (std::ptrdiff_t t = 0; t < batch.tokens(); ++t) {
+      // Otherwise top-6 takes masked experts and NaN, too, which completion never adds.
+      const std::vector<float> row = batch.row(t);
+      const auto finite =
+          std::count_if(row.begin(), row.end(), [](float x) { return std::isfinite(x); });
+      if (finite == experts) CHECK_MESSAGE(chosen_of(completed, t) == chosen_of(routed, t), name);
+    }
+    ++compared;
+  }
+  CHECK(compared >= 8);
+}
+
+TEST_CASE("every policy that strings can name is completed by the definition") {
+  test::Random random(1604);
+  constexpr int experts = 64;
+  std::vector<std::string> names = test::names_of_null_free_rules();
+  for (const std::string& name : test::names_of_rules_of_p())
+    names.push_back(name + ":null=normal");
+  std::int64_t added = 0;
+  for (const std::string& name : names) {
+    const auto parsed = [&](const std::string& text) {
+      return fd::parse_router(
+          text + (text.find(':') == std::string::npos ? ":" : ",") + "min_k=1,max_k=4", experts);
+    };
+    const fd::AnyRouter router = parsed(name);
+    const Kind kind{router,
+                    [](const std::vector<float>& logits) {
+                      const std::vector<int> order = oracle::order(logits);
+                      return Ids(order.begin(), order.end());
+                    },
+                    [](const std::vector<float>& logits, int expert) {
+                      return logits[index(expert)] > -test::infinity &&
+                             std::any_of(logits.begin(), logits.end(),
+                                         [](float x) { return std::isfinite(x); });
+                    },
+                    [](const std::vector<float>& logits, const Ids& ids) {
+                      std::vector<float> weights(ids.size());
+                      fd::SoftmaxWeights{}(logits, ids, weights);
+                      return weights;
+                    }};
+    const test::Batch batch = test::batch_of_every_kind(experts, 3, random);
+    const Masks masks(experts, batch.tokens(), random);
+    const test::Padded<> before = routed_wide(router, batch.view(), 9);
+    test::Padded<> after = before;
+    router.complete(batch.view(), masks.view(), {10, 9}, after.view());
+    const std::string wrong = difference(kind, batch, masks, false, {10, 9}, before, after);
+    CHECK_MESSAGE(wrong == "", router.policy());
+    for (std::ptrdiff_t t = 0; t < batch.tokens(); ++t) added += after.counts[t] - before.counts[t];
+  }
+  CHECK(added > 1000);
+}
+
+TEST_CASE("a token is completed alone as in a batch, in slices, and by threads") {
+  test::Random random(1605);
+  for (const int experts : {5, 64, 100, 300}) {
+    for (const Kind& kind : some_kinds(experts)) {
+      const test::Batch batch = test::batch_of_every_kind(experts, 4, random);
+      const Masks masks(experts, batch.tokens(), random);
+      const fd::Completion completion{8, 9};
+      const int width = width_for(kind.router, completion);
+      const test::Padded<> before = routed_wide(kind.router, batch.view(), width);
+      test::Padded<> together = before;
+      kind.router.complete(batch.view(), masks.view(), completion, together.view());
+      for (const int slice : {1, 3, 16, 17}) {
+        test::Padded<> sliced = before;
+        for (std::ptrdiff_t t = 0; t < batch.tokens(); t += slice) {
+          const std::ptrdiff_t n = std::min<std::ptrdiff_t>(slice, batch.tokens() - t);
+          kind.router.complete(batch.view().slice(t, n), masks.view().from(t), completion,
+                               sliced.view().from(t));
+        }
+        CHECK(sliced == together);
+      }
+      test::Padded<> threaded = before;
+      kind.router.complete(fd::OpenMP{2}, batch.view(), masks.view(), completion, threaded.view());
+      CHECK(threaded == together);
+    }
+  }
+}
+
+TEST_CASE("completing again adds nothing, and masks may come one after the other") {
+  test::Random random(1606);
+  for (const int experts : {5, 64, 100, 300}) {
+    for (const Kind& kind : some_kinds(experts)) {
+      const test::Batch batch = test::batch_of_every_kind(experts, 2, random);
+      const Masks first(experts, batch.tokens(), random);
+      const Masks second(experts, batch.tokens(), random);
+      Masks both = first;
+      for (std::ptrdiff_t t = 0; t < batch.tokens(); ++t) {
+        for (int w = 0; w < fd::BitmaskView::words_per_token(experts); ++w)
+          both.words[index(t * first.stride + w)] |= second.words[index(t * second.stride + w)];
+      }
+      const fd::Completion completion{8, experts};  // of two steps, max_k would bind the first
+      const test::Padded<> before = routed_wide(kind.router, batch.view(), experts);
+      test::Padded<> once = before;
+      kind.router.complete(batch.view(), both.view(), completion, once.view());
+      test::Padded<> twice = once;
+      kind.router.complete(batch.view(), both.view(), completion, twice.view());
+      CHECK(twice == once);
+      test::Padded<> in_turn = before;
+      kind.router.complete(batch.view(), first.view(), completion, in_turn.view());
+      kind.router.complete(batch.view(), second.view(), completion, in_turn.view());
+      CHECK(in_turn == once);
+    }
+  }
+}
+
+TEST_CASE("masked and skipped tokens of a batch, and logits at any stride") {
+  test::Random random(1607);
+  for (const int experts : {7, 64, 130}) {
+    for (const Kind& kind : some_kinds(experts)) {
+      const test::Batch batch = test::batch_of_every_kind(experts, 3, random);
+      const Masks allowed(experts, batch.tokens(), random);
+      const Masks masks(experts, batch.tokens(), random);
+      std::vector<float> columns(batch.logits.size());
+      std::vector<float> masked = batch.logits;
+      std::vector<std::uint8_t> skip;
+      for (std::ptrdiff_t t = 0; t < batch.tokens(); ++t) {
+        skip.push_back(static_cast<std::uint8_t>(t % 5 == 3));
+        const Mask may = allowed.of(t);
+        for (int j = 0; j < experts; ++j) {
+          columns[index(j * batch.tokens() + t)] = batch.logits[index(t * experts + j)];
+          if (!may[index(j)]) masked[index(t * experts + j)] = -test::infinity;
+        }
+      }
+      const fd::BatchView<float> view{
+          columns.data(), batch.tokens(),       experts,        1,
+          batch.tokens(), allowed.words.data(), allowed.stride, skip.data()};
+      const fd::Completion completion{8, 8};
+      const int width = width_for(kind.router, completion);
+      const test::Padded<> before = routed_wide(kind.router, view, width);
+      test::Padded<> after = before;
+      kind.router.complete(view, masks.view(), completion, after.view());
+      for (std::ptrdiff_t t = 0; t < batch.tokens(); ++t) {
+        const std::vector<float> logits(masked.begin() + t * experts,
+                                        masked.begin() + (t + 1) * experts);
+        const Chosen old = chosen_of(before, t);
+        const Chosen expected =
+            skip[index(t)] != 0 ? old : completed(kind, logits, masks.of(t), completion, old);
+        CHECK(chosen_of(after, t) == expected);
+        for (const std::int32_t expert : chosen_of(after, t).experts)
+          CHECK(allowed.of(t)[index(expert)]);
+      }
+    }
+  }
+}
+
+TEST_CASE("logits of other types and ids of other types, by a Router and by an AnyRouter") {
+  test::Random random(1608);
+  const int experts = 70;
+  const fd::Router router(experts, fd::TopK{2}, fd::SoftmaxWeights{.renormalize = true});
+  const fd::AnyRouter any(router, "");
+  const test::Batch batch = test::batch_of_every_kind(experts, 3, random);
+  const std::vector<double> doubles(batch.logits.begin(), batch.logits.end());
+  const fd::LogitsView wide(doubles.data(), batch.tokens(), experts);
+  const Masks masks(experts, batch.tokens(), random);
+  const fd::Completion completion{6, 5};
+  test::Padded<> expected = routed_wide(router, batch.view(), 5);
+  any.complete(batch.view(), masks.view(), completion, expected.view());
+  const auto check = [&]<class Id>(Id, const auto& by, const auto& logits) {
+    auto actual = routed_wide<Id>(router, logits, 5);
+    by.complete(logits, masks.view(), completion, actual.view());
+    for (std::ptrdiff_t t = 0; t < batch.tokens(); ++t)
+      CHECK(chosen_of(actual, t) == chosen_of(expected, t));
+  };
+  check(std::int32_t{}, router, batch.view());
+  check(std::int64_t{}, router, batch.view());
+  check(std::int16_t{}, router, batch.view());
+  check(std::uint8_t{}, router, batch.view());
+  check(std::int32_t{}, router, wide);
+  check(std::int32_t{}, any, wide);
+  check(std::int64_t{}, any, wide);
+}
+
+TEST_CASE("a completion's numbers are checked") {
+  CHECK(test::rejection_of([] {
+          fd::Completion{0, 8}.validate();
+        }) == "Completion: window and max_k must be at least 1, got window 0, max_k 8");
+  CHECK(test::rejection_of([] {
+          fd::Completion{8, 0}.validate();
+        }) == "Completion: window and max_k must be at least 1, got window 8, max_k 0");
+  CHECK(test::rejection_of([] { fd::Completion{1, 1}.validate(); }) == "no error");
 }

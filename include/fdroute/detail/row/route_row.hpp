@@ -48,7 +48,8 @@ class RowRouter {
   }
 
   /// Fills in the status and all experts by rank. Returns how many of them, the first ones, may be
-  /// selected on their own merit: those of a key above -inf, or none if the row has none to rank by.
+  /// selected on their own merit: those of a key above -inf, or none if the row has none to rank
+  /// by.
   int order() noexcept {
     rank_keys();
     if (!routable_) return 0;
