@@ -69,7 +69,7 @@ std::vector<Experts> routed(CompletedRouting& source, int layer,
                             const std::vector<Stretch>& stretches,
                             const std::vector<float>& logits) {
   const auto tokens = static_cast<std::ptrdiff_t>(logits.size()) / n_experts;
-  const std::ptrdiff_t capacity = source.capacity(layer);
+  const int capacity = source.capacity(layer);
   std::vector<std::int32_t> experts(static_cast<std::size_t>(tokens * capacity));
   std::vector<float> weights(experts.size());
   std::vector<std::int32_t> counts(static_cast<std::size_t>(tokens));

@@ -1,0 +1,105 @@
+// olmoe perplexity: groups of tokens and what they load
+
+#include <doctest/doctest.h>
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "reference/run_olmoe.hpp"
+#include "reference/temp_dir.hpp"
+
+namespace {
+
+/// The number that follows `words`.
+double number_after(const std::string& text, const std::string& words) {
+  const std::size_t at = text.find(words);
+  REQUIRE(at != std::string::npos);
+  return std::stod(text.substr(at + words.size()));
+}
+
+}  // namespace
+
+TEST_CASE("perplexity says what a group loads, and completes its tokens by that") {
+  const TempDir directory;
+  const auto text = directory.write("text.txt", read(nano / "text/bible.txt").substr(0, 3000));
+  const std::vector<std::string> base{"perplexity", "--model",     nano.string(),
+                                      "--text",     text.string(), "--window",
+                                      "64",         "--stride",    "64"};
+  const auto run = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = base;
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = run_olmoe(arguments);
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return outcome.out;
+  };
+  const std::string plain = run({"--route", "topk:k=3"});
+  CHECK(plain.find("experts loaded") == std::string::npos);
+  for (const char* group : {"batch:4", "consecutive:8", "cache:16"}) {
+    CAPTURE(group);
+    const std::string counted = run({"--route", "topk:k=3", "--group", group});
+    CHECK(counted.starts_with(plain));
+    CHECK(counted.find(std::string("per layer and group, ") + group + ";") != std::string::npos);
+    const double loaded = number_after(counted, "experts loaded: ");
+    CHECK(loaded > (std::string(group) == "cache:16" ? 0.2 : 3.0));
+    CHECK(loaded < (std::string(group) == "cache:16" ? 3.0 : 24.0));
+    // An expert's matrices: 3 x 64 x 128 in bf16; 4 layers.
+    CHECK(
+        number_after(counted, "tokens per group; ") ==
+        doctest::Approx(loaded * 4 * 3 * 64 * 128 * 2 /
+                        number_after(counted, "per layer and group, " + std::string(group) + "; "))
+            .epsilon(0.01));
+
+    const std::string completed =
+        run({"--route", "topk:k=3", "--group", group, "--free-window", "8"});
+    CHECK(completed.find("completed within window 8 to max_k 8") != std::string::npos);
+    // What is added was loaded; later layers see other tokens.
+    if (std::string(group) != "cache:16")
+      CHECK(number_after(completed, "experts loaded: ") == doctest::Approx(loaded).epsilon(0.1));
+    CHECK(completed.find(plain.substr(plain.find("text.txt"))) == std::string::npos);
+    CHECK(run({"--route", "topk:k=3", "--group", group, "--free-window", "8", "--max-k", "3"})
+              .starts_with(plain));
+  }
+  const auto with = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = base;
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  };
+  check_error(with({"--group", "batch"}), 2, {"batch:N", "'batch'"});
+  check_error(with({"--group", "lru:3"}), 2, {"'lru:3'"});
+  check_error(with({"--free-window", "8"}), 2, {"--free-window", "--group"});
+  check_error(with({"--group", "batch:2", "--max-k", "8"}), 2, {"--max-k", "--free-window"});
+  check_error(with({"--group", "batch:2", "--free-window", "0"}), 2, {"--free-window"});
+}
+
+TEST_CASE("generate completes what a batch decodes together") {
+  const TempDir directory;
+  std::string list = "[";
+  for (const char* text : {"And the king", "The house of", "A man who", "In the beginning"})
+    list +=
+        std::string(list == "[" ? "" : ", ") + "{\"class\": \"any\", \"text\": \"" + text + "\"}";
+  const std::string file = directory.write("prompts.json", list + "]").string();
+  const auto run = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments{"generate", "--model", nano.string(), "--prompts",
+                                       file,       "--route", "topk:k=2",    "--max-new-tokens",
+                                       "12"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = run_olmoe(arguments);
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return outcome;
+  };
+  const Outcome plain = run({"--batch", "4"});
+  CHECK(plain.err.find("2.00 experts per token") != std::string::npos);
+  const Outcome completed = run({"--batch", "4", "--free-window", "8"});
+  const std::size_t end = completed.err.find(" experts per token");
+  REQUIRE(end != std::string::npos);
+  CHECK(number_after(completed.err, completed.err.substr(0, completed.err.rfind(' ', end - 1))) >
+        2.2);
+  CHECK(completed.out != plain.out);
+  // Alone, nothing is free.
+  CHECK(run({"--batch", "1", "--free-window", "8"}).out == plain.out);
+  check_error({"generate", "--model", nano.string(), "--prompt", "x", "--free-window", "8"}, 2,
+              {"--free-window", "--prompts"});
+}
