@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -60,7 +63,8 @@ template <class T, class Id>
   write_row(out, {completed, row.weights.data(), best, row.status}, router.experts);
 }
 
-/// The completion of a block of tokens.
+/// The completion of a block of tokens, in passes as BlockRouter's. Selected experts are taken out
+/// of the rows, so that few are left to rank: the best of the window that are not selected yet.
 template <class Arch>
 class BlockCompleter {
  public:
@@ -75,88 +79,190 @@ class BlockCompleter {
       return;
     }
     TokenBlock block(static_cast<int>(logits.tokens), router.experts);
-    if (router.weighs_by_all()) {
+    TokenBlock rest(block.tokens, router.experts);
+    if (router.weighs_by_all() && !weighs_by_first(router)) {
       load_rows<Arch, true>(block, logits);
     } else {
       load_rows<Arch, false>(block, logits);
     }
-    const BlockCompleter completer(router, resident, completion);
-    if (router.keys_are_logits) return completer.complete_loaded(logits, block, block, out);
-    by_keys(completer, logits, block, out);
+    if (router.keys_are_logits) {
+      copy_rows(block, rest);
+    } else {
+      rank_experts<Arch>(router, block, rest);
+    }
+    BlockCompleter(router, resident, completion, block, rest).complete_loaded(logits, out);
   }
 
  private:
-  BlockCompleter(const ErasedRouter& router, Residency resident, Completion completion) noexcept
+  BlockCompleter(const ErasedRouter& router, Residency resident, Completion completion,
+                 TokenBlock& block, TokenBlock& rest) noexcept
       : router_(router),
         resident_(resident),
         completion_(completion),
-        window_(std::min(completion.window, router.experts)) {}
+        window_(std::min(completion.window, router.experts)),
+        block_(block),
+        rest_(rest) {}
 
   static constexpr std::size_t at(int i) noexcept { return static_cast<std::size_t>(i); }
 
-  // A function of its own so that no other completion has its memory on the stack.
-  template <class T, class Id>
-  [[gnu::noinline]] static void by_keys(const BlockCompleter& completer, LogitsView<T> logits,
-                                        TokenBlock& block, RoutingView<Id> out) noexcept {
-    TokenBlock keys(block.tokens, block.experts);
-    rank_experts<Arch>(completer.router_, block, keys);
-    completer.complete_loaded(logits, block, keys, out);
+  /// Whether a weight is its exp times that of the best expert, whose own exp is 1: then selected
+  /// experts keep their weights, and no sum is needed.
+  static bool weighs_by_first(const ErasedRouter& router) noexcept {
+    return router.weighs_by_all() && router.weights.factor == 1.0F && router.keys_are_logits;
+  }
+
+  FDROUTE_KERNEL static void copy_rows(const TokenBlock& block, TokenBlock& rest) noexcept {
+    rest.ordinary = block.ordinary;
+    for (int t = 0; t < block.tokens; ++t) {
+      float* to = rest.copy_of(t);
+      const float* from = block.rows[at(t)];
+      for (int i = 0; i < block.stride_64; i += 16)
+        Floats<Arch>::load_anywhere(from + i).store(to + i);
+      rest.rows[at(t)] = to;
+    }
   }
 
   template <class T, class Id>
-  void complete_loaded(LogitsView<T> logits, TokenBlock& block, TokenBlock& keys,
-                       RoutingView<Id> out) const noexcept {
-    keys.set_size.fill(-1);
-    keys.count.fill(window_);
-    rank_best<Arch>(keys, false);
-    for (int t = 0; t < keys.tokens; ++t) {
-      int& candidates = keys.candidates[at(t)];
-      const bool decided =
-          0 < candidates && candidates <= TokenBlock::most_listed && keep(keys, t, out.from(t));
-      if (decided) continue;
-      candidates = 0;
-      complete_row(router_, logits.row(t), resident_.mask_of(t), completion_, out.from(t));
-    }
-    write<Id>(block, keys, out);
-  }
-
-  /// Makes a token's ranked experts, the best of its window, the completed ones, and `count` their
-  /// number; clears `candidates` if none is added. Returns false if the selected experts are not
-  /// the first of the ranked ones, or none.
-  template <class Id>
-  FDROUTE_INLINE bool keep(TokenBlock& keys, int t, RoutingView<Id> row) const noexcept {
-    const int count = checked_count(row);
-    const std::uint64_t* resident = resident_.mask_of(t);
-    std::int32_t* ranked = keys.ranked_of(t);
-    int kept = 0;
-    bool first_ones = count > 0;
-    for (int i = 0; i < window_; ++i) {
-      const std::int32_t expert = ranked[i];
-      const bool selected = i < count;
-      if (selected) first_ones &= static_cast<std::int64_t>(row.experts[i]) == expert;
-      ranked[kept] = expert;
-      kept += static_cast<int>(selected || (kept < completion_.max_k && has_bit(resident, expert)));
-    }
-    keys.count[at(t)] = kept;
-    if (kept <= count) keys.candidates[at(t)] = 0;
-    return first_ones;
-  }
-
-  template <class Id>
-  void write(TokenBlock& block, TokenBlock& keys, RoutingView<Id> out) const noexcept {
-    const bool by_kernel = router_.weights.of != WeightRecipe::Of::other;
-    if (by_kernel) {
-      if (router_.weighs_by_all()) take_exps<Arch>(block);
-      weigh_ranked<Arch>(block, router_.weights, keys);
-    }
-    for (int t = 0; t < keys.tokens; ++t) {
-      if (keys.candidates[at(t)] == 0) continue;
-      const std::span<const std::int32_t> experts(keys.ranked_of(t), at(keys.count[at(t)]));
-      if (!by_kernel) {
-        const std::span row(block.rows[at(t)], at(router_.experts));
-        router_.calls->weigh(router_.parts, row, experts, {keys.weights_of(t), experts.size()});
+  void complete_loaded(LogitsView<T> logits, RoutingView<Id> out) noexcept {
+    for (int t = 0; t < rest_.tokens; ++t) take_out_selected(t, out.from(t));
+    rest_.set_size.fill(-1);
+    rank_best<Arch>(rest_, false);
+    const bool by_first = weighs_by_first(router_);
+    std::uint32_t to_weigh = 0;
+    for (int t = 0; t < rest_.tokens; ++t) {
+      if (closed_ >> t & 1U) continue;
+      const int n = add(t, out.from(t));
+      if (n < 0) [[unlikely]] {
+        rest_.candidates[at(t)] = 0;
+        complete_row(router_, logits.row(t), resident_.mask_of(t), completion_, out.from(t));
+      } else if (n == 0) {
+        rest_.candidates[at(t)] = 0;
+      } else if (by_first) {
+        append(t, n, out.from(t));
+      } else {
+        join(t, n, out.from(t));
+        to_weigh |= std::uint32_t{1} << t;
       }
-      write_row(out.from(t), {experts, keys.weights_of(t), experts[0]}, router_.experts);
+    }
+    if (to_weigh != 0) write<Id>(to_weigh, out);
+  }
+
+  /// Takes a token's selected experts out of its row of keys. A token with max_k of them is closed.
+  template <class Id>
+  FDROUTE_INLINE void take_out_selected(int t, RoutingView<Id> row) noexcept {
+    const int count = checked_count(row);
+    selected_[at(t)] = count;
+    rest_.count[at(t)] = std::max(window_ - count, 1);
+    if (count >= completion_.max_k) {
+      closed_ |= std::uint32_t{1} << t;
+      rest_.ordinary[at(t)] = false;
+    }
+    if (!rest_.ordinary[at(t)]) return;
+    float* keys = rest_.copy_of(t);
+    for (int i = 0; i < count; ++i) {
+      const std::int64_t expert = checked_id(row.experts[i], router_.experts);
+      last_key_[at(t)] = keys[expert];
+      keys[expert] = -std::numeric_limits<float>::infinity();
+    }
+  }
+
+  /// Makes the resident ones of a token's ranked experts its candidates, as many as there is room
+  /// for, and returns their number; -1 if the definition must do it: where kernels do not rank the
+  /// row, and where the selected experts are not the best of all.
+  template <class Id>
+  FDROUTE_INLINE int add(int t, RoutingView<Id> row) noexcept {
+    const int candidates = rest_.candidates[at(t)];
+    const int count = selected_[at(t)];
+    if (candidates == 0 || candidates > TokenBlock::most_listed || count == 0) return -1;
+    std::int32_t* ranked = rest_.ranked_of(t);
+    const float best_key = rest_.rows[at(t)][ranked[0]];
+    const auto last = static_cast<std::int64_t>(row.experts[count - 1]);
+    if (best_key > last_key_[at(t)] || (best_key == last_key_[at(t)] && last > ranked[0]))
+      return -1;
+    const std::uint64_t* resident = resident_.mask_of(t);
+    const int room = completion_.max_k - count;
+    int n = 0;
+    for (int i = 0; i < window_ - count; ++i) {
+      const std::int32_t expert = ranked[i];
+      ranked[n] = expert;
+      n += static_cast<int>(n < room && has_bit(resident, expert));
+    }
+    return n;
+  }
+
+  /// Writes n more experts of a token behind its selected ones, whose weights stay.
+  template <class Id>
+  FDROUTE_INLINE void append(int t, int n, RoutingView<Id> row) const noexcept {
+    constexpr std::size_t least = std::max(std::size_t{8}, Floats<Arch>::width);
+    if (n <= 8) return append_lanes<least>(t, n, row);
+    append_lanes<16>(t, n, row);
+  }
+
+  template <std::size_t lanes, class Id>
+  FDROUTE_INLINE void append_lanes(int t, int n, RoutingView<Id> row) const noexcept {
+    using Lane = Floats<Arch, lanes>;
+    using Int = Lanes<std::int32_t, Arch, lanes>;
+    const int count = selected_[at(t)];
+    const float* logits = block_.rows[at(t)];
+    const std::int32_t* added = rest_.ranked_of(t);
+    const auto ids = choose(Int(n) > Int::load(lane_numbers.data()), Int::load(added), Int(0));
+    Lane x = block_.stride_64 == 64 ? pick(logits, ids) : gather(logits, ids);
+    float largest = logits[row.experts[0]];
+    if (!(std::abs(largest) <= ExpOfDifference<Arch>::limit)) [[unlikely]] {
+      x = x - Lane(largest);
+      largest = 0.0F;
+    }
+    const Lane weights = ExpOfDifference<Arch>(largest)(x) * Lane(row.weights[0]);
+    weights.store_first(n, row.weights + count);
+    if constexpr (std::same_as<Id, std::int32_t>) {
+      ids.store_first(n, row.experts + count);
+    } else {
+      for (int i = 0; i < n; ++i) row.experts[count + i] = static_cast<Id>(added[i]);
+    }
+    *row.counts = count + n;
+  }
+
+  /// Puts a token's selected experts before the n added ones, for weigh_ranked(), or for write() to
+  /// do it all if they are too many.
+  template <class Id>
+  FDROUTE_INLINE void join(int t, int n, RoutingView<Id> row) noexcept {
+    const int count = selected_[at(t)];
+    std::int32_t* ranked = rest_.ranked_of(t);
+    rest_.count[at(t)] = n;
+    rest_.candidates[at(t)] = 0;
+    if (router_.weights.of == WeightRecipe::Of::other || count + n > TokenBlock::most_listed)
+      return;
+    std::copy_backward(ranked, ranked + n, ranked + count + n);
+    for (int i = 0; i < count; ++i) ranked[i] = static_cast<std::int32_t>(row.experts[i]);
+    rest_.count[at(t)] = count + n;
+    rest_.candidates[at(t)] = count + n;
+  }
+
+  template <class Id>
+  void write(std::uint32_t tokens, RoutingView<Id> out) noexcept {
+    if (router_.weights.of != WeightRecipe::Of::other) {
+      if (router_.weighs_by_all()) take_exps<Arch>(block_);
+      weigh_ranked<Arch>(block_, router_.weights, rest_);
+    }
+    for (; tokens != 0; tokens &= tokens - 1) {
+      const int t = std::countr_zero(tokens);
+      const auto row = out.from(t);
+      const std::int32_t* ranked = rest_.ranked_of(t);
+      if (rest_.candidates[at(t)] != 0) {
+        write_row(row, {{ranked, at(rest_.count[at(t)])}, rest_.weights_of(t), ranked[0]},
+                  router_.experts);
+        continue;
+      }
+      RoutedRow listed;
+      const auto count = at(selected_[at(t)]);
+      std::transform(row.experts, row.experts + count, listed.experts.begin(),
+                     [](Id id) { return static_cast<std::int32_t>(id); });
+      std::copy_n(ranked, rest_.count[at(t)], listed.experts.begin() + count);
+      const std::span<const std::int32_t> experts(listed.experts.data(),
+                                                  count + at(rest_.count[at(t)]));
+      router_.calls->weigh(router_.parts, {block_.rows[at(t)], at(router_.experts)}, experts,
+                           {listed.weights.data(), experts.size()});
+      write_row(row, {experts, listed.weights.data(), experts[0]}, router_.experts);
     }
   }
 
@@ -164,6 +270,11 @@ class BlockCompleter {
   Residency resident_;
   Completion completion_;
   int window_;
+  TokenBlock& block_;  // of the logits
+  TokenBlock& rest_;   // of the keys, without the selected experts
+  std::uint32_t closed_ = 0;
+  TokenBlock::PerToken<int> selected_{};
+  TokenBlock::PerToken<float> last_key_{};  // of the selected expert that was listed last
 };
 
 /// complete() of a block of a BatchView: `complete_rows(LogitsView<float>, first)` completes rows.
