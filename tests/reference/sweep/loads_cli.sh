@@ -34,7 +34,8 @@ fails 2 '--resume' "${sweep[@]}" --out bad --resume
 [ ! -e bad ] || fail "an error left a directory"
 
 "${sweep[@]}" --threads 1 --out one >one.out 2>one.err
-[ "$(cat one.out)" = one/loads_report.md ] || fail "no report: $(cat one.out one.err)"
+report=one/loads_report.md
+[ "$(cat one.out)" = $report ] || fail "no report: $(cat one.out one.err)"
 for file in full_results.json summary.csv report.md; do
   [ -s "one/loads_$file" ] || fail "no loads_$file"
 done
@@ -42,7 +43,7 @@ measured=$(tail -n +2 one/loads_summary.csv | wc -l)
 missing=$(grep -c '^\* `.*_mean' one/loads_report.md || true)
 [ $((measured + missing)) = 147 ] || fail "$measured rows and $missing without a solution"
 for group in 'Batch of 16' '8 consecutive tokens' 'Cache of 16 experts a layer'; do
-  grep -q "^## $group$" one/loads_report.md || fail "no section '$group'"
+  grep -q "^## $group$" "$report" || fail "no section '$group'"
 done
 grep -q '^batch16_topk_mean3,batch:16,topk,3,3,' one/loads_summary.csv ||
   fail "top-3 alone has not 3 experts"
