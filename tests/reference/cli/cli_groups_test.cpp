@@ -35,12 +35,12 @@ TEST_CASE("perplexity says what a group loads, and completes its tokens by that"
     REQUIRE(outcome.code == 0);
     return outcome.out;
   };
-  const std::string plain = run({"--route", "topk:k=3"});
-  CHECK(plain.find("experts loaded") == std::string::npos);
+  const std::string unchanged = run({"--route", "topk:k=3"});
+  CHECK(unchanged.find("experts loaded") == std::string::npos);
   for (const char* group : {"batch:4", "consecutive:8", "cache:16"}) {
     CAPTURE(group);
     const std::string counted = run({"--route", "topk:k=3", "--group", group});
-    CHECK(counted.starts_with(plain));
+    CHECK(counted.starts_with(unchanged));
     CHECK(counted.find(std::string("per layer and group, ") + group + ";") != std::string::npos);
     const double loaded = number_after(counted, "experts loaded: ");
     CHECK(loaded > (std::string(group) == "cache:16" ? 0.2 : 3.0));
@@ -58,9 +58,9 @@ TEST_CASE("perplexity says what a group loads, and completes its tokens by that"
     // What is added was loaded; later layers see other tokens.
     if (std::string(group) != "cache:16")
       CHECK(number_after(completed, "experts loaded: ") == doctest::Approx(loaded).epsilon(0.1));
-    CHECK(completed.find(plain.substr(plain.find("text.txt"))) == std::string::npos);
+    CHECK(completed.find(unchanged.substr(unchanged.find("text.txt"))) == std::string::npos);
     CHECK(run({"--route", "topk:k=3", "--group", group, "--free-window", "8", "--max-k", "3"})
-              .starts_with(plain));
+              .starts_with(unchanged));
   }
   const auto with = [&](std::vector<std::string> more) {
     std::vector<std::string> arguments = base;
@@ -91,16 +91,16 @@ TEST_CASE("generate completes what a batch decodes together") {
     REQUIRE(outcome.code == 0);
     return outcome;
   };
-  const Outcome plain = run({"--batch", "4"});
-  CHECK(plain.err.find("2.00 experts per token") != std::string::npos);
+  const Outcome unchanged = run({"--batch", "4"});
+  CHECK(unchanged.err.find("2.00 experts per token") != std::string::npos);
   const Outcome completed = run({"--batch", "4", "--free-window", "8"});
   const std::size_t end = completed.err.find(" experts per token");
   REQUIRE(end != std::string::npos);
   CHECK(number_after(completed.err, completed.err.substr(0, completed.err.rfind(' ', end - 1))) >
         2.2);
-  CHECK(completed.out != plain.out);
+  CHECK(completed.out != unchanged.out);
   // Alone, nothing is free.
-  CHECK(run({"--batch", "1", "--free-window", "8"}).out == plain.out);
+  CHECK(run({"--batch", "1", "--free-window", "8"}).out == unchanged.out);
   check_error({"generate", "--model", nano.string(), "--prompt", "x", "--free-window", "8"}, 2,
               {"--free-window", "--prompts"});
 }
