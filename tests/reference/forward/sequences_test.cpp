@@ -27,7 +27,7 @@
 namespace {
 
 using olmoe::Model;
-using Ids = std::vector<std::int32_t>;
+using TokenIds = std::vector<std::int32_t>;
 using Routers = std::vector<fdroute::AnyRouter>;
 
 std::filesystem::path plain_checkpoint() {
@@ -39,9 +39,9 @@ Routers adaptive(const Model& model) {
                              std::filesystem::path());
 }
 
-Ids some_ids(const Model& model, int n, unsigned seed) {
+TokenIds some_ids(const Model& model, int n, unsigned seed) {
   std::mt19937 random(seed);
-  Ids ids(static_cast<std::size_t>(n));
+  TokenIds ids(static_cast<std::size_t>(n));
   for (std::int32_t& id : ids)
     id = static_cast<std::int32_t>(random() % static_cast<unsigned>(model.config().vocab_size));
   return ids;
@@ -69,7 +69,7 @@ void check_equal(const SequenceRun& a, const SequenceRun& b) {
 
 /// Runs each sequence's ids in pieces of `piece`, one after the other.
 std::vector<SequenceRun> alone(const Model& model, const Routers& routers,
-                               const std::vector<Ids>& sequences, std::size_t piece) {
+                               const std::vector<TokenIds>& sequences, std::size_t piece) {
   std::vector<SequenceRun> outcomes(sequences.size());
   for (std::size_t s = 0; s < sequences.size(); ++s) {
     SequenceRun& o = outcomes[s];
@@ -85,7 +85,7 @@ std::vector<SequenceRun> alone(const Model& model, const Routers& routers,
 
 /// Runs the sequences' ids together, `piece` of each at a time.
 std::vector<SequenceRun> together(const Model& model, const Routers& routers,
-                                  const std::vector<Ids>& sequences, std::size_t piece) {
+                                  const std::vector<TokenIds>& sequences, std::size_t piece) {
   std::vector<SequenceRun> outcomes(sequences.size());
   olmoe::PolicyRouting source(routers);
   for (std::size_t begin = 0;; begin += piece) {
@@ -110,8 +110,8 @@ std::vector<SequenceRun> together(const Model& model, const Routers& routers,
   }
 }
 
-void check_same_bits(const Model& model, const Routers& routers, const std::vector<Ids>& sequences,
-                     std::size_t piece) {
+void check_same_bits(const Model& model, const Routers& routers,
+                     const std::vector<TokenIds>& sequences, std::size_t piece) {
   const auto expected = alone(model, routers, sequences, piece);
   const auto actual = together(model, routers, sequences, piece);
   for (std::size_t s = 0; s < sequences.size(); ++s) {
@@ -151,7 +151,7 @@ TEST_CASE("a sequence has the same bits alone and in a batch, on every checkpoin
     const Model model(directory);
     const Routers routers = adaptive(model);
     const int longest = std::min(model.config().max_position_embeddings, 40);
-    std::vector<Ids> sequences;
+    std::vector<TokenIds> sequences;
     for (const int length : {longest, 1, longest / 2, longest - 3, 7})
       sequences.push_back(some_ids(model, length, static_cast<unsigned>(length)));
     each_isa([&](olmoe::Isa) {
@@ -165,16 +165,16 @@ TEST_CASE("a sequence has the same bits alone and in a batch, on every checkpoin
 TEST_CASE("sequences longer than what is run at once have the same bits in a batch") {
   const Model model(source_dir / "reference/model");
   const Routers routers = adaptive(model);
-  const std::vector<Ids> sequences{some_ids(model, 600, 1), some_ids(model, 30, 2),
-                                   some_ids(model, 250, 3)};
+  const std::vector<TokenIds> sequences{some_ids(model, 600, 1), some_ids(model, 30, 2),
+                                        some_ids(model, 250, 3)};
   check_same_bits(model, routers, sequences, 1000);
 }
 
 TEST_CASE("in bf16 too, a sequence has the same bits alone and in a batch") {
   if (!bf16_here()) return;
   const Model model(source_dir / "reference/model", olmoe::Compute::bf16);
-  const std::vector<Ids> sequences{some_ids(model, 20, 1), some_ids(model, 3, 2),
-                                   some_ids(model, 11, 3)};
+  const std::vector<TokenIds> sequences{some_ids(model, 20, 1), some_ids(model, 3, 2),
+                                        some_ids(model, 11, 3)};
   check_same_bits(model, adaptive(model), sequences, 20);
   check_same_bits(model, adaptive(model), sequences, 1);
 }
@@ -184,7 +184,8 @@ TEST_CASE("a source is asked once a layer for all sequences, and told who stands
   const Routers routers = adaptive(model);
   Spy spy(routers);
   std::vector<olmoe::KvCache> caches(3);
-  const std::vector<Ids> ids{some_ids(model, 4, 1), some_ids(model, 2, 2), some_ids(model, 1, 3)};
+  const std::vector<TokenIds> ids{some_ids(model, 4, 1), some_ids(model, 2, 2),
+                                  some_ids(model, 1, 3)};
   std::vector<olmoe::Sequence> batch;
   for (std::size_t s = 0; s < 3; ++s) batch.push_back({ids[s], &caches[s]});
   const auto last = model.forward(batch, spy, Model::LogitsOf::last_token);
@@ -211,8 +212,8 @@ TEST_CASE("counts given from outside are found by sequence and position") {
   const std::vector<std::vector<std::int32_t>> counts(
       static_cast<std::size_t>(config.num_hidden_layers), {1, 2, 0, 3, 2, 2, 1});
   olmoe::CountedRouting source(counts, {4, 0}, topk);
-  const Ids of_second = some_ids(model, 4, 1);
-  const Ids of_first = some_ids(model, 3, 2);
+  const TokenIds of_second = some_ids(model, 4, 1);
+  const TokenIds of_first = some_ids(model, 3, 2);
   olmoe::KvCache caches[2];
   olmoe::ForwardTrace traces[2];
   for (std::size_t begin = 0; begin < 4; begin += 2) {
@@ -231,9 +232,9 @@ TEST_CASE("counts given from outside are found by sequence and position") {
 
 TEST_CASE("what cannot be run in a batch is refused, and a bad number has its sequence's name") {
   const Model model(plain_checkpoint());
-  const Ids good{1, 2, 3};
-  const Ids bad{1, 112};
-  const auto message = [&](const Model& runs, const std::vector<const Ids*>& sequences) {
+  const TokenIds good{1, 2, 3};
+  const TokenIds bad{1, 112};
+  const auto message = [&](const Model& runs, const std::vector<const TokenIds*>& sequences) {
     std::vector<olmoe::KvCache> caches(sequences.size());
     std::vector<olmoe::Sequence> batch;
     for (std::size_t s = 0; s < sequences.size(); ++s) batch.push_back({*sequences[s], &caches[s]});
@@ -241,11 +242,11 @@ TEST_CASE("what cannot be run in a batch is refused, and a bad number has its se
     olmoe::PolicyRouting source(routers);
     return error_of([&] { runs.forward(batch, source, Model::LogitsOf::last_token); });
   };
-  const Ids none;
+  const TokenIds none;
   CHECK(message(model, {}) == "no sequence given");
   CHECK(message(model, {&good, &none}) == "the prompt has no tokens");
   CHECK(message(model, {&good, &bad}) == "token id 112 is outside the vocabulary of 112");
-  const Ids long_one(65, 1);
+  const TokenIds long_one(65, 1);
   CHECK(message(model, {&good, &long_one}) ==
         "a sequence of 65 tokens exceeds max_position_embeddings, 64");
 
@@ -268,7 +269,7 @@ TEST_CASE("what cannot be run in a batch is refused, and a bad number has its se
   }
   olmoe::write_safetensors(directory.path() / "model.safetensors", tensors);
   const Model damaged(directory.path());
-  const Ids meets{1, 2, 7};
+  const TokenIds meets{1, 2, 7};
   CHECK(message(damaged, {&good, &meets, &good})
             .find(": infinity in the embedding of token 2 of sequence 1;") != std::string::npos);
   CHECK(message(damaged, {&meets}).find(": infinity in the embedding of token 2;") !=
@@ -278,14 +279,14 @@ TEST_CASE("what cannot be run in a batch is refused, and a bad number has its se
 TEST_CASE("prompts continued together get the text that each gets alone") {
   const Model model(plain_checkpoint());
   const Routers routers = adaptive(model);
-  const std::vector<Ids> prompts{{3, 1, 4}, {1}, {5, 9, 2, 6, 5}, {3, 5}, {8, 9, 7, 9}};
+  const std::vector<TokenIds> prompts{{3, 1, 4}, {1}, {5, 9, 2, 6, 5}, {3, 5}, {8, 9, 7, 9}};
   // A seed with which the texts end at different times, so that places are filled again.
   olmoe::GenerationOptions sampled{.max_new_tokens = 30, .temperature = 5.0};
   std::set<std::size_t> lengths;
   while (lengths.size() < 2) {
     REQUIRE(++sampled.seed < 1000);
     lengths.clear();
-    for (const Ids& prompt : prompts) {
+    for (const TokenIds& prompt : prompts) {
       std::size_t n = 0;
       olmoe::generate(model, routers, prompt, sampled, [&](std::int32_t) { ++n; });
       lengths.insert(n);
@@ -294,7 +295,7 @@ TEST_CASE("prompts continued together get the text that each gets alone") {
   for (const olmoe::GenerationOptions& options :
        {olmoe::GenerationOptions{.max_new_tokens = 12}, sampled,
         olmoe::GenerationOptions{.max_new_tokens = 1, .stop_at_eos = false}}) {
-    std::vector<Ids> expected(prompts.size());
+    std::vector<TokenIds> expected(prompts.size());
     std::int64_t prompt_tokens = 0;
     std::int64_t new_tokens = 0;
     std::int64_t steps = 0;
@@ -306,7 +307,7 @@ TEST_CASE("prompts continued together get the text that each gets alone") {
       steps += statistics.decode_steps;
     }
     for (const int batch : {1, 2, 3, 9}) {
-      std::vector<Ids> actual(prompts.size());
+      std::vector<TokenIds> actual(prompts.size());
       Spy spy(routers);
       const auto statistics =
           olmoe::generate(model, spy, prompts, batch, options,
@@ -323,13 +324,13 @@ TEST_CASE("prompts continued together get the text that each gets alone") {
     }
   }
   olmoe::PolicyRouting source(routers);
-  const auto run = [&](int batch, const std::vector<Ids>& given) {
+  const auto run = [&](int batch, const std::vector<TokenIds>& given) {
     olmoe::generate(model, source, given, batch, {.max_new_tokens = 5},
                     [](std::size_t, std::int32_t) {});
   };
   CHECK_THROWS_WITH_AS(run(0, prompts), "generate: batch must be at least 1, got 0",
                        std::invalid_argument);
   CHECK(error_of([&] {
-          run(2, {{1}, Ids(60, 1)});
+          run(2, {{1}, TokenIds(60, 1)});
         }) == "a prompt of 60 tokens and 5 new ones exceed max_position_embeddings, 64");
 }
