@@ -46,14 +46,14 @@ std::vector<float> losing_scores_by(const Scorer& scorer, const LayerLogits& log
 
 std::vector<float> losing_scores(const LayerLogits& logits, std::string_view score, int trim) {
   if (trim < 0 || trim >= logits.experts)
-    if (score == fdroute::RobustZScore::name)
-      return losing_scores_by(fdroute::RobustZScore{}, logits, trim);
-  throw std::invalid_argument("losing_scores: trim must lie in [0, " +
-                              std::to_string(logits.experts) + "), got " + std::to_string(trim));
+    throw std::invalid_argument("losing_scores: trim must lie in [0, " +
+                                std::to_string(logits.experts) + "), got " + std::to_string(trim));
   if (score == fdroute::Logit::name) return losing_scores_by(fdroute::Logit{}, logits, trim);
   if (score == fdroute::LogSoftmax::name)
     return losing_scores_by(fdroute::LogSoftmax{}, logits, trim);
   if (score == fdroute::ZScore::name) return losing_scores_by(fdroute::ZScore{}, logits, trim);
+  if (score == fdroute::RobustZScore::name)
+    return losing_scores_by(fdroute::RobustZScore{}, logits, trim);
   throw std::invalid_argument("losing_scores: unknown score " + quote(score) +
                               "; accepted are logit, log_softmax, zscore, robust_zscore");
 }
