@@ -48,7 +48,8 @@ typedef struct fdroute_null fdroute_null;
 
 /* From `n` points of its log survival function: log_sf[i] = log P(S >= score[i]), natural. Scores
  * ascend strictly, log_sf does not increase and is at most 0, and falls in its last segment.
- * `score_name` is the score of the fit: "logit", "log_softmax" or "zscore". */
+ * `score_name` is the score of the fit: "logit", "log_softmax", "zscore" or
+ * "robust_zscore". */
 FDROUTE_C_API fdroute_status fdroute_null_create(const double* score, const double* log_sf,
                                                  size_t n, const char* score_name,
                                                  fdroute_null** null);
