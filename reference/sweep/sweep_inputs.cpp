@@ -95,8 +95,10 @@ SweepInputs::SweepInputs(const SweepOptions& options)
 }
 
 void SweepInputs::load_texts(const SweepOptions& options) {
-  const auto paths =
-      options.texts.empty() ? std::vector{(options.model / "text").string()} : options.texts;
+  const auto own = options.model / "text";
+  if (options.texts.empty() && !std::filesystem::is_directory(own))
+    throw Error(own.string() + ": there is no such directory; name texts to evaluate, --text FILE");
+  const auto paths = options.texts.empty() ? std::vector{own.string()} : options.texts;
   texts = olmoe::load_texts(paths, tokenizer);
   check_names(texts);
   const auto beside = options.model / "development";
