@@ -97,9 +97,11 @@ std::vector<Experts> routed(CompletedRouting& source, int layer,
 
 TEST_CASE("a batch's tokens are completed by the union of what those at their place selected") {
   const auto routers = two_of_twelve();
-  for (const auto& [window, max_k] : {std::pair(8, 8), {5, 4}, {12, 3}, {2, 8}, {12, 1}}) {
-    CAPTURE(window);
-    CompletedRouting source(routers, olmoe::parse_grouping("batch:3"), {window, max_k});
+  for (const fdroute::Completion completion :
+       {fdroute::Completion{8, 8}, {5, 4}, {12, 3}, {2, 8}, {12, 1}}) {
+    CAPTURE(completion.window);
+    const auto [window, max_k] = completion;
+    CompletedRouting source(routers, olmoe::parse_grouping("batch:3"), completion);
     CHECK(source.capacity(0) == std::max(base_k, std::min(max_k, n_experts)));
     CHECK(source.layers() == n_layers);
     const std::vector<Stretch> stretches{{0, 0, 4}, {1, 7, 2}, {2, 3, 4}};

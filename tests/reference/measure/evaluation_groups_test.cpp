@@ -79,11 +79,7 @@ TEST_CASE("a group changes no result, and its loads are those of the routing exe
     model.forward(w.ids(), cache, policy, olmoe::Model::LogitsOf::no_token, &traces.emplace_back());
   }
   const std::size_t layers = model.layers().size();
-  for (const auto& [group, size] : {std::pair("batch:1", 0),
-                                    {"batch:99", 0},
-                                    {"batch:3", 0},
-                                    {"consecutive:5", 5},
-                                    {"cache:2", 0}}) {
+  for (const char* group : {"batch:1", "batch:99", "batch:3", "consecutive:5", "cache:2"}) {
     CAPTURE(group);
     EvaluationOptions options{.window = window, .stride = window};
     options.group = olmoe::parse_grouping(group);
@@ -108,7 +104,7 @@ TEST_CASE("a group changes no result, and its loads are those of the routing exe
         }
       }
       if (kind != "consecutive:5" && kind != "batch:1") continue;
-      const auto step = static_cast<std::size_t>(std::max(size, 1));
+      const std::size_t step = kind == "batch:1" ? 1 : 5;
       for (const auto& trace : traces) {
         for (std::size_t t = 0; t < window; t += step, ++groups) {
           std::set<std::int32_t> all;
