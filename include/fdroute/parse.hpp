@@ -56,7 +56,7 @@ inline std::span<const std::string_view> null_names() noexcept {
 ///     hc          search=0.5  deviation=rank|p  level=1
 ///     bj          search=0.5  level=1
 ///     from bh on  null=tabulated|normal|logistic|conformal|per_expert
-///                 score=logit|log_softmax|zscore
+///                 score=logit|log_softmax|zscore|robust_zscore
 ///                 mean=0  sd=1  (with null=normal)
 ///                 location=0  scale=sqrt(3)/pi  (with null=logistic)
 ///                 prior=given|none

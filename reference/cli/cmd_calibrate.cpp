@@ -298,7 +298,7 @@ void add_calibrate(CommandLine& line) {
               "which the fit then leaves out")
       .shown_as("FILE...");
   command
-      .word("--score", options->null.score, {"logit", "log_softmax", "zscore"},
+      .word("--score", options->null.score, {"logit", "log_softmax", "zscore", "robust_zscore"},
             "The score that the null distribution is of")
       .shows_default("log_softmax");
   command

@@ -79,6 +79,9 @@ inline constexpr const char* tail_sigma = "sigma=tail";
 std::vector<Configuration> rivals(const std::vector<Configuration>& rows, bool with_slope,
                                   const std::function<std::string(const std::string&)>& canonical);
 
+/// The grid of experts loaded, which is run_loads()'s.
+inline constexpr const char* loads_grid_name = "loads";
+
 /// Whether a row of bh21 is that of max_k 16 again, as rows of max_k 32 and 64 are: few counts
 /// reach
 /// 16. Such a row has no rivals, and its counts are not dealt.

@@ -80,6 +80,11 @@ TEST_CASE("a policy string makes the router that it describes") {
                     fd::Router(16, rule, fd::Logit{}, fd::NormalNull{}, weights)));
   CHECK(route_alike(fd::parse_router("bh:alpha=0.3", 16, table("zscore"), weights),
                     fd::Router(16, rule, fd::ZScore{}, table("zscore"), weights)));
+  CHECK(route_alike(fd::parse_router("bh:alpha=0.3", 16, table("robust_zscore"), weights),
+                    fd::Router(16, rule, fd::RobustZScore{}, table("robust_zscore"), weights)));
+  CHECK(route_alike(parse("holm:alpha=0.3,null=normal,score=robust_zscore,max_k=5"),
+                    fd::Router(16, fd::Holm{0.3}, fd::RobustZScore{}, fd::NormalNull{}, weights,
+                               fd::ExpertBounds{1, 5})));
   // The comparison can tell.
   CHECK(!route_alike(parse("bh:alpha=0.3"), parse("bh:alpha=0.7")));
   CHECK(!route_alike(parse("bh:alpha=0.3"), parse("bh:alpha=0.3,null=normal")));
@@ -351,8 +356,8 @@ TEST_CASE("a malformed policy: where, and what is accepted there") {
         "policy 'bh:temperature=warm', position 16: temperature takes a number, got 'warm'");
 
   CHECK(rejection("bh:score=softmax") ==
-        "policy 'bh:score=softmax', position 10: score is one of logit, log_softmax, zscore, got "
-        "'softmax' (did you mean 'log_softmax'?)");
+        "policy 'bh:score=softmax', position 10: score is one of logit, log_softmax, zscore, "
+        "robust_zscore, got 'softmax' (did you mean 'log_softmax'?)");
   CHECK(rejection("bh:null=gumbel") ==
         "policy 'bh:null=gumbel', position 9: null is one of tabulated, normal, logistic, "
         "conformal, per_expert, got 'gumbel'");

@@ -185,9 +185,10 @@ class BlockCompleter {
     const int room = completion_.max_k - count;
     int n = 0;
     for (int i = 0; i < window_ - count; ++i) {
-      const std::int32_t expert = ranked[i];
-      ranked[n] = expert;
-      n += static_cast<int>(n < room && has_bit(resident, expert));
+      const auto expert = static_cast<std::uint32_t>(ranked[i]);
+      const auto is_resident = static_cast<int>(resident[expert / 64] >> (expert % 64) & 1U);
+      ranked[n] = ranked[i];
+      n += is_resident & static_cast<int>(n < room);
     }
     return n;
   }
