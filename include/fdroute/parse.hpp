@@ -97,11 +97,12 @@ inline std::span<const std::string_view> null_names() noexcept {
 /// num_experts_per_tok: `preset:deepseek-v3,rule=bh,alpha=0.1,max_k=12`. It reads the rule's own
 /// settings, its null, score, min_k and max_k.
 ///
-/// What the string leaves out takes the value shown, of several the first; temperature, renormalize,
-/// mass_exponent and mass_k take those of `options.weights`, a model's own convention. A score left out is the
-/// one that the null was fitted on, or zscore with another null. A null left out is the one that is
-/// given; without any, a policy that needs one must name another null. A `selection_bias` or
-/// `prior` left out is `given` if it is given, else `none`; of presets, `given`.
+/// What the string leaves out takes the value shown, of several the first; temperature,
+/// renormalize, mass_exponent and mass_k take those of `options.weights`, a model's own convention.
+/// A score left out is the one that the null was fitted on, or zscore with another null. A null
+/// left out is the one that is given; without any, a policy that needs one must name another null.
+/// A `selection_bias` or `prior` left out is `given` if it is given, else `none`; of presets,
+/// `given`.
 ///
 /// `options.makers` adds names to these (see PolicyMaker). Two policies of one name are an error.
 /// The router's policy() is the string with every setting written out, but for `ranking`, `ties`,
