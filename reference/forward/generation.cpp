@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstddef>
 #include <random>
 #include <stdexcept>
@@ -23,24 +22,14 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-std::int32_t choose(std::span<const float> logits, double temperature, std::mt19937_64& random) {
-  const auto largest = std::max_element(logits.begin(), logits.end());
-  if (temperature == 0.0) return static_cast<std::int32_t>(largest - logits.begin());
-  std::vector<double> weights(logits.size());
-  double sum = 0.0;
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    weights[i] =
-        std::exp((static_cast<double>(logits[i]) - static_cast<double>(*largest)) / temperature);
-    sum += weights[i];
-  }
+std::int32_t choose(std::span<const float> logits, const SamplingOptions& options,
+                    std::mt19937_64& random) {
+  if (options.temperature == 0.0)
+    return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) -
+                                     logits.begin());
   // Written out, since the standard's distributions differ between libraries.
   const double uniform = static_cast<double>(random() >> 11) * 0x1p-53;
-  double left = uniform * sum;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    left -= weights[i];
-    if (left < 0.0) return static_cast<std::int32_t>(i);
-  }
-  return static_cast<std::int32_t>(largest - logits.begin());
+  return draw(sampling_weights(logits, options), uniform);
 }
 
 }  // namespace
@@ -53,10 +42,7 @@ GenerationStatistics generate(const Model& model, std::span<const fdroute::AnyRo
     throw std::invalid_argument("generate: max_new_tokens must be at least 1, got " +
                                 std::to_string(options.max_new_tokens));
   }
-  if (!(options.temperature >= 0.0 && std::isfinite(options.temperature))) {
-    throw std::invalid_argument("generate: temperature must be finite and at least 0, got " +
-                                std::to_string(options.temperature));
-  }
+  options.sampling.validate();
   const Config& config = model.config();
   const std::int64_t length = static_cast<std::int64_t>(prompt.size()) + options.max_new_tokens;
   if (length > config.max_position_embeddings) {
@@ -74,7 +60,7 @@ GenerationStatistics generate(const Model& model, std::span<const fdroute::AnyRo
     ForwardTrace trace;
     const auto logits = model.forward(ids, cache, routers, Model::LogitsOf::last_token, &trace);
     for (const ExecutedRouting& routing : trace.routing) statistics.experts.add(routing.counts);
-    return choose(logits, options.temperature, random);
+    return choose(logits, options.sampling, random);
   };
 
   const Stopwatch prefill;
@@ -84,9 +70,16 @@ GenerationStatistics generate(const Model& model, std::span<const fdroute::AnyRo
   const Stopwatch decode;
   const auto& eos = config.eos_token_ids;
   while (true) {
-    if (options.stop_at_eos && std::find(eos.begin(), eos.end(), token) != eos.end()) break;
+    if (options.stop_at_eos && std::find(eos.begin(), eos.end(), token) != eos.end()) {
+      statistics.ended_by = EndedBy::eos;
+      break;
+    }
     on_token(token);
     ++statistics.new_tokens;
+    if (options.stop_after_token && options.stop_after_token()) {
+      statistics.ended_by = EndedBy::request;
+      break;
+    }
     if (statistics.new_tokens == options.max_new_tokens) break;
     token = run({&token, 1});
     ++statistics.decode_steps;

@@ -7,15 +7,20 @@
 #include <vector>
 
 #include "forward/model.hpp"
+#include "forward/sampling.hpp"
 
 namespace olmoe {
 
 struct GenerationOptions {
   int max_new_tokens = 64;
-  double temperature = 0.0;  ///< 0: the most likely token; otherwise softmax(logits / temperature)
-  std::uint64_t seed = 0;    ///< of the sampling; the same seed gives the same text
-  bool stop_at_eos = true;   ///< end before max_new_tokens at one of the config's eos ids
+  SamplingOptions sampling = {};
+  std::uint64_t seed = 0;   ///< of the sampling; the same seed gives the same text
+  bool stop_at_eos = true;  ///< end before max_new_tokens at one of the config's eos ids
+  /// Asked after each new token: true ends the generation.
+  std::function<bool()> stop_after_token = {};
 };
+
+enum class EndedBy : std::uint8_t { length, eos, request };
 
 /// How a generation went. Times are in seconds.
 struct GenerationStatistics {
@@ -24,6 +29,7 @@ struct GenerationStatistics {
   double prefill_seconds = 0.0;
   std::int64_t decode_steps = 0;  ///< tokens run one at a time, after the prompt
   double decode_seconds = 0.0;
+  EndedBy ended_by = EndedBy::length;
   ExpertCounter experts;  ///< over the prompt and all tokens run
 };
 
