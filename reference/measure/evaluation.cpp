@@ -187,6 +187,7 @@ Evaluation evaluate_windows(const Model& model, const MakeSource& make_source,
 
   std::vector<Sums> sums(jobs.size(), Sums(config.num_hidden_layers, config.num_experts));
   std::int64_t done = 0;
+  if (options.on_progress) options.on_progress({0, n_jobs, {}});
   parallel_for(n_jobs, [&](std::int64_t j) {
     const Job& job = jobs[at(j)];
     try {
@@ -198,7 +199,7 @@ Evaluation evaluate_windows(const Model& model, const MakeSource& make_source,
     }
     if (!options.on_progress) return;
 #pragma omp critical(olmoe_evaluation_progress)
-    options.on_progress(++done, n_jobs);
+    options.on_progress({++done, n_jobs, {sums[at(j)].scored, sums[at(j)].nll}});
   });
 
   const auto source = make_source(0);
