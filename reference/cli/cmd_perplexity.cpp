@@ -3,15 +3,20 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "cli/commands.hpp"
 #include "cli/common_options.hpp"
+#include "cli/json_output.hpp"
 #include "forward/model.hpp"
 #include "measure/evaluation.hpp"
 #include "measure/texts.hpp"
 #include "routing/routing.hpp"
+#include "sweep/evaluation_json.hpp"
+#include "terminal/progress.hpp"
 #include "tokenizer/tokenizer.hpp"
 
 namespace olmoe {
@@ -23,6 +28,7 @@ struct PerplexityOptions {
   std::vector<std::string> texts;
   RouteOptions route;
   EvaluationOptions evaluation;
+  bool json = false;
 };
 
 /// "12.345 +- 0.067", or the value alone.
@@ -36,6 +42,25 @@ std::string with_error(const Estimate& estimate) {
   return text;
 }
 
+/// evaluate() with a progress line that shows the perplexity so far, its error by windows.
+Evaluation evaluate_shown(const Model& model, std::span<const fdroute::AnyRouter> routers,
+                          std::span<const Text> texts, EvaluationOptions options) {
+  std::optional<Progress> progress;
+  std::vector<WindowSum> windows;
+  options.on_progress = [&](const EvaluationProgress& now) {
+    if (now.done == 0) {
+      progress.emplace(
+          Work{.what = "perplexity", .unit = "windows", .total = static_cast<double>(now.all)});
+      return progress->start("");
+    }
+    windows.push_back(now.last);
+    progress->update(static_cast<double>(now.done), [&] {
+      return "perplexity " + with_error(perplexity_of(cluster_mean(windows)));
+    });
+  };
+  return evaluate(model, routers, texts, options);
+}
+
 void print_row(int width, const TextEvaluation& text) {
   std::printf("%-*s  %8lld  %18s  %22s  %7.3f\n", width, text.name.c_str(),
               static_cast<long long>(text.predicted_tokens), with_error(text.nll).c_str(),
@@ -47,8 +72,12 @@ void run(const PerplexityOptions& options) {
   const auto routers = options.route.routers(options.model, model);
   const auto texts = load_texts(
       options.texts, Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json"));
-  const Evaluation evaluation = evaluate(model, routers, texts, options.evaluation);
+  const Evaluation evaluation = evaluate_shown(model, routers, texts, options.evaluation);
   model.checkpoint().check_unchanged();
+  if (options.json)
+    return print_json("perplexity", {{"model", options.model},
+                                     {"policy", policy_of(routers)},
+                                     {"evaluation", to_json(evaluation)}});
 
   int width = static_cast<int>(evaluation.total.name.size());
   for (const Text& text : texts) width = std::max(width, static_cast<int>(text.name.size()));
@@ -68,7 +97,7 @@ void add_perplexity(CommandLine& line) {
   const auto options = std::make_shared<PerplexityOptions>();
   add_model_option(command, options->model);
   command
-      .option("--text", options->texts,
+      .option("-f,--text", options->texts,
               "UTF-8 text files, each a domain of its own; a directory means its *.txt")
       .required()
       .shown_as("FILE...");
@@ -83,7 +112,12 @@ void add_perplexity(CommandLine& line) {
               "Tokens from one window to the next; default: half a window")
       .whole_number(std::int64_t{1})
       .shown_as("N");
+  add_json_option(command, options->json);
+  add_quiet_option(command);
   add_compute_options(command, options->compute);
+  command.example(
+      "olmoe perplexity -m reference/model -f reference/model/text --route "
+      "bh:alpha=0.05,max_k=16");
   command.runs([options] { run(*options); });
 }
 

@@ -1,5 +1,6 @@
 #include <charconv>
 #include <cstdint>
+#include <cstdio>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -8,6 +9,7 @@
 #include "cli/commands.hpp"
 #include "cli/common_options.hpp"
 #include "formats/error.hpp"
+#include "sweep/dry_run.hpp"
 #include "sweep/sweep.hpp"
 
 namespace olmoe {
@@ -29,11 +31,12 @@ void add_sweep(CommandLine& line) {
   const Command command = line.subcommand(
       "sweep", "Measure a grid of routing policies against the model's own and write a report");
   const auto options = std::make_shared<SweepOptions>();
+  const auto dry_run = std::make_shared<bool>(false);
   const auto shard = std::make_shared<std::string>("1/1");
-  command.option("--model", options->model, "Directory with a Hugging Face OLMoE checkpoint")
+  command.option("-m,--model", options->model, "Directory with a Hugging Face OLMoE checkpoint")
       .required()
       .shown_as("DIR");
-  command.option("--out", options->out, "Directory for the results").required().shown_as("DIR");
+  command.option("-o,--out", options->out, "Directory for the results").required().shown_as("DIR");
   command
       .option("--grid", options->grid,
               "bh21: top-k and BH at max_k 4 ... 64, alpha 0.2 ... 0.01; frontier: many families "
@@ -41,7 +44,7 @@ void add_sweep(CommandLine& line) {
       .shows_default()
       .shown_as("bh21|frontier|FILE");
   command
-      .option("--text", options->texts,
+      .option("-f,--text", options->texts,
               "Text to evaluate, one domain per file; default: MODEL/text/*.txt")
       .shown_as("FILE");
   command
@@ -75,7 +78,7 @@ void add_sweep(CommandLine& line) {
               "Tokens from a window to the next; default: the window, without overlap")
       .whole_number(std::int64_t{1})
       .shown_as("N");
-  command.option("--new-tokens", options->new_tokens, "New tokens per prompt; 0: no generation")
+  command.option("-n,--new-tokens", options->new_tokens, "New tokens per prompt; 0: no generation")
       .shows_default()
       .whole_number(0)
       .shown_as("N");
@@ -94,10 +97,19 @@ void add_sweep(CommandLine& line) {
       .option("--shard", *shard,
               "Measure only configurations I, I + N, I + 2N ...; `olmoe merge` unites the shards")
       .shown_as("I/N");
+  command.flag("--dry-run", *dry_run,
+               "Say what there is to do, and from 5 seconds of the model how long it will take "
+               "and how much memory; write nothing");
   command.flag("--resume", options->resume, "Continue the sweep that --out holds");
+  add_quiet_option(command);
   add_compute_options(command, options->compute);
-  command.runs([options, shard] {
+  command.example("olmoe sweep -m reference/model -o out --grid bh21 --max-tokens 2048");
+  command.runs([options, shard, dry_run] {
     parse_shard(*shard, *options);
+    if (*dry_run) {
+      std::fputs(to_text(estimate_sweep(*options)).c_str(), stdout);
+      return;
+    }
     run_sweep(*options);
   });
 }
