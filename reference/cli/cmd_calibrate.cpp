@@ -358,8 +358,7 @@ void run(const CalibrateOptions& options) {
 
 void add_calibrate(CommandLine& line) {
   const Command command = line.subcommand(
-      "calibrate",
-      "Fit null distributions to a text's router scores; solve for a mean count, or a loss");
+      "calibrate", "Fit nulls to a text's router scores; solve for a mean count, or a loss");
   const auto options = std::make_shared<CalibrateOptions>();
   add_model_option(command, options->model);
   command.option("-f,--text", options->texts, "UTF-8 text files; a directory means its *.txt")

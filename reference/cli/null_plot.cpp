@@ -101,7 +101,7 @@ std::string null_plot(std::span<const std::vector<double>> p) {
            13);
   for (std::size_t l = 0; l < p.size(); ++l) {
     const double y = panel_top + row_height * static_cast<double>(l);
-    svg.text({8.0, y + 12.0}, "layer " + std::to_string(l));
+    svg.text({panel_left, y - 8.0}, "layer " + std::to_string(l));
     draw_histogram(svg, panel_left, y, p[l]);
     draw_quantiles(svg, panel_left + panel_width + plot_gap, y, p[l]);
   }

@@ -306,8 +306,9 @@ std::string trace_page(std::span<const TracedToken> tokens, std::span<const Trac
          escape_markup(readable(model)) + "</title>\n<style>" + page_style +
          "</style>\n</head>\n<body>\n<h1>How " + escape_markup(readable(model)) +
          " routes this text</h1>\n"
-         "<p>Every row is the text once more, as one layer routes it: the darker a token, the more "
-         "experts it gets. Point at a token to see what decided; click to keep it, Escape to let "
+         "<p>Every row is the text once more, as one layer routes it: the stronger a token's "
+         "colour, the more experts it gets. Point at a token to see what decided; click to keep "
+         "it, Escape to let "
          "go.</p>\n"
          "<div class=\"legend\" id=\"legend\"></div>\n<div class=\"policies\" "
          "id=\"policies\"></div>\n<div class=\"details\" id=\"details\"></div>\n"

@@ -18,11 +18,14 @@ std::string text_of(const char* format, double a, double b = 0.0) {
 }
 
 std::string nats(const std::optional<DocumentMean>& mean) {
-  return mean ? text_of("%+.4f +- %.4f", mean->value, mean->error) : "-";
+  if (!mean) return "-";
+  return mean->documents > 1 ? text_of("%+.4f +- %.4f", mean->value, mean->error)
+                             : text_of("%+.4f", mean->value);
 }
 
 bool is_better(const SweepRow& row) {
-  return row.against_topk && row.against_topk->value + 2.0 * row.against_topk->error < 0.0;
+  return row.against_topk && row.against_topk->documents >= least_documents &&
+         row.against_topk->value + 2.0 * row.against_topk->error < 0.0;
 }
 
 }  // namespace

@@ -279,11 +279,15 @@ TEST_CASE("generation stops at an end-of-sequence token, and a seed repeats itse
   std::vector<std::int32_t> free;
   std::size_t eos_at = 0;
   do {
-    free = run({.max_new_tokens = 50, .temperature = 100.0, .seed = ++seed, .stop_at_eos = false});
+    free = run({.max_new_tokens = 50,
+                .sampling = {.temperature = 100.0},
+                .seed = ++seed,
+                .stop_at_eos = false});
     eos_at = static_cast<std::size_t>(std::find(free.begin(), free.end(), 0) - free.begin());
     REQUIRE(seed < 1000);
   } while (eos_at == 0 || eos_at == free.size());
-  const auto stopped = run({.max_new_tokens = 50, .temperature = 100.0, .seed = seed});
+  const auto stopped =
+      run({.max_new_tokens = 50, .sampling = {.temperature = 100.0}, .seed = seed});
   CHECK(stopped == std::vector<std::int32_t>(free.begin(),
                                              free.begin() + static_cast<std::ptrdiff_t>(eos_at)));
 }

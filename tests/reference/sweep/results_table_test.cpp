@@ -47,6 +47,11 @@ TEST_CASE("the table has a line for each row and fits any terminal") {
   CHECK(bold[0] == "\033[1m" + wide[0] + "\033[0m");
   CHECK(bold[1] == wide[1]);
   CHECK(bold[2] == "\033[1m" + wide[2] + "\033[0m");
+  // One document has no error, and shows nothing.
+  results.rows[1].against_topk = olmoe::DocumentMean{1, -0.05, 0.0};
+  const auto one = split_lines(olmoe::results_table(results, 200, true));
+  CHECK(one[2].ends_with(" -0.0500"));
+  CHECK(one[2].find('\033') == std::string::npos);
   results.rows[1].against_topk = olmoe::DocumentMean{12, -0.05, 0.03};
   CHECK(split_lines(olmoe::results_table(results, 200, true))[2].find('\033') == std::string::npos);
 }
