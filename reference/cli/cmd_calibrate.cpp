@@ -81,14 +81,14 @@ struct LayerFit {
 };
 
 void print_layers(const FittedNulls& fitted, std::span<const LayerFit> fits) {
-  std::printf("%5s  %9s  %9s  %6s  %9s  %9s  %9s  %8s  %9s\n", "layer", "scores", "bandwidth",
-              "points", "CDF error", "tail from", "tail mean", "KS", "P(p<=.05)");
+  std::printf("%5s  %9s  %9s  %6s  %9s  %9s  %9s  %15s  %8s  %9s\n", "layer", "scores", "bandwidth",
+              "points", "CDF error", "tail from", "tail mean", "tail shape", "KS", "P(p<=.05)");
   for (std::size_t l = 0; l < fits.size(); ++l) {
     const NullTable& table = fitted.layers[l];
-    std::printf("%5zu  %9lld  %9.5f  %6zu  %9.2e  %9.4f  %9.5f  %8.5f  %9.5f\n", l,
+    std::printf("%5zu  %9lld  %9.5f  %6zu  %9.2e  %9.4f  %9.5f  %6.3f +- %5.3f  %8.5f  %9.5f\n", l,
                 static_cast<long long>(table.samples), table.bandwidth, table.score.size(),
-                table.cdf_error, table.tail_from, table.tail_mean, fits[l].uniformity.ks,
-                fits[l].uniformity.below_0_05);
+                table.cdf_error, table.tail_from, table.tail_mean, table.tail_shape.value,
+                table.tail_shape.error, fits[l].uniformity.ks, fits[l].uniformity.below_0_05);
   }
   std::printf("\n%5s  %10s  %9s  %6s  %6s  %6s\n", "layer", "P(p<=.00625)", "var ratio", "pi0",
               "sd", "> 1");
@@ -110,6 +110,8 @@ Json layers_json(const FittedNulls& fitted, std::span<const LayerFit> fits) {
                       {"cdf_error", table.cdf_error},
                       {"tail_from", table.tail_from},
                       {"tail_mean", table.tail_mean},
+                      {"tail_shape", table.tail_shape.value},
+                      {"tail_shape_error", table.tail_shape.error},
                       {"ks", uniform.ks},
                       {"below_0_05", uniform.below_0_05},
                       {"below_0_00625", losers.below_small},

@@ -95,7 +95,8 @@ void add_sweep(CommandLine& line) {
       .shown_as("N");
   command
       .option("--shard", *shard,
-              "Measure only configurations I, I + N, I + 2N ...; `olmoe merge` unites the shards")
+              "Measure only every Nth configuration, from the Ith on; `olmoe merge` unites the "
+              "shards")
       .shown_as("I/N");
   command.flag("--dry-run", *dry_run,
                "Say what there is to do, and from 5 seconds of the model how long it will take "
