@@ -5,6 +5,7 @@
 #include <fdroute/null/tabulated.hpp>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "forward/model.hpp"

@@ -74,7 +74,7 @@ TEST_CASE("A terminal is one unless it is dumb, and has colours unless NO_COLOR 
   CHECK(olmoe::is_terminal(terminal.stream.get()));
   CHECK(olmoe::wants_color(terminal.stream.get()));
   {
-    const Variable plain("NO_COLOR", "1");
+    const Variable no_color("NO_COLOR", "1");
     CHECK_FALSE(olmoe::wants_color(terminal.stream.get()));
     CHECK(olmoe::is_terminal(terminal.stream.get()));
   }
