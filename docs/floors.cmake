@@ -17,6 +17,7 @@ set(reference_floors
   "forward|the model: begin with plain_forward|forward/"
   "kernels|the arithmetic per instruction set|kernels/"
   "tokenizer|text to ids|tokenizer/"
+  "terminal|what a person sees while it runs|terminal/"
   "formats|bytes on disk, nothing of OLMoE|formats/")
 
 set(library_floors

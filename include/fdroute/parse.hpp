@@ -1,8 +1,10 @@
 #pragma once
 
+#include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 
 #include "fdroute/any_router.hpp"
 #include "fdroute/arch.hpp"
@@ -24,16 +26,40 @@ inline std::span<const std::string_view> policy_names() noexcept {
   return names;
 }
 
+/// A line for people on each of policy_names(), in their order: of a rule the number of experts
+/// that it selects, of a preset how it routes.
+inline std::span<const std::string_view> policy_formulas() noexcept {
+  static constexpr auto formulas = detail::formulas_of(detail::policy_table());
+  return formulas;
+}
+
+/// The number of policy_names() that are rules, which come first; the rest are presets.
+inline constexpr std::size_t policy_rules() noexcept {
+  return std::tuple_size_v<decltype(detail::rule_table())>;
+}
+
 /// The names that the key `ranking` takes in a policy string.
 inline std::span<const std::string_view> ranking_names() noexcept {
   static constexpr auto names = detail::names_of(detail::ranking_table());
   return names;
 }
 
+/// By what each of ranking_names() ranks the experts.
+inline std::span<const std::string_view> ranking_formulas() noexcept {
+  static constexpr auto formulas = detail::formulas_of(detail::ranking_table());
+  return formulas;
+}
+
 /// The names that the key `weights` takes in a policy string.
 inline std::span<const std::string_view> weights_names() noexcept {
   static constexpr auto names = detail::names_of(detail::weights_table());
   return names;
+}
+
+/// What each of weights_names() multiplies a selected expert's output by.
+inline std::span<const std::string_view> weights_formulas() noexcept {
+  static constexpr auto formulas = detail::formulas_of(detail::weights_table());
+  return formulas;
 }
 
 /// The names that the key `null` takes in a policy string.

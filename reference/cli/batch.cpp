@@ -31,7 +31,8 @@ TokenBatch token_batch(const Tensor& tensor) {
 }
 
 BatchResult run_batch(const Model& model, const TokenBatch& batch,
-                      std::span<const fdroute::AnyRouter> routers) {
+                      std::span<const fdroute::AnyRouter> routers,
+                      const std::function<void()>& on_sequence) {
   BatchResult result;
   for (std::int64_t s = 0; s < batch.sequences; ++s) {
     KvCache cache;
@@ -42,6 +43,7 @@ BatchResult run_batch(const Model& model, const TokenBatch& batch,
     } catch (const Error& error) {
       throw Error(batch.origin + ": " + error.what());
     }
+    if (on_sequence) on_sequence();
     if (s == 0) {
       result.trace = std::move(trace);
       continue;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <fdroute/any_router.hpp>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -33,9 +34,10 @@ struct BatchResult {
   ForwardTrace trace;         ///< each array over all tokens
 };
 
-/// Runs every sequence on its own, from an empty cache. Throws Error, naming the batch's origin, as
-/// Model::forward does.
+/// Runs every sequence on its own, from an empty cache, and calls `on_sequence` after each. Throws
+/// Error, naming the batch's origin, as Model::forward does.
 BatchResult run_batch(const Model& model, const TokenBatch& batch,
-                      std::span<const fdroute::AnyRouter> routers);
+                      std::span<const fdroute::AnyRouter> routers,
+                      const std::function<void()>& on_sequence = {});
 
 }  // namespace olmoe

@@ -12,6 +12,9 @@
 
 #include "cli/commands.hpp"
 #include "cli/common_options.hpp"
+#include "cli/json_output.hpp"
+#include "cli/null_plot.hpp"
+#include "formats/atomic_file.hpp"
 #include "formats/error.hpp"
 #include "forward/model.hpp"
 #include "measure/equal_cost.hpp"
@@ -27,10 +30,13 @@
 #include "measure/texts.hpp"
 #include "measure/windows.hpp"
 #include "routing/routing.hpp"
+#include "terminal/progress.hpp"
 #include "tokenizer/tokenizer.hpp"
 
 namespace olmoe {
 namespace {
+
+using Json = nlohmann::ordered_json;
 
 struct CalibrateOptions {
   std::string model;
@@ -46,7 +52,16 @@ struct CalibrateOptions {
   std::string policy = "bh:alpha=?,min_k=1,max_k=16";
   double max_loss = 0.0;  ///< perplexity ratio; 0: none
   double confidence = 0.95;
+  bool json = false;
+  std::filesystem::path plot;
 };
+
+/// How a text is recorded that nothing is held out of, its progress called `what`.
+RecordingOptions recording_of(const CalibrateOptions& options, const std::string& what) {
+  return {.window = options.recording.window,
+          .skip_first = options.recording.skip_first,
+          .on_progress = counting_progress(what, "windows")};
+}
 
 /// "bible.txt sha256:0f..., devil.txt sha256:..."
 std::string list_of(const std::vector<Text>& texts) {
@@ -61,48 +76,100 @@ std::string directory_name(const std::string& directory) {
   return std::filesystem::weakly_canonical(directory).filename().string();
 }
 
-/// What a null does not say of single tokens.
-void print_checks(const CalibrateOptions& options, std::span<const fdroute::TabulatedNull> nulls,
-                  const RouterLogits& held_out) {
-  const auto& [score, trim, method] = options.null;
+/// Checks on tokens that the fit has not seen, and what --json calls them.
+struct LayerFit {
+  Uniformity uniformity;
+  LoserCheck losers;
+};
+
+void print_layers(const FittedNulls& fitted, std::span<const LayerFit> fits) {
+  std::printf("%5s  %9s  %9s  %6s  %9s  %9s  %9s  %15s  %8s  %9s\n", "layer", "scores", "bandwidth",
+              "points", "CDF error", "tail from", "tail mean", "tail shape", "KS", "P(p<=.05)");
+  for (std::size_t l = 0; l < fits.size(); ++l) {
+    const NullTable& table = fitted.layers[l];
+    std::printf("%5zu  %9lld  %9.5f  %6zu  %9.2e  %9.4f  %9.5f  %6.3f +- %5.3f  %8.5f  %9.5f\n", l,
+                static_cast<long long>(table.samples), table.bandwidth, table.score.size(),
+                table.cdf_error, table.tail_from, table.tail_mean, table.tail_shape.value,
+                table.tail_shape.error, fits[l].uniformity.ks, fits[l].uniformity.below_0_05);
+  }
   std::printf("\n%5s  %10s  %9s  %6s  %6s  %6s\n", "layer", "P(p<=.00625)", "var ratio", "pi0",
               "sd", "> 1");
-  for (std::size_t l = 0; l < nulls.size(); ++l) {
-    const LoserCheck check = check_losers(nulls[l], held_out[l], score, trim);
+  for (std::size_t l = 0; l < fits.size(); ++l) {
+    const LoserCheck& check = fits[l].losers;
     std::printf("%5zu  %12.5f  %9.3f  %6.3f  %6.3f  %5.1f%%\n", l, check.below_small,
                 check.variance_ratio, check.pi0_mean, check.pi0_sd, 100.0 * check.pi0_above_1);
   }
-  std::printf("\n%5s  %12s  %28s\n", "alpha", "mean experts", "selected ranking below trim");
+}
+
+Json layers_json(const FittedNulls& fitted, std::span<const LayerFit> fits) {
+  Json layers = Json::array();
+  for (std::size_t l = 0; l < fits.size(); ++l) {
+    const NullTable& table = fitted.layers[l];
+    const auto& [uniform, losers] = fits[l];
+    layers.push_back({{"scores", table.samples},
+                      {"bandwidth", table.bandwidth},
+                      {"points", table.score.size()},
+                      {"cdf_error", table.cdf_error},
+                      {"tail_from", table.tail_from},
+                      {"tail_mean", table.tail_mean},
+                      {"tail_shape", table.tail_shape.value},
+                      {"tail_shape_error", table.tail_shape.error},
+                      {"ks", uniform.ks},
+                      {"below_0_05", uniform.below_0_05},
+                      {"below_0_00625", losers.below_small},
+                      {"variance_ratio", losers.variance_ratio},
+                      {"pi0_mean", losers.pi0_mean},
+                      {"pi0_sd", losers.pi0_sd},
+                      {"pi0_above_1", losers.pi0_above_1}});
+  }
+  return layers;
+}
+
+/// What Benjamini-Hochberg selects at several alphas: the mean over the layers. Printed, or
+/// returned for --json.
+Json check_selections(const CalibrateOptions& options,
+                      std::span<const fdroute::TabulatedNull> nulls, const RouterLogits& held_out) {
+  Json selections = Json::array();
+  if (!options.json)
+    std::printf("\n%5s  %12s  %28s\n", "alpha", "mean experts", "selected ranking below trim");
   for (const double alpha : {0.01, 0.05, 0.1, 0.2}) {
     SelectionCheck mean;
     for (std::size_t l = 0; l < nulls.size(); ++l) {
-      const auto check = check_selection(nulls[l], held_out[l], score, trim, alpha);
+      const auto check =
+          check_selection(nulls[l], held_out[l], options.null.score, options.null.trim, alpha);
       mean.mean_count += check.mean_count / static_cast<double>(nulls.size());
       mean.below_trim += check.below_trim / static_cast<double>(nulls.size());
     }
-    std::printf("%5g  %12.3f  %27.2f%%\n", alpha, mean.mean_count, 100.0 * mean.below_trim);
+    if (!options.json)
+      std::printf("%5g  %12.3f  %27.2f%%\n", alpha, mean.mean_count, 100.0 * mean.below_trim);
+    selections.push_back(
+        {{"alpha", alpha}, {"mean_experts", mean.mean_count}, {"below_trim", mean.below_trim}});
   }
+  return selections;
 }
 
 /// Small p-values of losers by text and layer: a null that fits all texts together need not fit
-/// one.
-void print_by_text(const CalibrateOptions& options, const Model& model,
-                   std::span<const fdroute::TabulatedNull> nulls,
-                   const std::vector<Text>& held_out) {
+/// one. Printed, or returned for --json.
+Json check_texts_alone(const CalibrateOptions& options, const Model& model,
+                       std::span<const fdroute::TabulatedNull> nulls,
+                       const std::vector<Text>& held_out) {
   const auto native = make_routers(model.config(), native_policy, std::filesystem::path());
-  std::printf("\nP(p<=.00625) by text and layer\n");
+  Json by_text = Json::array();
+  if (!options.json) std::printf("\nP(p<=.00625) by text and layer\n");
   for (const Text& text : held_out) {
-    const RouterLogits logits = record_logits(model, native, std::span(&text, 1),
-                                              {.window = options.recording.window,
-                                               .skip_first = options.recording.skip_first})
-                                    .fit;
-    std::printf("%-20s", text.name.c_str());
+    const RouterLogits logits =
+        record_logits(model, native, std::span(&text, 1), recording_of(options, "checking")).fit;
+    std::vector<double> below;
     for (std::size_t l = 0; l < nulls.size(); ++l)
-      std::printf(
-          "  %7.5f",
+      below.push_back(
           check_losers(nulls[l], logits[l], options.null.score, options.null.trim).below_small);
+    by_text.push_back({{"text", text.name}, {"below_0_00625", below}});
+    if (options.json) continue;
+    std::printf("%-20s", text.name.c_str());
+    for (const double share : below) std::printf("  %7.5f", share);
     std::printf("\n");
   }
+  return by_text;
 }
 
 /// nll of each document above the model's own routing's, in random order: (documents).
@@ -121,8 +188,14 @@ DocumentLosses extra_losses(const Model& model, const std::string& policy,
   return extra;
 }
 
-/// Tests candidates from the most experts to the fewest and prints the last that is safe.
-void control_loss(const CalibrateOptions& options, const Model& model,
+RecordingOptions solving_options(const CalibrateOptions& options) {
+  return {.window = options.recording.window,
+          .on_progress = counting_progress("solving", "windows")};
+}
+
+/// Tests candidates from the most experts to the fewest. Prints the last that is safe, or returns
+/// it for --json.
+Json control_loss(const CalibrateOptions& options, const Model& model,
                   std::span<const fdroute::TabulatedNull> nulls, const std::vector<Text>& texts,
                   std::vector<Text> held_out) {
   constexpr double margins_to_clip = 10.0;
@@ -136,14 +209,17 @@ void control_loss(const CalibrateOptions& options, const Model& model,
 
   const int native = model.config().num_experts_per_tok;
   std::vector<std::string> solved;
-  std::printf("\n%7s  %9s  %12s  %9s  %7s\n", "experts", "documents", "mean loss", "clipped", "p");
+  Json candidates_json = Json::array();
+  if (!options.json)
+    std::printf("\n%7s  %9s  %12s  %9s  %7s\n", "experts", "documents", "mean loss", "clipped",
+                "p");
   const auto p = [&](std::size_t i) {
     const Target target{options.policy, native - 0.5 * static_cast<double>(i), options.per_layer};
     SolvedPolicy policy;
     try {
-      policy = solve_policy(model, target, nulls, texts, {.window = options.recording.window});
+      policy = solve_policy(model, target, nulls, texts, solving_options(options));
     } catch (const Unreachable& unreachable) {
-      std::printf("%s\n", unreachable.what());
+      if (!options.json) std::printf("%s\n", unreachable.what());
       return 1.0;  // and so the end
     }
     solved.push_back(policy.policy);
@@ -151,24 +227,49 @@ void control_loss(const CalibrateOptions& options, const Model& model,
     const auto clipped = std::count_if(losses.begin(), losses.end(),
                                        [&](double loss) { return std::abs(loss) > limit.clip; });
     const double value = p_by_betting(losses, limit);
-    std::printf("%7.2f  %9zu  %12.5f  %9td  %7.4f\n", policy.mean_experts, losses.size(),
-                document_mean(losses).value, clipped, value);
+    if (!options.json)
+      std::printf("%7.2f  %9zu  %12.5f  %9td  %7.4f\n", policy.mean_experts, losses.size(),
+                  document_mean(losses).value, clipped, value);
+    candidates_json.push_back({{"policy", policy.policy},
+                               {"mean_experts", policy.mean_experts},
+                               {"documents", losses.size()},
+                               {"mean_loss", document_mean(losses).value},
+                               {"clipped", clipped},
+                               {"p", value}});
     return value;
   };
   const auto candidates = static_cast<std::size_t>(2 * native - 1);
   const auto last = last_safe(candidates, p, options.confidence);
   model.checkpoint().check_unchanged();
+  const Json result{{"margin", margin},
+                    {"confidence", options.confidence},
+                    {"candidates", candidates_json},
+                    {"policy", last ? Json(solved[*last]) : Json()}};
+  if (options.json) return result;
   if (!last) {
     std::printf(
         "\nnot even the first can be shown to lose less than %.5f nats per token: take more "
         "documents, or the model's own routing\n",
         margin);
-    return;
+    return result;
   }
   std::printf(
       "\nwith probability %g or more the mean loss over documents, clipped to %.4f, is below "
       "%.5f nats per token\n--route '%s' --nulls %s\n",
       options.confidence, limit.clip, margin, solved[*last].c_str(), options.out.c_str());
+  return result;
+}
+
+/// Writes the picture of --plot.
+void plot(const CalibrateOptions& options, std::span<const fdroute::TabulatedNull> nulls,
+          const RouterLogits& held_out) {
+  std::vector<std::vector<double>> p(nulls.size());
+  for (std::size_t l = 0; l < nulls.size(); ++l) {
+    for (const float score : losing_scores(held_out[l], options.null.score, options.null.trim))
+      p[l].push_back(nulls[l](static_cast<double>(score)));
+    std::ranges::sort(p[l]);
+  }
+  write_atomically(options.plot, null_plot(p));
 }
 
 void print_solved(const SolvedPolicy& solved) {
@@ -177,26 +278,35 @@ void print_solved(const SolvedPolicy& solved) {
 }
 
 /// Fits the policy's mass_exponent on the calibration text.
-void fit_exponent(const CalibrateOptions& options, const Model& model, const Target& target,
+Json fit_exponent(const CalibrateOptions& options, const Model& model, const Target& target,
                   std::span<const fdroute::TabulatedNull> nulls, const std::vector<Text>& texts) {
   EvaluationOptions evaluation{.window = options.recording.window};
   if (evaluation.window == 0) evaluation.window = default_window(model.config());
   evaluation.stride = evaluation.window;
-  std::string policy;
+  Json result;
   MassFit fit;
   if (options.target_experts > 0.0) {
-    const SolvedMass result = solve_with_mass(model, target, nulls, texts, evaluation);
-    print_solved(result.solved);
-    policy = result.solved.policy;
-    fit = result.fit;
+    const SolvedMass with_mean = solve_with_mass(model, target, nulls, texts, evaluation);
+    if (!options.json) print_solved(with_mean.solved);
+    result["policy"] = with_mean.solved.policy;
+    result["mean_experts"] = with_mean.solved.mean_experts;
+    fit = with_mean.fit;
   } else {
     fit = fit_mass(model, options.policy, nulls, texts, evaluation);
-    policy = with_mass(options.policy, fit.exponent, model.config().num_experts_per_tok);
+    result["policy"] =
+        with_mass(options.policy, fit.exponent, model.config().num_experts_per_tok);
   }
+  result["exponent"] = fit.exponent;
+  result["curve"] = Json::array();
+  for (const auto& [exponent, nll] : fit.curve)
+    result["curve"].push_back({{"exponent", exponent}, {"nll", nll}});
+  if (options.json) return result;
   std::printf("\n%13s  %16s\n", "mass_exponent", "nll (nats/token)");
   for (const auto& [exponent, nll] : fit.curve)
     std::printf("%13.2f  %16.5f%s\n", exponent, nll, exponent == fit.exponent ? "  least" : "");
-  std::printf("\n--route '%s' --nulls %s\n", policy.c_str(), options.out.c_str());
+  std::printf("\n--route '%s' --nulls %s\n", result["policy"].get<std::string>().c_str(),
+              options.out.c_str());
+  return result;
 }
 
 void run(const CalibrateOptions& options) {
@@ -231,12 +341,11 @@ void run(const CalibrateOptions& options) {
   if (options.target_experts > 0.0) check_target(model.config(), target, options.null.score);
 
   const auto native = make_routers(model.config(), native_policy, std::filesystem::path());
+  recording.on_progress = counting_progress("recording", "windows");
   RecordedLogits recorded = record_logits(model, native, texts, recording);
   if (!held_out.empty())
-    recorded.held_out = record_logits(model, native, held_out,
-                                      {.window = options.recording.window,
-                                       .skip_first = options.recording.skip_first})
-                            .fit;
+    recorded.held_out =
+        record_logits(model, native, held_out, recording_of(options, "recording")).fit;
   const FittedNulls fitted = fit_nulls(recorded.fit, options.null, directory_name(options.model));
   model.checkpoint().check_unchanged();
   save_nulls(
@@ -246,52 +355,63 @@ void run(const CalibrateOptions& options) {
        {"skip_first", std::to_string(options.recording.skip_first)},
        {"compute", std::string(name(options.compute))}});
 
-  std::printf("score %s, trim %d, method %s: fitted on %lld tokens, checked on %lld others\n\n",
-              options.null.score.c_str(), options.null.trim,
-              std::string(name(options.null.method)).c_str(), static_cast<long long>(fitted.tokens),
-              static_cast<long long>(recorded.held_out.front().tokens()));
-  std::printf("%5s  %9s  %9s  %6s  %9s  %9s  %9s  %15s  %8s  %9s\n", "layer", "scores", "bandwidth",
-              "points", "CDF error", "tail from", "tail mean", "tail shape", "KS", "P(p<=.05)");
   const auto nulls = fitted.nulls();
+  std::vector<LayerFit> fits;
   for (std::size_t l = 0; l < nulls.size(); ++l) {
-    const NullTable& table = fitted.layers[l];
-    const Uniformity check = uniformity(
-        nulls[l], losing_scores(recorded.held_out[l], options.null.score, options.null.trim));
-    std::printf("%5zu  %9lld  %9.5f  %6zu  %9.2e  %9.4f  %9.5f  %6.3f +- %5.3f  %8.5f  %9.5f\n", l,
-                static_cast<long long>(table.samples), table.bandwidth, table.score.size(),
-                table.cdf_error, table.tail_from, table.tail_mean, table.tail_shape.value,
-                table.tail_shape.error, check.ks, check.below_0_05);
+    const auto& [score, trim, method] = options.null;
+    fits.push_back({uniformity(nulls[l], losing_scores(recorded.held_out[l], score, trim)),
+                    check_losers(nulls[l], recorded.held_out[l], score, trim)});
   }
-  print_checks(options, nulls, recorded.held_out);
-  if (held_out.size() > 1) print_by_text(options, model, nulls, held_out);
-  std::printf("\nwritten to %s\n", options.out.c_str());
-  if (options.max_loss > 0.0) control_loss(options, model, nulls, texts, held_out);
-  if (options.fit_mass) {
-    fit_exponent(options, model, target, nulls, texts);
-    model.checkpoint().check_unchanged();
-    return;
+  if (!options.json) {
+    std::printf("score %s, trim %d, method %s: fitted on %lld tokens, checked on %lld others\n\n",
+                options.null.score.c_str(), options.null.trim,
+                std::string(name(options.null.method)).c_str(),
+                static_cast<long long>(fitted.tokens),
+                static_cast<long long>(recorded.held_out.front().tokens()));
+    print_layers(fitted, fits);
   }
-  if (options.target_experts == 0.0) return;
-
-  const SolvedPolicy solved =
-      solve_policy(model, target, nulls, texts, {.window = options.recording.window});
+  Json result{{"model", options.model},
+              {"out", options.out},
+              {"score", options.null.score},
+              {"trim", options.null.trim},
+              {"method", std::string(name(options.null.method))},
+              {"fitted_tokens", fitted.tokens},
+              {"checked_tokens", recorded.held_out.front().tokens()},
+              {"layers", layers_json(fitted, fits)}};
+  result["selections"] = check_selections(options, nulls, recorded.held_out);
+  result["by_text"] =
+      held_out.size() > 1 ? check_texts_alone(options, model, nulls, held_out) : Json();
+  if (!options.plot.empty()) plot(options, nulls, recorded.held_out);
+  if (!options.json) std::printf("\nwritten to %s\n", options.out.c_str());
+  result["loss"] =
+      options.max_loss > 0.0 ? control_loss(options, model, nulls, texts, held_out) : Json();
+  result["solved"] = Json();
+  result["mass"] = options.fit_mass ? fit_exponent(options, model, target, nulls, texts) : Json();
+  if (options.target_experts > 0.0 && !options.fit_mass) {
+    const SolvedPolicy solved = solve_policy(model, target, nulls, texts, solving_options(options));
+    result["solved"] = {{"policy", solved.policy},
+                        {"mean_experts", solved.mean_experts},
+                        {"layer_mean_experts", solved.layer_mean_experts}};
+    if (!options.json) {
+      print_solved(solved);
+      std::printf("\n--route '%s' --nulls %s\n", solved.policy.c_str(), options.out.c_str());
+    }
+  }
   model.checkpoint().check_unchanged();
-  print_solved(solved);
-  std::printf("\n--route '%s' --nulls %s\n", solved.policy.c_str(), options.out.c_str());
+  if (options.json) print_json("calibrate", result);
 }
 
 }  // namespace
 
 void add_calibrate(CommandLine& line) {
   const Command command = line.subcommand(
-      "calibrate",
-      "Fit null distributions to a text's router scores; solve for a mean count, or a loss");
+      "calibrate", "Fit nulls to a text's router scores; solve for a mean count, or a loss");
   const auto options = std::make_shared<CalibrateOptions>();
   add_model_option(command, options->model);
-  command.option("--text", options->texts, "UTF-8 text files; a directory means its *.txt")
+  command.option("-f,--text", options->texts, "UTF-8 text files; a directory means its *.txt")
       .required()
       .shown_as("FILE...");
-  command.option("--out", options->out, "safetensors file to write").required().shown_as("FILE");
+  command.option("-o,--out", options->out, "safetensors file to write").required().shown_as("FILE");
   command
       .option("--held-out", options->held_out,
               "Text to check the fit on; default: the last tenth of each --text's windows, "
@@ -345,7 +465,16 @@ void add_calibrate(CommandLine& line) {
       .shows_default()
       .needs(max_loss)
       .shown_as("P");
+  command
+      .option("--plot", options->plot,
+              "SVG file to write: histogram and QQ plot of the held-out losers' p-values")
+      .shown_as("FILE");
+  add_json_option(command, options->json);
+  add_quiet_option(command);
   add_compute_options(command, options->compute);
+  command.example(
+      "olmoe calibrate -m reference/model -f reference/model/development -o nulls.safetensors "
+      "--target-experts 5");
   command.runs([options] { run(*options); });
 }
 

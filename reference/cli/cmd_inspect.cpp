@@ -1,4 +1,3 @@
-#include <array>
 #include <cinttypes>
 #include <cstddef>
 #include <cstdint>
@@ -9,24 +8,15 @@
 
 #include "cli/commands.hpp"
 #include "cli/common_options.hpp"
+#include "cli/json_output.hpp"
 #include "forward/model.hpp"
 #include "kernels/isa.hpp"
+#include "terminal/progress.hpp"
 
 namespace olmoe {
 namespace {
 
-/// "13.84 GB", in powers of ten.
-std::string human_bytes(double bytes) {
-  constexpr std::array units{"B", "kB", "MB", "GB", "TB"};
-  std::size_t unit = 0;
-  while (bytes >= 1000.0 && unit + 1 < units.size()) {
-    bytes /= 1000.0;
-    ++unit;
-  }
-  std::array<char, 32> text;
-  std::snprintf(text.data(), text.size(), unit == 0 ? "%.0f %s" : "%.2f %s", bytes, units[unit]);
-  return text.data();
-}
+using Json = nlohmann::ordered_json;
 
 struct Totals {
   std::size_t tensors = 0;
@@ -40,8 +30,40 @@ struct Totals {
   }
 };
 
-void run(const std::string& directory) {
-  const Model model(directory);
+/// What a checkpoint holds, and what a token needs of it.
+struct Contents {
+  explicit Contents(const Model& model) {
+    const Config& c = model.config();
+    const Checkpoint& checkpoint = model.checkpoint();
+    for (const std::string& tensor_name : checkpoint.names()) {
+      const Tensor& tensor = checkpoint.at(tensor_name);
+      all.add(tensor);
+      by_dtype[std::string(name(tensor.dtype))].add(tensor);
+      if (tensor_name.find(".mlp.experts.") != std::string::npos) experts.add(tensor);
+    }
+    // A token multiplies with every weight but those of the experts not chosen and, unless it is
+    // the output projection too, the embedding table.
+    Totals unread = experts;
+    if (!c.tie_word_embeddings) unread.add(checkpoint.at("model.embed_tokens.weight"));
+    const double per_expert = 1.0 / c.num_experts;
+    const auto active = [&](std::uint64_t total, std::uint64_t skipped, std::uint64_t in_experts) {
+      return static_cast<double>(total - skipped) +
+             static_cast<double>(in_experts) * per_expert * c.num_experts_per_tok;
+    };
+    active_parameters = active(all.parameters, unread.parameters, experts.parameters);
+    bytes_per_token = active(all.bytes, unread.bytes, experts.bytes);
+    bytes_per_expert = static_cast<double>(experts.bytes) * per_expert;
+  }
+
+  Totals all{};
+  Totals experts{};
+  std::map<std::string, Totals> by_dtype{};
+  double active_parameters = 0.0;
+  double bytes_per_token = 0.0;
+  double bytes_per_expert = 0.0;  ///< one in every layer
+};
+
+void print_text(const std::string& directory, const Model& model) {
   const Config& c = model.config();
   std::printf("model                %s\n", directory.c_str());
   std::printf("layers               %d\n", c.num_hidden_layers);
@@ -59,53 +81,79 @@ void run(const std::string& directory) {
               c.tie_word_embeddings ? ", embeddings tied" : "");
   std::printf("positions            %d\n\n", c.max_position_embeddings);
 
-  const Checkpoint& checkpoint = model.checkpoint();
-  Totals all;
-  Totals experts;
-  std::map<std::string, Totals> by_dtype;
-  for (const std::string& tensor_name : checkpoint.names()) {
-    const Tensor& tensor = checkpoint.at(tensor_name);
-    all.add(tensor);
-    by_dtype[std::string(name(tensor.dtype))].add(tensor);
-    if (tensor_name.find(".mlp.experts.") != std::string::npos) experts.add(tensor);
-  }
-  std::printf("weight files         %zu\n", checkpoint.files().size());
-  for (const auto& [dtype, totals] : by_dtype) {
+  const Contents contents(model);
+  std::printf("weight files         %zu\n", model.checkpoint().files().size());
+  for (const auto& [dtype, totals] : contents.by_dtype) {
     std::printf("%-20s %zu tensors, %" PRIu64 " parameters, %s\n", dtype.c_str(), totals.tensors,
-                totals.parameters, human_bytes(static_cast<double>(totals.bytes)).c_str());
+                totals.parameters, bytes_text(static_cast<double>(totals.bytes)).c_str());
   }
-
-  // A token multiplies with every weight but those of the experts not chosen and, unless it is the
-  // output projection too, the embedding table.
-  Totals unread = experts;
-  if (!c.tie_word_embeddings) unread.add(checkpoint.at("model.embed_tokens.weight"));
-  const double per_expert = 1.0 / c.num_experts;
-  const auto active = [&](std::uint64_t total, std::uint64_t skipped, std::uint64_t in_experts) {
-    return static_cast<double>(total - skipped) +
-           static_cast<double>(in_experts) * per_expert * c.num_experts_per_tok;
-  };
-  std::printf("parameters           %" PRIu64 ", of which experts %" PRIu64 "\n", all.parameters,
-              experts.parameters);
-  std::printf("  active per token   %.0f at %d experts\n",
-              active(all.parameters, unread.parameters, experts.parameters), c.num_experts_per_tok);
+  std::printf("parameters           %" PRIu64 ", of which experts %" PRIu64 "\n",
+              contents.all.parameters, contents.experts.parameters);
+  std::printf("  active per token   %.0f at %d experts\n", contents.active_parameters,
+              c.num_experts_per_tok);
   std::printf(
       "bytes per token      %s at %d experts; one expert more or less in every layer is %s\n",
-      human_bytes(active(all.bytes, unread.bytes, experts.bytes)).c_str(), c.num_experts_per_tok,
-      human_bytes(static_cast<double>(experts.bytes) * per_expert).c_str());
+      bytes_text(contents.bytes_per_token).c_str(), c.num_experts_per_tok,
+      bytes_text(contents.bytes_per_expert).c_str());
 
   std::printf("instruction set      %s, of", std::string(name(kernels().isa)).c_str());
   for (const Isa isa : usable_isas()) std::printf(" %s", std::string(name(isa)).c_str());
   std::printf("\nbf16 dot product     %s\n", bf16_dot() != nullptr ? "present" : "not present");
 }
 
+void print_document(const std::string& directory, const Model& model) {
+  const Config& c = model.config();
+  const Contents contents(model);
+  Json dtypes = Json::object();
+  for (const auto& [dtype, totals] : contents.by_dtype)
+    dtypes[dtype] = {
+        {"tensors", totals.tensors}, {"parameters", totals.parameters}, {"bytes", totals.bytes}};
+  Json isas = Json::array();
+  for (const Isa isa : usable_isas()) isas.push_back(std::string(name(isa)));
+  print_json("inspect", {{"model", directory},
+                         {"layers", c.num_hidden_layers},
+                         {"hidden_size", c.hidden_size},
+                         {"attention_heads", c.num_attention_heads},
+                         {"head_size", c.head_dim()},
+                         {"key_value_heads", c.num_key_value_heads},
+                         {"attention_bias", c.attention_bias},
+                         {"clip_qkv", c.clip_qkv ? Json(*c.clip_qkv) : Json()},
+                         {"rope_theta", c.rope_theta},
+                         {"rope_factor", c.rope_factor},
+                         {"experts", c.num_experts},
+                         {"intermediate_size", c.intermediate_size},
+                         {"activation", std::string(name(c.hidden_act))},
+                         {"experts_per_token", c.num_experts_per_tok},
+                         {"weights_renormalized", c.norm_topk_prob},
+                         {"vocabulary", c.vocab_size},
+                         {"embeddings_tied", c.tie_word_embeddings},
+                         {"positions", c.max_position_embeddings},
+                         {"weight_files", model.checkpoint().files().size()},
+                         {"dtypes", dtypes},
+                         {"parameters", contents.all.parameters},
+                         {"expert_parameters", contents.experts.parameters},
+                         {"active_parameters", contents.active_parameters},
+                         {"bytes_per_token", contents.bytes_per_token},
+                         {"bytes_per_expert", contents.bytes_per_expert},
+                         {"instruction_set", std::string(name(kernels().isa))},
+                         {"instruction_sets", isas},
+                         {"bf16_dot_product", bf16_dot() != nullptr}});
+}
+
 }  // namespace
 
 void add_inspect(CommandLine& line) {
   const Command command = line.subcommand("inspect", "Describe a checkpoint");
-  const auto model = std::make_shared<std::string>();
-  add_model_option(command, *model);
+  const auto directory = std::make_shared<std::string>();
+  const auto json = std::make_shared<bool>(false);
+  add_model_option(command, *directory);
+  add_json_option(command, *json);
   add_kernel_options(command);
-  command.runs([model] { run(*model); });
+  command.example("olmoe inspect -m reference/model");
+  command.runs([directory, json] {
+    const Model model(*directory);
+    (*json ? print_document : print_text)(*directory, model);
+  });
 }
 
 }  // namespace olmoe

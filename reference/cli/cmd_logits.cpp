@@ -2,12 +2,14 @@
 #include <filesystem>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "cli/batch.hpp"
 #include "cli/commands.hpp"
 #include "cli/common_options.hpp"
+#include "cli/input.hpp"
 #include "formats/error.hpp"
 #include "formats/json.hpp"
 #include "formats/safetensors.hpp"
@@ -22,7 +24,8 @@ struct LogitsOptions {
   std::string model;
   Compute compute = Compute::f32;
   std::string ids;
-  std::string text;
+  std::optional<std::string> text;
+  std::string file;
   std::string out;
   RouteOptions route;
 };
@@ -57,8 +60,13 @@ TokenBatch read_batch(const LogitsOptions& options) {
   }
   const Tokenizer tokenizer =
       Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
+  InputText input{options.text.value_or(""), "--text"};
+  if (!options.file.empty()) {
+    Input file(options.file);
+    input = {file.read_all(), file.name()};
+  }
   TokenBatch batch{
-      .origin = "--text", .ids = tokenizer.encode(options.text, "--text"), .sequences = 1};
+      .origin = input.origin, .ids = tokenizer.encode(input.text, input.origin), .sequences = 1};
   batch.length = static_cast<std::int64_t>(batch.ids.size());
   return batch;
 }
@@ -101,10 +109,14 @@ void add_logits(CommandLine& line) {
       .option("--ids", options->ids,
               "JSON array of ids (or of arrays), or a .safetensors file with input_ids")
       .shown_as("FILE");
-  input.option("--text", options->text, "Text, encoded by the model's tokenizer");
-  command.option("--out", options->out, "safetensors file to write").required().shown_as("FILE");
+  input.option("-p,--text", options->text, "Text, encoded by the model's tokenizer")
+      .shown_as("TEXT");
+  input.option("-f,--file", options->file, "A file whose whole content is the text; - is stdin")
+      .shown_as("FILE");
+  command.option("-o,--out", options->out, "safetensors file to write").required().shown_as("FILE");
   add_route_options(command, options->route);
   add_compute_options(command, options->compute);
+  command.example("olmoe logits -m reference/model -p 'In the beginning' -o logits.safetensors");
   command.runs([options] { run(*options); });
 }
 

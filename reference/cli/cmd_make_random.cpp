@@ -14,8 +14,10 @@ void add_make_random(CommandLine& line) {
   command.option("--config", options->config, "The config.json to follow")
       .required()
       .shown_as("FILE");
-  command.option("--out", options->out, "Directory for the checkpoint").required().shown_as("DIR");
-  command.option("--seed", options->seed, "Seed of the weights")
+  command.option("-o,--out", options->out, "Directory for the checkpoint")
+      .required()
+      .shown_as("DIR");
+  command.option("-s,--seed", options->seed, "Seed of the weights")
       .shows_default()
       .whole_number(std::uint64_t{0})
       .shown_as("N");
@@ -30,6 +32,8 @@ void add_make_random(CommandLine& line) {
       .shows_default("5GB")
       .shown_as("S");
   add_threads_option(command);
+  add_quiet_option(command);
+  command.example("olmoe make-random --config reference/model/config.json -o random --seed 1");
   command.runs([options] { make_random_checkpoint(*options); });
 }
 

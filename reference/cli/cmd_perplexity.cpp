@@ -4,16 +4,20 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "cli/commands.hpp"
 #include "cli/common_options.hpp"
+#include "cli/json_output.hpp"
 #include "forward/model.hpp"
 #include "measure/evaluation.hpp"
 #include "measure/texts.hpp"
 #include "routing/routing.hpp"
+#include "sweep/evaluation_json.hpp"
+#include "terminal/progress.hpp"
 #include "tokenizer/tokenizer.hpp"
 
 namespace olmoe {
@@ -26,6 +30,7 @@ struct PerplexityOptions {
   RouteOptions route;
   CompletionOptions completion;
   EvaluationOptions evaluation;
+  bool json = false;
 };
 
 /// "12.345 +- 0.067", or the value alone.
@@ -37,6 +42,25 @@ std::string with_error(const Estimate& estimate) {
     std::snprintf(text, sizeof text, "%.4f", estimate.value);
   }
   return text;
+}
+
+/// evaluate() with a progress line that shows the perplexity so far, its error by windows.
+Evaluation evaluate_shown(const Model& model, std::span<const fdroute::AnyRouter> routers,
+                          std::span<const Text> texts, EvaluationOptions options) {
+  std::optional<Progress> progress;
+  std::vector<WindowSum> windows;
+  options.on_progress = [&](const EvaluationProgress& now) {
+    if (now.done == 0) {
+      progress.emplace(
+          Work{.what = "perplexity", .unit = "windows", .total = static_cast<double>(now.all)});
+      return progress->start("");
+    }
+    windows.push_back(now.last);
+    progress->update(static_cast<double>(now.done), [&] {
+      return "perplexity " + with_error(perplexity_of(cluster_mean(windows)));
+    });
+  };
+  return evaluate(model, routers, texts, options);
 }
 
 void print_row(int width, const TextEvaluation& text) {
@@ -66,8 +90,12 @@ void run(const PerplexityOptions& options) {
   if (how.completion && !how.group)
     throw std::invalid_argument(
         "--free-window needs --group: what is loaded anyway, is said by it");
-  const Evaluation evaluation = evaluate(model, routers, texts, how);
+  const Evaluation evaluation = evaluate_shown(model, routers, texts, how);
   model.checkpoint().check_unchanged();
+  if (options.json)
+    return print_json("perplexity", {{"model", options.model},
+                                     {"policy", policy_of(routers)},
+                                     {"evaluation", to_json(evaluation)}});
 
   int width = static_cast<int>(evaluation.total.name.size());
   for (const Text& text : texts) width = std::max(width, static_cast<int>(text.name.size()));
@@ -89,7 +117,7 @@ void add_perplexity(CommandLine& line) {
   const auto options = std::make_shared<PerplexityOptions>();
   add_model_option(command, options->model);
   command
-      .option("--text", options->texts,
+      .option("-f,--text", options->texts,
               "UTF-8 text files, each a domain of its own; a directory means its *.txt")
       .required()
       .shown_as("FILE...");
@@ -112,7 +140,12 @@ void add_perplexity(CommandLine& line) {
           "tokens one by one with a cache of N experts a layer")
       .shown_as("batch:N|consecutive:N|cache:N");
   add_completion_options(command, options->completion);
+  add_json_option(command, options->json);
+  add_quiet_option(command);
   add_compute_options(command, options->compute);
+  command.example(
+      "olmoe perplexity -m reference/model -f reference/model/text --route "
+      "bh:alpha=0.05,max_k=16");
   command.runs([options] { run(*options); });
 }
 

@@ -1,5 +1,6 @@
 #include <charconv>
 #include <cstdint>
+#include <cstdio>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -8,6 +9,7 @@
 #include "cli/commands.hpp"
 #include "cli/common_options.hpp"
 #include "formats/error.hpp"
+#include "sweep/dry_run.hpp"
 #include "sweep/grid.hpp"
 #include "sweep/loads_sweep.hpp"
 #include "sweep/sweep.hpp"
@@ -31,11 +33,12 @@ void add_sweep(CommandLine& line) {
   const Command command = line.subcommand(
       "sweep", "Measure a grid of routing policies against the model's own and write a report");
   const auto options = std::make_shared<SweepOptions>();
+  const auto dry_run = std::make_shared<bool>(false);
   const auto shard = std::make_shared<std::string>("1/1");
-  command.option("--model", options->model, "Directory with a Hugging Face OLMoE checkpoint")
+  command.option("-m,--model", options->model, "Directory with a Hugging Face OLMoE checkpoint")
       .required()
       .shown_as("DIR");
-  command.option("--out", options->out, "Directory for the results").required().shown_as("DIR");
+  command.option("-o,--out", options->out, "Directory for the results").required().shown_as("DIR");
   command
       .option(
           "--grid", options->grid,
@@ -45,7 +48,7 @@ void add_sweep(CommandLine& line) {
       .shows_default()
       .shown_as("bh21|frontier|loads|FILE");
   command
-      .option("--text", options->texts,
+      .option("-f,--text", options->texts,
               "Text to evaluate, one domain per file; default: MODEL/text/*.txt")
       .shown_as("FILE");
   command
@@ -79,7 +82,7 @@ void add_sweep(CommandLine& line) {
               "Tokens from a window to the next; default: the window, without overlap")
       .whole_number(std::int64_t{1})
       .shown_as("N");
-  command.option("--new-tokens", options->new_tokens, "New tokens per prompt; 0: no generation")
+  command.option("-n,--new-tokens", options->new_tokens, "New tokens per prompt; 0: no generation")
       .shows_default()
       .whole_number(0)
       .shown_as("N");
@@ -99,11 +102,20 @@ void add_sweep(CommandLine& line) {
               "Measure only every Nth configuration, from the Ith on; `olmoe merge` unites the "
               "shards")
       .shown_as("I/N");
+  command.flag("--dry-run", *dry_run,
+               "Say what there is to do, and from 5 seconds of the model how long it will take "
+               "and how much memory; write nothing");
   command.flag("--resume", options->resume, "Continue the sweep that --out holds");
+  add_quiet_option(command);
   add_compute_options(command, options->compute);
-  command.runs([options, shard] {
+  command.example("olmoe sweep -m reference/model -o out --grid bh21 --max-tokens 2048");
+  command.runs([options, shard, dry_run] {
     parse_shard(*shard, *options);
-    if (options->grid == loads_grid_name) {
+    const bool is_loads = options->grid == loads_grid_name;
+    if (*dry_run) {
+      if (is_loads) throw std::invalid_argument("--dry-run: the grid loads has no estimate");
+      std::fputs(to_text(estimate_sweep(*options)).c_str(), stdout);
+    } else if (is_loads) {
       run_loads(*options);
     } else {
       run_sweep(*options);

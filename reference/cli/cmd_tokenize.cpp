@@ -1,10 +1,7 @@
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <charconv>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -17,6 +14,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/common_options.hpp"
+#include "cli/input.hpp"
 #include "formats/error.hpp"
 #include "formats/json.hpp"
 #include "tokenizer/tokenizer.hpp"
@@ -31,46 +29,6 @@ struct TokenizeOptions {
   std::optional<std::string> file;
   std::optional<std::string> jsonl;
   std::optional<std::string> ids;
-};
-
-// An input file; "-" is standard input.
-class Input {
- public:
-  explicit Input(const std::string& path) : name_(path == "-" ? "standard input" : path) {
-    if (path == "-") return;
-    // To open a named pipe would wait for whoever writes to it, and a device may never end.
-    if (std::filesystem::exists(path) && !std::filesystem::is_regular_file(path))
-      throw Error(path + ": not a regular file; - is standard input");
-    file_.open(path, std::ios::binary);
-    if (!file_) fail();
-  }
-
-  const std::string& name() const { return name_; }
-
-  std::string read_all() {
-    std::string content;
-    std::array<char, 1 << 16> block;
-    while (stream().read(block.data(), block.size()) || stream().gcount() > 0)
-      content.append(block.data(), static_cast<std::size_t>(stream().gcount()));
-    if (stream().bad()) fail();
-    return content;
-  }
-
-  bool read_line(std::string& line) {
-    if (std::getline(stream(), line)) return true;
-    if (stream().bad()) fail();
-    return false;
-  }
-
- private:
-  std::istream& stream() { return file_.is_open() ? file_ : std::cin; }
-
-  [[noreturn]] void fail() const {
-    throw Error(name_ + ": " + std::generic_category().message(errno));
-  }
-
-  std::string name_;
-  std::ifstream file_;
 };
 
 void print(std::span<const std::int32_t> ids) {
@@ -132,12 +90,12 @@ void run(const TokenizeOptions& options) {
 void add_tokenize(CommandLine& line) {
   const Command command = line.subcommand("tokenize", "Turn text into token ids, or ids into text");
   const auto options = std::make_shared<TokenizeOptions>();
-  command.option("--model", options->model, "Directory with a Hugging Face tokenizer.json")
+  command.option("-m,--model", options->model, "Directory with a Hugging Face tokenizer.json")
       .required()
       .shown_as("DIR");
   const Command input = command.exactly_one_of("Input");
-  input.option("--text", options->text, "Text; prints its ids as a JSON array").shown_as("TEXT");
-  input.option("--file", options->file, "A file whose whole content is the text; - is stdin")
+  input.option("-p,--text", options->text, "Text; prints its ids as a JSON array").shown_as("TEXT");
+  input.option("-f,--file", options->file, "A file whose whole content is the text; - is stdin")
       .shown_as("FILE");
   input
       .option("--jsonl", options->jsonl,
@@ -149,6 +107,7 @@ void add_tokenize(CommandLine& line) {
               "Ids to turn into text: a JSON array, or separated by commas or spaces")
       .shown_as("IDS");
   add_threads_option(command);
+  command.example("olmoe tokenize -m reference/model -p 'In the beginning'");
   command.runs([options] { run(*options); });
 }
 

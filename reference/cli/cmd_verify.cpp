@@ -7,20 +7,25 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cli/batch.hpp"
 #include "cli/commands.hpp"
 #include "cli/common_options.hpp"
 #include "cli/integration_test.hpp"
+#include "cli/json_output.hpp"
 #include "formats/error.hpp"
 #include "formats/json.hpp"
 #include "formats/sha256.hpp"
 #include "forward/generation.hpp"
 #include "routing/routing.hpp"
+#include "terminal/progress.hpp"
 
 namespace olmoe {
 namespace {
+
+using Json = nlohmann::ordered_json;
 
 struct VerifyOptions {
   std::string model;
@@ -30,20 +35,34 @@ struct VerifyOptions {
   std::string preset;
   std::string nulls;
   double atol = 1e-4;
+  bool json = false;
 };
 
-/// Compares arrays with a capture's, prints a line for each, and remembers whether all agreed.
+template <class... Values>
+std::string format(const char* pattern, Values... values) {
+  std::array<char, 64> text;
+  std::snprintf(text.data(), text.size(), pattern, values...);
+  return text.data();
+}
+
+/// What has been compared: lines of a table, or, with --json, objects.
 class Comparison {
  public:
-  Comparison(const SafetensorsFile& capture, double atol) : capture_(capture), atol_(atol) {}
-
-  /// The head of the table whose lines follow.
-  static void head(const std::string& policy) {
-    std::printf("\nroute %s\n%-26s %-14s %25s\n", policy.c_str(), "tensor", "shape",
-                "max |diff|   rel. error");
-  }
+  Comparison(const SafetensorsFile& capture, double atol, bool json)
+      : capture_(capture), atol_(atol), json_(json) {}
 
   bool passed() const { return passed_; }
+
+  /// One object per compared thing, with `route`, `name` and `passed`.
+  const Json& rows() const { return rows_; }
+
+  /// What follows is of this policy.
+  void begin(const std::string& policy) {
+    route_ = policy;
+    if (!json_)
+      std::printf("\nroute %s\n%-26s %-14s %25s\n", policy.c_str(), "tensor", "shape",
+                  "max |diff|   rel. error");
+  }
 
   /// Floats, within atol, or within atol times the largest reference value where `scaled`.
   void close(const std::string& name, std::span<const float> actual, bool scaled) {
@@ -66,8 +85,9 @@ class Comparison {
     }
     const double tolerance = scaled ? atol_ * std::max(1.0, largest) : atol_;
     const double relative = squares > 0.0 ? std::sqrt(square_differences / squares) : 0.0;
-    line(name, to_string(tensor.shape), format("%12.2e %12.2e", difference, relative));
-    verdict(comparable && difference <= tolerance);
+    row(name, to_string(tensor.shape), format("%12.2e %12.2e", difference, relative),
+        comparable && difference <= tolerance,
+        {{"shape", tensor.shape}, {"max_difference", difference}, {"relative_error", relative}});
   }
 
   /// Integers, all equal.
@@ -77,8 +97,9 @@ class Comparison {
     check_size(tensor, actual.size());
     std::size_t differing = 0;
     for (std::size_t i = 0; i < expected.size(); ++i) differing += expected[i] != actual[i];
-    line(name, to_string(tensor.shape), format("%zu of %zu differ", differing, expected.size()));
-    verdict(differing == 0);
+    row(name, to_string(tensor.shape), format("%zu of %zu differ", differing, expected.size()),
+        differing == 0,
+        {{"shape", tensor.shape}, {"differing", differing}, {"elements", expected.size()}});
   }
 
   /// The most likely next token at every position.
@@ -87,37 +108,43 @@ class Comparison {
     std::size_t agreeing = 0;
     const std::size_t tokens = expected.size() / vocabulary;
     const auto most_likely = [&](std::span<const float> logits, std::size_t token) {
-      const auto row = logits.subspan(token * vocabulary, vocabulary);
-      return std::max_element(row.begin(), row.end()) - row.begin();
+      const auto of = logits.subspan(token * vocabulary, vocabulary);
+      return std::max_element(of.begin(), of.end()) - of.begin();
     };
     for (std::size_t t = 0; t < tokens; ++t)
       agreeing += most_likely(expected, t) == most_likely(actual, t) ? 1 : 0;
-    line(name + " argmax", "", format("%zu of %zu agree", agreeing, tokens));
-    verdict(agreeing == tokens);
+    row(name + " argmax", "", format("%zu of %zu agree", agreeing, tokens), agreeing == tokens,
+        {{"agreeing", agreeing}, {"tokens", tokens}});
   }
 
   /// A file of the checkpoint against its recorded checksum.
   void file(const std::string& name, const std::string& recorded, const std::string& actual) {
-    line(name, "sha256",
-         actual.substr(0, 12) + (recorded == actual ? "... as captured" : "... differs"));
-    verdict(recorded == actual);
+    row(name, "sha256",
+        actual.substr(0, 12) + (recorded == actual ? "... as captured" : "... differs"),
+        recorded == actual, {{"sha256", actual}, {"captured_sha256", recorded}});
+  }
+
+  /// A number that is only shown.
+  void show(const std::string& name, double value) {
+    if (json_) {
+      rows_.push_back({{"route", route_}, {"name", name}, {"passed", true}, {"value", value}});
+    } else {
+      std::printf("%-26s %40.3f\n", name.c_str(), value);
+    }
   }
 
  private:
-  template <class... Values>
-  static std::string format(const char* pattern, Values... values) {
-    std::array<char, 64> text;
-    std::snprintf(text.data(), text.size(), pattern, values...);
-    return text.data();
-  }
-
-  static void line(const std::string& name, const std::string& shape, const std::string& result) {
-    std::printf("%-26s %-14s %25s  ", name.c_str(), shape.c_str(), result.c_str());
-  }
-
-  void verdict(bool good) {
-    std::puts(good ? "ok" : "FAILED");
+  void row(const std::string& name, const std::string& shape, const std::string& result, bool good,
+           const Json& numbers) {
     passed_ = passed_ && good;
+    if (json_) {
+      Json object{{"route", route_}, {"name", name}, {"passed", good}};
+      object.update(numbers);
+      rows_.push_back(std::move(object));
+    } else {
+      std::printf("%-26s %-14s %25s  %s\n", name.c_str(), shape.c_str(), result.c_str(),
+                  good ? "ok" : "FAILED");
+    }
   }
 
   static void check_size(const Tensor& tensor, std::size_t actual) {
@@ -130,7 +157,10 @@ class Comparison {
 
   const SafetensorsFile& capture_;
   double atol_;
+  bool json_;
   bool passed_ = true;
+  std::string route_{};
+  Json rows_ = Json::array();
 };
 
 std::string metadata(const SafetensorsFile& capture, const std::string& key) {
@@ -154,12 +184,41 @@ void verify_files(const std::string& model, const SafetensorsFile& capture,
   }
 }
 
+/// What the model computes on a capture's input, and the tokens that it continues each sequence by,
+/// as many as `new_tokens`.
+std::pair<BatchResult, std::vector<std::int32_t>> run_capture(
+    const Model& model, const TokenBatch& batch, std::int64_t new_tokens,
+    std::span<const fdroute::AnyRouter> routers) {
+  Progress progress({.what = "verify",
+                     .unit = "tokens",
+                     .total = static_cast<double>(batch.sequences * (batch.length + new_tokens))});
+  progress.start("");
+  std::int64_t done = 0;
+  const auto advance = [&](std::int64_t tokens) {
+    done += tokens;
+    progress.update(static_cast<double>(done));
+  };
+  BatchResult result = run_batch(model, batch, routers, [&] { advance(batch.length); });
+  std::vector<std::int32_t> generated;
+  const GenerationOptions options{.max_new_tokens = static_cast<int>(new_tokens),
+                                  .stop_at_eos = false};
+  for (std::int64_t s = 0; s < batch.sequences; ++s) {
+    generate(model, routers, batch.sequence(s), options, [&](std::int32_t id) {
+      generated.push_back(id);
+      advance(1);
+    });
+  }
+  return {std::move(result), std::move(generated)};
+}
+
 /// Runs one policy on the capture's input and compares all that the capture holds of it, its names
 /// prefixed with `prefix`.
 void verify_policy(const Model& model, const SafetensorsFile& capture, const std::string& prefix,
                    std::span<const fdroute::AnyRouter> routers, Comparison& comparison) {
   const TokenBatch batch = token_batch(capture.at("input_ids"));
-  const BatchResult result = run_batch(model, batch, routers);
+  const Tensor& greedy = capture.at(prefix + "greedy_ids");
+  const TokenBatch expected = token_batch(greedy);
+  const auto [result, generated] = run_capture(model, batch, expected.length, routers);
   const auto vocabulary = static_cast<std::size_t>(model.config().vocab_size);
 
   comparison.close(prefix + "logits", result.logits, false);
@@ -179,19 +238,10 @@ void verify_policy(const Model& model, const SafetensorsFile& capture, const std
     }
   }
 
-  const Tensor& greedy = capture.at(prefix + "greedy_ids");
-  const TokenBatch expected = token_batch(greedy);
-  std::vector<std::int32_t> generated;
-  const GenerationOptions options{.max_new_tokens = static_cast<int>(expected.length),
-                                  .stop_at_eos = false};
+  comparison.equal(prefix + "greedy_ids", generated);
   ExpertCounter counter;
   for (const ExecutedRouting& routing : result.trace.routing) counter.add(routing.counts);
-  for (std::int64_t s = 0; s < batch.sequences; ++s) {
-    generate(model, routers, batch.sequence(s), options,
-             [&](std::int32_t id) { generated.push_back(id); });
-  }
-  comparison.equal(prefix + "greedy_ids", generated);
-  std::printf("%-26s %40.3f\n", "mean experts per token", counter.mean());
+  comparison.show("mean experts per token", counter.mean());
 }
 
 /// How far two arrays of logits are apart.
@@ -234,7 +284,8 @@ std::vector<float> captured_logits(const SafetensorsFile& capture, const std::st
 }
 
 /// A capture of capture_bf16.py: passed if we are as near to transformers' float32 as its bfloat16.
-bool verify_rounding(const Model& model, Compute compute, const SafetensorsFile& capture) {
+bool verify_rounding(const Model& model, Compute compute, const SafetensorsFile& capture,
+                     Json* rows) {
   const TokenBatch batch = token_batch(capture.at("input_ids"));
   const auto routers = make_routers(model.config(), native_policy, std::filesystem::path());
   const std::vector<float> ours = run_batch(model, batch, routers).logits;
@@ -243,12 +294,21 @@ bool verify_rounding(const Model& model, Compute compute, const SafetensorsFile&
   const std::vector<float> rounded = captured_logits(capture, "logits", shape);
   const std::vector<float> exact = captured_logits(capture, "f32.logits", shape);
 
-  std::printf("\n%-34s %12s %12s  %s\n", "logits", "max |diff|", "rms", "argmax");
+  if (rows == nullptr)
+    std::printf("\n%-34s %12s %12s  %s\n", "logits", "max |diff|", "rms", "argmax");
   const auto line = [&](const std::string& what, const std::vector<float>& a,
                         const std::vector<float>& b) {
     const Distance d = distance(a, b, static_cast<std::size_t>(vocabulary));
-    std::printf("%-34s %12.2e %12.2e  %zu of %zu agree\n", what.c_str(), d.max, d.rms, d.agreeing,
-                d.tokens);
+    if (rows != nullptr) {
+      rows->push_back({{"name", what},
+                       {"max_difference", d.max},
+                       {"rms", d.rms},
+                       {"agreeing", d.agreeing},
+                       {"tokens", d.tokens}});
+    } else {
+      std::printf("%-34s %12.2e %12.2e  %zu of %zu agree\n", what.c_str(), d.max, d.rms, d.agreeing,
+                  d.tokens);
+    }
     return d.rms;
   };
   const std::string computed = std::string(name(compute)) + " here";
@@ -259,66 +319,99 @@ bool verify_rounding(const Model& model, Compute compute, const SafetensorsFile&
 }
 
 /// `--preset hf-integration-test`, for whoever has the published weights.
-void verify_integration_test(const std::string& directory, const Model& model) {
+void verify_integration_test(const VerifyOptions& options, const Model& model) {
   KvCache cache;
   const auto routers = make_routers(model.config(), native_policy, std::filesystem::path());
   const auto logits =
       model.forward(IntegrationTest::ids, cache, routers, Model::LogitsOf::every_token);
   const auto means =
       IntegrationTest::row_means(logits, static_cast<std::size_t>(model.config().vocab_size));
-  std::printf("%8s %14s %14s\n", "token", "mean logit", "transformers");
+  if (!options.json) std::printf("%8s %14s %14s\n", "token", "mean logit", "transformers");
   bool passed = true;
+  Json rows = Json::array();
   for (std::size_t t = 0; t < means.size(); ++t) {
     const bool good = IntegrationTest::agrees(means[t], IntegrationTest::means[t]);
-    std::printf("%8d %14.4f %14.4f  %s\n", IntegrationTest::ids[t], means[t],
-                IntegrationTest::means[t], good ? "ok" : "FAILED");
     passed = passed && good;
+    rows.push_back({{"token", IntegrationTest::ids[t]},
+                    {"mean_logit", means[t]},
+                    {"expected", IntegrationTest::means[t]},
+                    {"passed", good}});
+    if (!options.json)
+      std::printf("%8d %14.4f %14.4f  %s\n", IntegrationTest::ids[t], means[t],
+                  IntegrationTest::means[t], good ? "ok" : "FAILED");
   }
+  if (options.json)
+    print_json("verify", {{"model", options.model},
+                          {"preset", options.preset},
+                          {"passed", passed},
+                          {"comparisons", rows}});
   if (!passed)
-    throw Error(directory +
+    throw Error(options.model +
                 ": is not allenai/OLMoE-1B-7B-0924, or its logits are not those of "
                 "transformers' test");
-  std::printf("\nthe logits of transformers' test of allenai/OLMoE-1B-7B-0924\n");
+  if (!options.json)
+    std::printf("\nthe logits of transformers' test of allenai/OLMoE-1B-7B-0924\n");
+}
+
+/// Everything that a capture of capture_hf.py holds.
+void verify_policies(const VerifyOptions& options, const Model& model,
+                     const SafetensorsFile& capture, Comparison& comparison) {
+  comparison.begin(native_policy);
+  verify_policy(model, capture, "",
+                make_routers(model.config(), native_policy, std::filesystem::path()), comparison);
+  if (!capture.contains("bh.logits")) return;
+  const std::string policy = metadata(capture, "bh.policy");
+  std::filesystem::path nulls = options.nulls;
+  const std::string recorded = metadata(capture, "bh.nulls");
+  if (nulls.empty() && !recorded.empty()) nulls = std::filesystem::path(options.model) / recorded;
+  comparison.begin(policy);
+  verify_policy(model, capture, "bh.", make_routers(model.config(), policy, nulls), comparison);
 }
 
 void run(const VerifyOptions& options) {
   const Model model(options.model, options.compute);
   if (!options.preset.empty()) {
-    verify_integration_test(options.model, model);
+    verify_integration_test(options, model);
     return model.checkpoint().check_unchanged();
   }
   const SafetensorsFile capture(options.capture);
-  std::printf("%s against %s\n(transformers %s, torch %s)\n\n", options.model.c_str(),
-              options.capture.c_str(), metadata(capture, "transformers").c_str(),
-              metadata(capture, "torch").c_str());
-  Comparison comparison(capture, options.atol);
+  const std::string transformers = metadata(capture, "transformers");
+  const std::string torch = metadata(capture, "torch");
+  if (!options.json)
+    std::printf("%s against %s\n(transformers %s, torch %s)\n\n", options.model.c_str(),
+                options.capture.c_str(), transformers.c_str(), torch.c_str());
+  Comparison comparison(capture, options.atol, options.json);
   verify_files(options.model, capture, comparison);
 
-  if (capture.contains("f32.logits")) {
-    if (!verify_rounding(model, options.compute, capture))
-      throw Error(options.capture + ": transformers' bfloat16 is nearer to its float32 than this");
-    if (!comparison.passed()) throw Error(options.capture + ": is of another checkpoint");
-    model.checkpoint().check_unchanged();
-    std::printf("\nas near to transformers' float32 as transformers' bfloat16 is, or nearer\n");
-    return;
+  const bool is_bf16 = capture.contains("f32.logits");
+  bool as_near = true;
+  Json rounding = Json::array();
+  if (is_bf16) {
+    as_near = verify_rounding(model, options.compute, capture, options.json ? &rounding : nullptr);
+  } else {
+    verify_policies(options, model, capture, comparison);
   }
-
-  Comparison::head(native_policy);
-  verify_policy(model, capture, "",
-                make_routers(model.config(), native_policy, std::filesystem::path()), comparison);
-
-  if (capture.contains("bh.logits")) {
-    const std::string policy = metadata(capture, "bh.policy");
-    std::filesystem::path nulls = options.nulls;
-    const std::string recorded = metadata(capture, "bh.nulls");
-    if (nulls.empty() && !recorded.empty()) nulls = std::filesystem::path(options.model) / recorded;
-    Comparison::head(policy);
-    verify_policy(model, capture, "bh.", make_routers(model.config(), policy, nulls), comparison);
-  }
-  if (!comparison.passed())
-    throw Error(options.capture + ": the model does not reproduce this capture");
   model.checkpoint().check_unchanged();
-  std::printf("\nall within %g of transformers\n", options.atol);
+  if (options.json)
+    print_json("verify", {{"model", options.model},
+                          {"capture", options.capture},
+                          {"transformers", transformers},
+                          {"torch", torch},
+                          {"atol", options.atol},
+                          {"passed", comparison.passed() && as_near},
+                          {"comparisons", comparison.rows()},
+                          {"rounding", rounding}});
+  if (!as_near)
+    throw Error(options.capture + ": transformers' bfloat16 is nearer to its float32 than this");
+  if (!comparison.passed())
+    throw Error(options.capture + (is_bf16 ? ": is of another checkpoint"
+                                           : ": the model does not reproduce this capture"));
+  if (options.json) return;
+  if (is_bf16) {
+    std::printf("\nas near to transformers' float32 as transformers' bfloat16 is, or nearer\n");
+  } else {
+    std::printf("\nall within %g of transformers\n", options.atol);
+  }
 }
 
 }  // namespace
@@ -344,7 +437,10 @@ void add_verify(CommandLine& line) {
       .shows_default()
       .at_least_0()
       .shown_as("A");
+  add_json_option(command, options->json);
+  add_quiet_option(command);
   add_compute_options(command, options->compute);
+  command.example("olmoe verify -m reference/model --capture reference/model/capture.safetensors");
   command.runs([options] { run(*options); });
 }
 

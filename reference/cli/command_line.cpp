@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <exception>
+#include <fdroute/detail/policy_string/closest.hpp>
 #include <fdroute/version.hpp>
 #include <filesystem>
 #include <iostream>
@@ -15,7 +16,9 @@
 #include <stdexcept>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 
+#include "cli/help.hpp"
 #include "formats/error.hpp"
 #include "formats/json.hpp"
 
@@ -25,16 +28,32 @@
 namespace olmoe {
 namespace {
 
-/// A finite number that is not negative, or, if `positive`, above 0.
-CLI::Validator finite_number(bool positive) {
+/// A finite number that `accepts`, "of at least 0".
+CLI::Validator finite_number(const std::function<bool(double)>& accepts, const std::string& range) {
   const auto check = [=](const std::string& text) -> std::string {
     double value{};
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     const bool number = error == std::errc{} && end == text.data() + text.size();
-    if (number && std::isfinite(value) && (positive ? value > 0.0 : value >= 0.0)) return {};
-    return quote(text) + " is not a finite number " + (positive ? "above 0" : "of at least 0");
+    if (number && std::isfinite(value) && accepts(value)) return {};
+    return quote(text) + " is not a finite number" + range;
   };
   return {check, ""};
+}
+
+/// " (did you mean 'alpha'?)", or nothing if no word is near.
+std::string did_you_mean(const std::string& word, const std::vector<std::string>& words) {
+  const std::vector<std::string_view> views(words.begin(), words.end());
+  return fdroute::detail::did_you_mean(word, views);
+}
+
+/// The names of a subcommand's options and of those of its groups, with their dashes.
+void add_names(const CLI::App& app, std::vector<std::string>& names) {
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& word : option->get_lnames()) names.push_back("--" + word);
+  }
+  for (const CLI::App* part : app.get_subcommands({})) {
+    if (part->get_name().empty()) add_names(*part, names);
+  }
 }
 
 /// Of an empty text CLI11 asks no validator; an empty path would mean the working directory.
@@ -59,11 +78,19 @@ std::string joined(const std::vector<std::string>& words, const char* separator)
 }
 
 /// One line on stderr, whatever the message quotes.
-void complain(const std::exception& error, const char* advice = "") {
+void complain(const std::string& error, const std::string& advice = "") {
   const std::string_view begin = "olmoe: ";
-  const std::size_t rest = message_limit - begin.size() - std::string_view(advice).size();
-  std::cerr << begin << one_line(error.what(), rest) << advice << '\n';
+  const std::size_t rest = message_limit - begin.size() - advice.size();
+  std::cerr << begin << one_line(error, rest) << advice << '\n';
 }
+
+/// --help of the program and of its subcommands.
+class Formatter : public CLI::FormatterBase {
+ public:
+  std::string make_help(const CLI::App* app, std::string, CLI::AppFormatMode) const override {
+    return help_text(*app);
+  }
+};
 
 }  // namespace
 
@@ -87,6 +114,11 @@ const Option& Option::shows_default(const std::string& text) const {
   return *this;
 }
 
+const Option& Option::one_at_a_time() const {
+  option_->allow_extra_args(false);
+  return *this;
+}
+
 const Option& Option::needs(const Option& other) const {
   option_->needs(other.option_);
   return *this;
@@ -101,6 +133,9 @@ const Option& Option::whole_number(Integer low, Integer high) const {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error == std::errc{} && end == text.data() + text.size() && value >= low && value <= high)
       return {};
+    if (high == std::numeric_limits<Integer>::max())
+      return quote(text) + " is not a whole number of at least " + std::to_string(low) +
+             (error == std::errc::result_out_of_range ? ", or too large for one" : "");
     return quote(text) + " is not a whole number from " + std::to_string(low) + " to " +
            std::to_string(high);
   };
@@ -113,19 +148,27 @@ template const Option& Option::whole_number(std::int64_t, std::int64_t) const;
 template const Option& Option::whole_number(std::uint64_t, std::uint64_t) const;
 
 const Option& Option::at_least_0() const {
-  option_->check(finite_number(false));
+  option_->check(finite_number([](double x) { return x >= 0.0; }, " of at least 0"));
   return *this;
 }
 
 const Option& Option::above_0() const {
-  option_->check(finite_number(true));
+  option_->check(finite_number([](double x) { return x > 0.0; }, " above 0"));
+  return *this;
+}
+
+const Option& Option::from_0_to_1() const {
+  option_->check(finite_number([](double x) { return x >= 0.0 && x <= 1.0; }, " from 0 to 1"));
   return *this;
 }
 
 template <class Value>
 Option Command::option(const std::string& names, Value& value,
                        const std::string& description) const {
-  return Option(*app_->add_option(names, value, description));
+  CLI::Option& option = *app_->add_option(names, value, description);
+  if constexpr (std::is_same_v<Value, double>)
+    option.check(finite_number([](double) { return true; }, ""));
+  return added(option);
 }
 
 template Option Command::option(const std::string&, int&, const std::string&) const;
@@ -144,7 +187,7 @@ template Option Command::option(const std::string&, std::vector<std::filesystem:
 
 Option Command::option(const std::string& names, const std::function<void(const std::string&)>& set,
                        const std::string& description) const {
-  return Option(*app_->add_option_function<std::string>(names, set, description));
+  return added(*app_->add_option_function<std::string>(names, set, description));
 }
 
 Option Command::choice(const std::string& names, const std::vector<std::string>& words,
@@ -155,12 +198,12 @@ Option Command::choice(const std::string& names, const std::vector<std::string>&
   };
   const auto check = [words, place](const std::string& text) -> std::string {
     if (place(text) < words.size()) return {};
-    return quote(text) + " is not one of: " + joined(words, ", ");
+    return quote(text) + " is not one of: " + joined(words, ", ") + did_you_mean(text, words);
   };
   const auto set = [choose, place](const std::string& text) { choose(place(text)); };
-  return Option(*app_->add_option_function<std::string>(names, set, description)
-                     ->check(CLI::Validator(check, ""))
-                     ->type_name(joined(words, "|")));
+  return added(*app_->add_option_function<std::string>(names, set, description)
+                    ->check(CLI::Validator(check, ""))
+                    ->type_name(joined(words, "|")));
 }
 
 Option Command::word(const std::string& names, std::string& value,
@@ -180,20 +223,34 @@ Option Command::bytes(const std::string& names, std::uint64_t& value,
   const auto above_zero = [](const std::string& text) -> std::string {
     return text == "0" ? "a size must be above 0" : "";
   };
-  return Option(*app_->add_option(names, value, description)
-                     ->check(CLI::Validator(above_zero, ""))
-                     ->transform(CLI::AsSizeValue(true))
-                     ->transform(CLI::Validator(begins_with_digit, "")));
+  return added(*app_->add_option(names, value, description)
+                    ->check(CLI::Validator(above_zero, ""))
+                    ->transform(CLI::AsSizeValue(true).description(""))
+                    ->transform(CLI::Validator(begins_with_digit, "")));
 }
 
 Option Command::flag(const std::string& names, bool& value, const std::string& description) const {
-  return Option(*app_->add_flag(names, value, description));
+  return added(*app_->add_flag(names, value, description));
 }
 
-Command Command::exactly_one_of(const std::string& title) const {
-  CLI::Option_group& group = *app_->add_option_group(title, "Exactly one of");
+Option Command::flag(const std::string& names, const std::function<void()>& set,
+                     const std::string& description) const {
+  return added(*app_->add_flag_callback(names, set, description));
+}
+
+Option Command::added(CLI::Option& option) const {
+  option.group(heading_);
+  return Option(option);
+}
+
+Command Command::exactly_one_of(const std::string& heading) const {
+  CLI::Option_group& group = *app_->add_option_group(heading);
   group.require_option(1);
-  return Command(group);
+  return Command(group, heading + " (exactly one)");
+}
+
+void Command::example(const std::string& command_line) const {
+  app_->footer(command_line);
 }
 
 void Command::runs(const std::function<void()>& action) const {
@@ -207,14 +264,22 @@ CommandLine::CommandLine(const std::string& description)
     : app_(std::make_unique<CLI::App>(description)) {
   app_->set_version_flag("--version",
                          OLMOE_TEXT(FDROUTE_VERSION_MAJOR) "." OLMOE_TEXT(
-                             FDROUTE_VERSION_MINOR) "." OLMOE_TEXT(FDROUTE_VERSION_PATCH));
+                             FDROUTE_VERSION_MINOR) "." OLMOE_TEXT(FDROUTE_VERSION_PATCH),
+                         "Say the version and end");
   app_->require_subcommand(1);
+  app_->formatter(std::make_shared<Formatter>());
+  app_->set_help_flag("-h,--help", "Say this and end");
+  app_->get_help_ptr()->group("General");
+  app_->get_option("--version")->group("General");
 }
 
 CommandLine::~CommandLine() = default;
 
 Command CommandLine::subcommand(const std::string& name, const std::string& description) {
-  return Command(*app_->add_subcommand(name, description));
+  CLI::App* const command = app_->add_subcommand(name, description);
+  command->group(heading_);
+  command->get_help_ptr()->group("General");
+  return Command(*command);
 }
 
 /// CLI11 only says that one is required.
@@ -223,8 +288,24 @@ void CommandLine::check_subcommand(int argc, char** argv) const {
   std::vector<std::string> names;
   for (const CLI::App* command : app_->get_subcommands({})) names.push_back(command->get_name());
   if (std::find(names.begin(), names.end(), argv[1]) != names.end()) return;
-  throw std::invalid_argument("no subcommand " + quote(argv[1]) + "; there are " +
-                              joined(names, ", "));
+  throw std::invalid_argument("no subcommand " + quote(argv[1]) + did_you_mean(argv[1], names) +
+                              "; there are " + joined(names, ", "));
+}
+
+/// What CLI11 found wrong; but an option that there is not explains why another is missing.
+std::string CommandLine::usage_error(const std::exception& error) const {
+  for (const CLI::App* command : app_->get_subcommands()) {
+    for (const std::string& argument : command->remaining()) {
+      if (argument.size() < 2 || argument.front() != '-') continue;
+      std::vector<std::string> names;
+      add_names(*command, names);
+      const std::string name = argument.substr(0, argument.find('='));
+      return command->get_name() + " has no option " + quote(name) + did_you_mean(name, names);
+    }
+    if (const auto rest = command->remaining(); !rest.empty())
+      return command->get_name() + " takes no argument " + quote(rest.front());
+  }
+  return error.what();
 }
 
 int CommandLine::run(int argc, char** argv) {
@@ -239,16 +320,19 @@ int CommandLine::run(int argc, char** argv) {
   } catch (const CLI::Success& request) {  // for help or the version
     return app_->exit(request);
   } catch (const CLI::ParseError& error) {
-    complain(error, " (see --help)");
+    const auto commands = app_->get_subcommands();
+    complain(
+        usage_error(error),
+        " (see olmoe " + (commands.empty() ? "" : commands.front()->get_name() + " ") + "--help)");
     return usage;
   } catch (const std::invalid_argument& error) {
-    complain(error);
+    complain(error.what());
     return usage;
   } catch (const std::bad_alloc&) {
     std::cerr << "olmoe: out of memory\n";
     return failure;
   } catch (const std::exception& error) {
-    complain(error);
+    complain(error.what());
     return failure;
   }
 }

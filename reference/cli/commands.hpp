@@ -15,8 +15,10 @@ void add_logits(CommandLine& line);
 void add_make_random(CommandLine& line);
 void add_merge(CommandLine& line);
 void add_perplexity(CommandLine& line);
+void add_policies(CommandLine& line);
 void add_sweep(CommandLine& line);
 void add_tokenize(CommandLine& line);
+void add_trace(CommandLine& line);
 void add_verify(CommandLine& line);
 
 }  // namespace olmoe

@@ -8,6 +8,7 @@
 
 #include "kernels/isa.hpp"
 #include "routing/nulls_model.hpp"
+#include "terminal/progress.hpp"
 
 namespace olmoe {
 namespace {
@@ -17,29 +18,35 @@ constexpr int most_threads = 1024;
 
 }  // namespace
 
+std::filesystem::path RouteOptions::nulls_file(const std::string& directory) const {
+  if (!nulls.empty()) return nulls;
+  const std::filesystem::path beside = std::filesystem::path(directory) / "nulls.safetensors";
+  const bool serves = policy != native_policy && std::filesystem::exists(beside);
+  return serves ? beside : std::filesystem::path();
+}
+
 std::vector<fdroute::AnyRouter> RouteOptions::routers(const std::string& directory,
                                                       const Model& model) const {
-  std::filesystem::path file = nulls;
-  const std::filesystem::path beside = std::filesystem::path(directory) / "nulls.safetensors";
-  if (file.empty() && policy != native_policy && std::filesystem::exists(beside)) file = beside;
+  const std::filesystem::path file = nulls_file(directory);
   if (!file.empty()) check_nulls_model(file, model);
   return make_routers(model.config(), policy, file);
 }
 
 void add_model_option(const Command& command, std::string& model) {
-  command.option("--model", model, "Directory with a Hugging Face OLMoE checkpoint")
+  command.option("-m,--model", model, "Directory with a Hugging Face OLMoE checkpoint")
       .required()
       .shown_as("DIR");
 }
 
 void add_route_options(const Command& command, RouteOptions& route) {
-  command
+  const Command routing = command.under("Routing");
+  routing
       .option("--route", route.policy,
               "Routing policy: native (the model's own top-k), topk:k=8, "
-              "bh:alpha=0.05,min_k=1,max_k=16 ...")
+              "bh:alpha=0.05,min_k=1,max_k=16 ...; olmoe policies lists them")
       .shows_default()
       .shown_as("POLICY");
-  command
+  routing
       .option("--nulls", route.nulls,
               "Null distributions, one per layer; default: nulls.safetensors in the model "
               "directory, if there is one")
@@ -66,9 +73,9 @@ void add_completion_options(const Command& command, CompletionOptions& completio
 }
 
 void add_threads_option(const Command& command) {
-  command
+  command.under("General")
       .option(
-          "--threads", [](const std::string& text) { omp_set_num_threads(std::stoi(text)); },
+          "-t,--threads", [](const std::string& text) { omp_set_num_threads(std::stoi(text)); },
           "Number of threads; default: all")
       .whole_number(1, most_threads)
       .shown_as("N");
@@ -76,7 +83,7 @@ void add_threads_option(const Command& command) {
 
 void add_kernel_options(const Command& command) {
   add_threads_option(command);
-  command
+  command.under("General")
       .option(
           "--isa", [](const std::string& isa) { use_isa(std::string_view(isa)); },
           "Instruction set of the kernels: baseline, avx2 or avx512; default: the processor's best")
@@ -85,11 +92,21 @@ void add_kernel_options(const Command& command) {
 
 void add_compute_options(const Command& command, Compute& compute) {
   add_kernel_options(command);
-  command
+  command.under("General")
       .choice("--compute", compute, {{"f32", Compute::f32}, {"bf16", Compute::bf16}},
               "Arithmetic of products with weight matrices: f32, or bf16, which rounds activations "
               "to bfloat16 and needs AVX512_BF16 and BF16 weights")
       .shows_default("f32");
+}
+
+void add_quiet_option(const Command& command) {
+  command.under("General").flag(
+      "-q,--quiet", [] { Progress::silence(); }, "Show no progress on standard error");
+}
+
+void add_json_option(const Command& command, bool& json) {
+  command.under("General").flag("--json", json,
+                                "Print one JSON object instead (docs/command-line.md)");
 }
 
 void limit_threads() {

@@ -2,6 +2,7 @@
 
 #include <fdroute/any_router.hpp>
 #include <fdroute/completion.hpp>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,8 +19,11 @@ struct RouteOptions {
   std::string policy = native_policy;
   std::string nulls;
 
-  /// One router per layer of the model in `directory`. Without `nulls`, the directory's
-  /// nulls.safetensors serves if there is one. Throws as make_routers() and check_nulls_model() do.
+  /// `nulls`; without, nulls.safetensors in the model's directory if there is one, else nothing.
+  std::filesystem::path nulls_file(const std::string& directory) const;
+
+  /// One router per layer of the model in `directory`, with nulls_file(). Throws as make_routers()
+  /// and check_nulls_model() do.
   std::vector<fdroute::AnyRouter> routers(const std::string& directory, const Model& model) const;
 };
 
@@ -49,6 +53,12 @@ void add_kernel_options(const Command& command);
 
 /// --threads, --isa and --compute: for the commands that run a model.
 void add_compute_options(const Command& command, Compute& compute);
+
+/// --quiet, which takes effect at once: for the commands that show progress.
+void add_quiet_option(const Command& command);
+
+/// --json
+void add_json_option(const Command& command, bool& json);
 
 /// OpenMP reads OMP_NUM_THREADS without a check. If it asks for more threads than --threads allows,
 /// warns and uses one per processor.

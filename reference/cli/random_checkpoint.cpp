@@ -13,7 +13,7 @@
 #include "formats/error.hpp"
 #include "formats/json.hpp"
 #include "forward/config.hpp"
-#include "sweep/progress.hpp"
+#include "terminal/progress.hpp"
 
 namespace olmoe {
 namespace {
@@ -75,14 +75,11 @@ void fill(const TensorInfo& tensor, std::uint64_t seed, std::uint64_t first,
 }
 
 void write_shard(const std::filesystem::path& path, const std::vector<TensorInfo>& tensors,
-                 std::uint64_t seed, Progress& progress) {
+                 std::uint64_t seed, std::uint64_t& written, Progress& progress) {
   constexpr std::size_t piece = 64U << 20;
   std::vector<std::byte> buffer(piece);
   SafetensorsWriter writer(path, tensors, {{"format", "pt"}});
   progress.start(path.filename().string());
-  std::uint64_t total = 0;
-  for (const TensorInfo& tensor : tensors) total += tensor.bytes();
-  std::uint64_t written = 0;
   for (const TensorInfo& tensor : writer.tensors()) {
     for (std::uint64_t at = 0; at < tensor.bytes(); at += piece) {
       const auto bytes =
@@ -90,11 +87,10 @@ void write_shard(const std::filesystem::path& path, const std::vector<TensorInfo
       fill(tensor, seed, at / size(tensor.dtype), bytes);
       writer.write(bytes);
       written += bytes.size();
+      progress.update(static_cast<double>(written));
     }
-    progress.advance(static_cast<double>(written) / static_cast<double>(total));
   }
   writer.finish();
-  progress.finish(std::to_string(tensors.size()) + " tensors", static_cast<double>(total));
 }
 
 std::string shard_name(std::size_t index, std::size_t shards) {
@@ -178,10 +174,11 @@ void make_random_checkpoint(const RandomCheckpointOptions& options) {
 
   write_atomically(options.out / "config.json", config_text(options.config, options.dtype));
   nlohmann::json map;
-  Progress progress(shards.size(), static_cast<double>(total));
+  Progress progress({.what = "weights", .unit = "B", .total = static_cast<double>(total)});
+  std::uint64_t written = 0;
   for (std::size_t i = 0; i < shards.size(); ++i) {
     const std::string name = shard_name(i, shards.size());
-    write_shard(options.out / name, shards[i], options.seed, progress);
+    write_shard(options.out / name, shards[i], options.seed, written, progress);
     for (const TensorInfo& tensor : shards[i]) map[tensor.name] = name;
   }
   if (shards.size() == 1) return;

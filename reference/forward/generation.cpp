@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstddef>
 #include <random>
 #include <stdexcept>
@@ -23,24 +22,14 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-std::int32_t choose(std::span<const float> logits, double temperature, std::mt19937_64& random) {
-  const auto largest = std::max_element(logits.begin(), logits.end());
-  if (temperature == 0.0) return static_cast<std::int32_t>(largest - logits.begin());
-  std::vector<double> weights(logits.size());
-  double sum = 0.0;
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    weights[i] =
-        std::exp((static_cast<double>(logits[i]) - static_cast<double>(*largest)) / temperature);
-    sum += weights[i];
-  }
+std::int32_t choose(std::span<const float> logits, const SamplingOptions& options,
+                    std::mt19937_64& random) {
+  if (options.temperature == 0.0)
+    return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) -
+                                     logits.begin());
   // Written out, since the standard's distributions differ between libraries.
   const double uniform = static_cast<double>(random() >> 11) * 0x1p-53;
-  double left = uniform * sum;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    left -= weights[i];
-    if (left < 0.0) return static_cast<std::int32_t>(i);
-  }
-  return static_cast<std::int32_t>(largest - logits.begin());
+  return draw(sampling_weights(logits, options), uniform);
 }
 
 /// A prompt that is being continued.
@@ -59,10 +48,7 @@ void check(const Model& model, std::span<const std::vector<std::int32_t>> prompt
     throw std::invalid_argument("generate: max_new_tokens must be at least 1, got " +
                                 std::to_string(options.max_new_tokens));
   }
-  if (!(options.temperature >= 0.0 && std::isfinite(options.temperature))) {
-    throw std::invalid_argument("generate: temperature must be finite and at least 0, got " +
-                                std::to_string(options.temperature));
-  }
+  options.sampling.validate();
   if (batch < 1)
     throw std::invalid_argument("generate: batch must be at least 1, got " + std::to_string(batch));
   const std::int64_t longest = model.config().max_position_embeddings;
@@ -83,15 +69,21 @@ GenerationStatistics generate(const Model& model, RoutingSource& source,
                               const std::function<void(std::size_t, std::int32_t)>& on_token) {
   check(model, prompts, batch, options);
   GenerationStatistics statistics;
+  statistics.ended_by.resize(prompts.size());
   const auto& eos = model.config().eos_token_ids;
   const auto take = [&](Continuation& continuation, std::int32_t token) {
     continuation.next = {token};
-    continuation.ended =
-        options.stop_at_eos && std::find(eos.begin(), eos.end(), token) != eos.end();
-    if (continuation.ended) return;
-    on_token(continuation.prompt, token);
+    const std::size_t prompt = continuation.prompt;
+    const auto end = [&](EndedBy by) {
+      continuation.ended = true;
+      statistics.ended_by[prompt] = by;
+    };
+    if (options.stop_at_eos && std::find(eos.begin(), eos.end(), token) != eos.end())
+      return end(EndedBy::eos);
+    on_token(prompt, token);
     ++statistics.new_tokens;
-    continuation.ended = ++continuation.new_tokens == options.max_new_tokens;
+    if (options.stop_after_token && options.stop_after_token(prompt)) return end(EndedBy::request);
+    if (++continuation.new_tokens == options.max_new_tokens) end(EndedBy::length);
   };
   const auto run = [&](std::span<Continuation> some) {
     std::vector<ForwardTrace> traces(some.size());
@@ -104,7 +96,7 @@ GenerationStatistics generate(const Model& model, RoutingSource& source,
       for (const ExecutedRouting& routing : traces[i].routing)
         statistics.experts.add(routing.counts);
       take(some[i], choose(std::span(logits).subspan(i * vocabulary, vocabulary),
-                           options.temperature, some[i].random));
+                           options.sampling, some[i].random));
     }
   };
 

@@ -8,15 +8,20 @@
 #include <vector>
 
 #include "forward/model.hpp"
+#include "forward/sampling.hpp"
 
 namespace olmoe {
 
 struct GenerationOptions {
   int max_new_tokens = 64;
-  double temperature = 0.0;  ///< 0: the most likely token; otherwise softmax(logits / temperature)
-  std::uint64_t seed = 0;    ///< of the sampling; the same seed gives the same text
-  bool stop_at_eos = true;   ///< end before max_new_tokens at one of the config's eos ids
+  SamplingOptions sampling = {};
+  std::uint64_t seed = 0;   ///< of the sampling; the same seed gives the same text
+  bool stop_at_eos = true;  ///< end before max_new_tokens at one of the config's eos ids
+  /// Asked after each new token, with its prompt's index: true ends the continuation.
+  std::function<bool(std::size_t)> stop_after_token = {};
 };
+
+enum class EndedBy : std::uint8_t { length, eos, request };
 
 /// How a generation went, over all prompts. Times are in seconds.
 struct GenerationStatistics {
@@ -25,7 +30,8 @@ struct GenerationStatistics {
   double prefill_seconds = 0.0;
   std::int64_t decode_steps = 0;  ///< tokens run one at a time for a sequence, after its prompt
   double decode_seconds = 0.0;
-  ExpertCounter experts;  ///< over the prompts and all tokens run
+  std::vector<EndedBy> ended_by;  ///< a prompt
+  ExpertCounter experts;          ///< over the prompts and all tokens run
 };
 
 /// Continues `prompts`, up to `batch` of them at a time: their next tokens are run together, and

@@ -250,6 +250,7 @@ Evaluation evaluate_windows(const Model& model, const MakeSource& make_source,
   const std::vector<Batch> batches = batches_of(jobs, options);
   std::vector<std::vector<LoadSums>> loads(batches.size());
   std::int64_t done = 0;
+  if (options.on_progress) options.on_progress({0, n_jobs, {}});
   parallel_for(std::ssize(batches), [&](std::int64_t b) {
     const Batch& batch = batches[at(b)];
     const Job& first = jobs[batch.front()];
@@ -263,7 +264,15 @@ Evaluation evaluate_windows(const Model& model, const MakeSource& make_source,
     }
     if (!options.on_progress) return;
 #pragma omp critical(olmoe_evaluation_progress)
-    options.on_progress(done += std::ssize(batch), n_jobs);
+    {
+      done += std::ssize(batch);
+      EvaluationProgress progress{done, n_jobs, {}};
+      for (const std::size_t j : batch) {
+        progress.last.tokens += sums[j].scored;
+        progress.last.sum += sums[j].nll;
+      }
+      options.on_progress(progress);
+    }
   });
 
   const auto source = make_source({});

@@ -20,6 +20,12 @@
 /// formula; the names there are those of the fields here.
 namespace olmoe {
 
+struct EvaluationProgress {
+  std::int64_t done = 0;  ///< windows
+  std::int64_t all = 0;
+  WindowSum last{};  ///< negative log likelihoods of the window just done
+};
+
 struct EvaluationOptions {
   /// Inputs per window; 0: default_window().
   std::int64_t window = 0;
@@ -33,8 +39,8 @@ struct EvaluationOptions {
   std::optional<fdroute::Completion> completion = {};
   /// The control: as many as `completion` adds, but any loaded ones, at random by this seed.
   std::optional<std::uint64_t> random_residents = {};
-  /// Called after each window with the number of windows done and in total; never concurrently.
-  std::function<void(std::int64_t, std::int64_t)> on_progress = {};
+  /// Called before the first window and after each; never concurrently.
+  std::function<void(const EvaluationProgress&)> on_progress = {};
 };
 
 /// Throws Error, naming the text, unless each of `texts` can be evaluated: two tokens in each

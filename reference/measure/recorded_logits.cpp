@@ -77,8 +77,10 @@ RecordedLogits record_logits(const Model& model, std::span<const fdroute::AnyRou
     return RouterLogits(at(config.num_hidden_layers), layer);
   };
   RecordedLogits recorded{empty(rows[0]), empty(rows[1])};
-  parallel_for(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t p) {
-    const Piece& piece = pieces[at(p)];
+  const auto all = static_cast<std::int64_t>(pieces.size());
+  std::int64_t done = 0;
+  if (options.on_progress) options.on_progress(0, all);
+  const auto record = [&](const Piece& piece) {
     if (static_cast<std::int64_t>(piece.ids.size()) <= options.skip_first) return;
     KvCache cache;
     ForwardTrace trace;
@@ -96,6 +98,12 @@ RecordedLogits record_logits(const Model& model, std::span<const fdroute::AnyRou
       std::copy(from.counts.begin() + options.skip_first, from.counts.end(),
                 to[l].counts.begin() + piece.first_row);
     }
+  };
+  parallel_for(all, [&](std::int64_t p) {
+    record(pieces[at(p)]);
+    if (!options.on_progress) return;
+#pragma omp critical(olmoe_recording_progress)
+    options.on_progress(++done, all);
   });
   return recorded;
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <fdroute/any_router.hpp>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -33,6 +34,9 @@ struct RecordingOptions {
   std::int64_t window = 0;      ///< tokens per window, which do not overlap; 0: default_window()
   std::int64_t skip_first = 0;  ///< tokens at the start of each window to leave out
   double held_out_share = 0.0;  ///< of each text's windows, its last; at least one if above 0
+  /// Called with the number of windows done and of all, before the first and after each; never
+  /// concurrently.
+  std::function<void(std::int64_t done, std::int64_t all)> on_progress = {};
 };
 
 /// Runs `routers` over consecutive windows of every document and keeps the router logits. The rest

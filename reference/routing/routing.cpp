@@ -1,8 +1,10 @@
 #include "routing/routing.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <fdroute/detail/policy_string/closest.hpp>
 #include <stdexcept>
 #include <string_view>
 #include <utility>
@@ -94,6 +96,10 @@ std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::st
                                         .mass_k = config.num_experts_per_tok};
   const std::string text =
       policy == native_policy ? "topk:k=" + std::to_string(config.num_experts_per_tok) : policy;
+  // The one name that the library does not know.
+  static constexpr std::array<std::string_view, 1> names{native_policy};
+  if (const std::string hint = fdroute::detail::did_you_mean(text, names); !hint.empty())
+    throw std::invalid_argument("policy " + quote(text) + ": unknown" + hint);
   const auto layers = static_cast<std::size_t>(config.num_hidden_layers);
   if (!nulls.empty() && nulls.size() != layers)
     throw std::invalid_argument(std::to_string(nulls.size()) + " null distributions given for " +

@@ -34,10 +34,12 @@
 #include "sweep/evaluation_json.hpp"
 #include "sweep/grid.hpp"
 #include "sweep/model_digest.hpp"
-#include "sweep/progress.hpp"
+#include "sweep/results_table.hpp"
 #include "sweep/sweep_inputs.hpp"
 #include "sweep/sweep_plan.hpp"
 #include "sweep/sweep_results.hpp"
+#include "terminal/progress.hpp"
+#include "terminal/terminal.hpp"
 #include "tokenizer/tokenizer.hpp"
 
 namespace olmoe {
@@ -46,6 +48,9 @@ using Json = nlohmann::ordered_json;
 using Routers = std::vector<fdroute::AnyRouter>;
 
 namespace {
+
+/// What it takes to solve for an open parameter, in runs over the texts.
+constexpr double solving_weight = 2.0;
 
 /// A configuration's routers, or why there can be none.
 struct Solved {
@@ -243,8 +248,10 @@ std::optional<fdroute::SoftmaxWeights> common_weights(const Routers& routers) {
 Json Sweep::measure(const Configuration& configuration, const Routers& routers, Progress& progress,
                     Json& timing) {
   EvaluationOptions options = inputs_.evaluation;
-  options.on_progress = [&](std::int64_t done, std::int64_t all) {
-    progress.advance(static_cast<double>(done) / static_cast<double>(all));
+  double before = configuration.is_open() ? solving_weight : 0.0;
+  options.on_progress = [&](const EvaluationProgress& now) {
+    progress.advance(before + static_cast<double>(now.done) / static_cast<double>(now.all));
+    if (now.done == now.all) before += 1.0;
   };
   EvaluationRecord record;
   const bool is_row = configuration.role == Configuration::Role::Row;
@@ -356,7 +363,8 @@ double Sweep::weight_of(const Configuration& configuration) const {
   const bool is_row = configuration.role == Configuration::Role::Row;
   const bool is_fixed =
       configuration.policy == native_policy || configuration.policy.starts_with("topk:");
-  return 1.0 + (configuration.is_open() ? 2.0 : 0.0) + (configuration.fit_mass ? 4.0 : 0.0) +
+  return 1.0 + (configuration.is_open() ? solving_weight : 0.0) +
+         (configuration.fit_mass ? 4.0 : 0.0) +
          (is_row && !is_fixed ? static_cast<double>(options_.shuffles) : 0.0);
 }
 
@@ -379,10 +387,14 @@ void Sweep::run() {
   double total = 0.0;
   for (const Configuration* c : work) total += weight_of(*c);
   const std::size_t all = inputs_.plan.configurations.size();
-  std::fprintf(stderr, "%zu configurations, %zu of them to be measured by this run\n", all,
-               work.size());
+  if (!Progress::silenced())
+    std::fprintf(stderr, "%zu configurations, %zu of them to be measured by this run\n", all,
+                 work.size());
   if (!work.empty()) {
-    Progress progress(work.size(), total);
+    Progress progress({.what = "sweep",
+                       .unit = "configurations",
+                       .total = static_cast<double>(work.size()),
+                       .weight = total});
     progress.start("baseline");
     evaluate(inputs_.model, baseline_routers_, inputs_.texts, inputs_.evaluation, nullptr,
              &baseline_);
@@ -405,7 +417,14 @@ void Sweep::run() {
       std::all_of(inputs_.plan.configurations.begin(), inputs_.plan.configurations.end(),
                   [&](const Configuration& c) { return directory_.has_result(c.name); });
   if (finished) {
-    std::printf("%s\n", write_results(directory_).c_str());
+    const std::filesystem::path report = write_results(directory_);
+    if (is_terminal(stdout))
+      std::fputs(
+          results_table(read_results(directory_),
+                        static_cast<std::size_t>(terminal_columns(stdout)), wants_color(stdout))
+              .c_str(),
+          stdout);
+    std::printf("%s\n", report.c_str());
   } else {
     std::printf(
         "shard %d of %d is done; unite the shards with: olmoe merge --out DIR %s "
@@ -416,11 +435,15 @@ void Sweep::run() {
 
 }  // namespace
 
-void run_sweep(const SweepOptions& options) {
+void check_sweep_options(const SweepOptions& options) {
   if (options.shards < 1 || options.shard < 1 || options.shard > options.shards)
     throw std::invalid_argument("--shard I/N needs 1 <= I <= N");
   if (!(options.margin > 1.0) || options.shuffles < 0)
     throw std::invalid_argument("--margin must be above 1, --shuffles at least 0");
+}
+
+void run_sweep(const SweepOptions& options) {
+  check_sweep_options(options);
   Sweep(options).run();
 }
 

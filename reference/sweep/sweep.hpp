@@ -32,14 +32,17 @@ struct SweepOptions {
   bool resume = false;
 };
 
+/// Throws std::invalid_argument for numbers that cannot be.
+void check_sweep_options(const SweepOptions& options);
+
 /// Measures every configuration of a grid and writes the results to `out`, a SweepDirectory.
 ///
 /// Whatever can be checked is checked before any work starts. That the model's files did not change
 /// is checked by size and time before each result is written, and by digest at the end of the run.
 /// Each configuration is written as soon as it is finished. With `resume`, those that `out` already
 /// holds are kept; a directory with results of another plan is refused, and without `resume` one
-/// with any. Result files are written once no configuration is missing. Prints where they are.
-/// Throws Error and std::invalid_argument.
+/// with any. Result files are written once no configuration is missing. Prints where they are and,
+/// on a terminal, a table of the rows. Throws Error and std::invalid_argument.
 void run_sweep(const SweepOptions& options);
 
 }  // namespace olmoe

@@ -252,7 +252,9 @@ TEST_CASE("what is not replaced: pipes, devices, directories; an empty text name
   check_error({"sweep", "--model", model, "--out", "x", "--text", ""}, 2, {"--text: is empty"});
   check_error({"logits", "--model", model, "--out", "x", "--ids", ""}, 2, {"--ids: is empty"});
   check_error({"merge", "--out", "x", ""}, 2, {"shards: is empty"});
-  check_error({"perplexiti"}, 2, {"no subcommand 'perplexiti'; there are generate, tokenize"});
+  check_error(
+      {"perplexiti"}, 2,
+      {"no subcommand 'perplexiti' (did you mean 'perplexity'?); there are generate, tokenize"});
 }
 
 TEST_CASE("what one's own checkpoint may lack is answered with what to do") {

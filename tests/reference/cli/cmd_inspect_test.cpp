@@ -2,6 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+
 #include "reference/run_olmoe.hpp"
 
 TEST_CASE("inspect describes the bundled model") {
@@ -14,4 +18,33 @@ TEST_CASE("inspect describes the bundled model") {
   CHECK(baseline.out.find("instruction set      baseline, of baseline") != std::string::npos);
   check_error({"inspect", "--model", nano.string(), "--isa", "mmx"}, 2,
               {"unknown instruction set 'mmx'"});
+}
+
+TEST_CASE("inspect --json holds what the text says") {
+  const Outcome text = run_olmoe({"inspect", "-m", nano.string()});
+  const Outcome outcome = run_olmoe({"inspect", "-m", nano.string(), "--json"});
+  REQUIRE(outcome.code == 0);
+  const auto document = nlohmann::json::parse(outcome.out);
+  CHECK(document["schema"] == "fdroute-olmoe/1");
+  CHECK(document["command"] == "inspect");
+  CHECK(document["model"] == nano.string());
+  const auto says = [&](const std::string& name, const std::string& field) {
+    const std::string line =
+        "\n" + name + std::string(21 - name.size(), ' ') + document[field].dump();
+    CAPTURE(line);
+    CHECK(text.out.find(line) != std::string::npos);
+  };
+  says("layers", "layers");
+  says("hidden size", "hidden_size");
+  says("experts", "experts");
+  says("vocabulary", "vocabulary");
+  says("positions", "positions");
+  says("weight files", "weight_files");
+  says("parameters", "parameters");
+  CHECK(document["experts_per_token"] == 8);
+  CHECK(document["parameters"] > document["expert_parameters"]);
+  std::uint64_t parameters = 0;
+  for (const auto& dtype : document["dtypes"])
+    parameters += dtype["parameters"].get<std::uint64_t>();
+  CHECK(document["parameters"] == parameters);
 }

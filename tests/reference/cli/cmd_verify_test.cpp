@@ -90,3 +90,36 @@ TEST_CASE("verify tells how near a capture of transformers' bfloat16 is") {
     CHECK(bad.err.find("transformers' bfloat16 is nearer") != std::string::npos);
   }
 }
+
+TEST_CASE("verify --json has an object for every line, and fails as the text does") {
+  const std::vector<std::string> command{"verify", "-m", plain.string(), "--capture",
+                                         (plain / "capture.safetensors").string()};
+  std::vector<std::string> with_json = command;
+  with_json.emplace_back("--json");
+  const Outcome text = run_olmoe(command);
+  const Outcome good = run_olmoe(with_json);
+  CHECK(good.code == 0);
+  const auto document = nlohmann::json::parse(good.out);
+  CHECK(document["schema"] == "fdroute-olmoe/1");
+  CHECK(document["command"] == "verify");
+  CHECK(document["passed"] == true);
+  std::size_t ok = 0;
+  for (std::size_t at = text.out.find("  ok\n"); at != std::string::npos;
+       at = text.out.find("  ok\n", at + 1))
+    ++ok;
+  std::size_t compared = 0;
+  for (const auto& row : document["comparisons"]) {
+    CAPTURE(row.dump());
+    CHECK(row["passed"] == true);
+    if (row.contains("value")) continue;  // a number that is only shown
+    ++compared;
+    CHECK(text.out.find("\n" + row["name"].get<std::string>() + " ") != std::string::npos);
+  }
+  CHECK(compared == ok);
+
+  with_json.insert(with_json.end(), {"--atol", "0"});
+  const Outcome bad = run_olmoe(with_json);
+  CHECK(bad.code == 1);
+  CHECK(bad.err.find("does not reproduce this capture") != std::string::npos);
+  CHECK(nlohmann::json::parse(bad.out)["passed"] == false);
+}

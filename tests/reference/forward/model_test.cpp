@@ -262,24 +262,32 @@ TEST_CASE("generation stops at an end-of-sequence token, and a seed repeats itse
     CHECK(statistics.experts.mean() == 2.0);
     return ids;
   };
-  const auto sampled =
-      run({.max_new_tokens = 20, .temperature = 3.0, .seed = 7, .stop_at_eos = false});
+  const auto sampled = run(
+      {.max_new_tokens = 20, .sampling = {.temperature = 3.0}, .seed = 7, .stop_at_eos = false});
   CHECK(sampled.size() == 20);
-  CHECK(sampled ==
-        run({.max_new_tokens = 20, .temperature = 3.0, .seed = 7, .stop_at_eos = false}));
-  CHECK(sampled !=
-        run({.max_new_tokens = 20, .temperature = 3.0, .seed = 8, .stop_at_eos = false}));
+  CHECK(sampled == run({.max_new_tokens = 20,
+                        .sampling = {.temperature = 3.0},
+                        .seed = 7,
+                        .stop_at_eos = false}));
+  CHECK(sampled != run({.max_new_tokens = 20,
+                        .sampling = {.temperature = 3.0},
+                        .seed = 8,
+                        .stop_at_eos = false}));
 
   // Sample until the eos of this config, 0, turns up: with stop_at_eos the text ends before it.
   std::uint64_t seed = 0;
   std::vector<std::int32_t> free;
   std::size_t eos_at = 0;
   do {
-    free = run({.max_new_tokens = 50, .temperature = 100.0, .seed = ++seed, .stop_at_eos = false});
+    free = run({.max_new_tokens = 50,
+                .sampling = {.temperature = 100.0},
+                .seed = ++seed,
+                .stop_at_eos = false});
     eos_at = static_cast<std::size_t>(std::find(free.begin(), free.end(), 0) - free.begin());
     REQUIRE(seed < 1000);
   } while (eos_at == 0 || eos_at == free.size());
-  const auto stopped = run({.max_new_tokens = 50, .temperature = 100.0, .seed = seed});
+  const auto stopped =
+      run({.max_new_tokens = 50, .sampling = {.temperature = 100.0}, .seed = seed});
   CHECK(stopped == std::vector<std::int32_t>(free.begin(),
                                              free.begin() + static_cast<std::ptrdiff_t>(eos_at)));
 }
@@ -303,8 +311,8 @@ TEST_CASE("what cannot be run is refused") {
                           [](std::int32_t) {});
         }) == "a prompt of 60 tokens and 5 new ones exceed max_position_embeddings, 64");
   CHECK_THROWS_WITH_AS(olmoe::generate(model, routers, std::vector<std::int32_t>{1},
-                                       {.temperature = -1.0}, [](std::int32_t) {}),
-                       "generate: temperature must be finite and at least 0, got -1.000000",
+                                       {.sampling = {.temperature = -1.0}}, [](std::int32_t) {}),
+                       "generate: temperature must be finite and at least 0, got -1",
                        std::invalid_argument);
 }
 

@@ -162,15 +162,19 @@ TEST_CASE("evaluation is the same for any number of threads") {
   omp_set_num_threads(1);
   const auto one = olmoe::evaluate(model, policy, texts, options, &record).total;
   omp_set_num_threads(3);
-  std::int64_t last = 0;
+  std::int64_t last = -1;
+  double nll = 0.0;
   EvaluationOptions reporting = options;
-  reporting.on_progress = [&](std::int64_t done, std::int64_t all) {
-    CHECK(done == ++last);
-    CHECK(all == 12);
+  reporting.on_progress = [&](const olmoe::EvaluationProgress& progress) {
+    CHECK(progress.done == ++last);
+    CHECK(progress.all == 12);
+    CHECK((progress.last.tokens > 0) == (progress.done > 0));
+    nll += progress.last.sum;
   };
   const auto three = olmoe::evaluate(model, policy, texts, reporting, &record).total;
   omp_set_num_threads(threads);
   CHECK(last == 12);
+  CHECK(nll == doctest::Approx(three.nll.value * static_cast<double>(three.predicted_tokens)));
   CHECK(one.nll.value == three.nll.value);
   CHECK(*one.nll.error == *three.nll.error);
   CHECK(one.baseline->kl == three.baseline->kl);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -18,7 +19,13 @@ TEST_CASE("recording keeps the logits of whole texts, in windows, some held out"
   const olmoe::Model model(tiny + "plain");
   const auto texts = one_text(model);
   const auto native = routers(model, "native");
-  const auto all = olmoe::record_logits(model, native, texts, {.window = 64});
+  std::int64_t windows = -1;
+  const auto all = olmoe::record_logits(
+      model, native, texts, {.window = 64, .on_progress = [&](std::int64_t done, std::int64_t of) {
+                               CHECK(done == ++windows);
+                               CHECK(of == 10);
+                             }});
+  CHECK(windows == 10);
   REQUIRE(all.fit.size() == 2);
   CHECK(all.fit[0].tokens() == 600);
   CHECK(all.held_out[0].tokens() == 0);

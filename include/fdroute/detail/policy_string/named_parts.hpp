@@ -25,21 +25,33 @@
 
 namespace fdroute::inline v0::detail {
 
-/// A row of a table. `make` is generic, and so is not compiled where only names are wanted.
+/// A row of a table: what strings call it, a formula in one line for people to read, and what makes
+/// it. `make` is generic, and so is not compiled where only names are wanted.
 template <class Make>
 struct PolicyRow {
   std::string_view name;
+  std::string_view formula;
   Make make;
 };
 
 template <class Make>
-PolicyRow(std::string_view, Make) -> PolicyRow<Make>;
+PolicyRow(std::string_view, std::string_view, Make) -> PolicyRow<Make>;
 
 /// The names of a table's rows, in order.
 template <class... Rows>
 constexpr auto names_of(const std::tuple<Rows...>& table) {
   return std::apply(
       [](const auto&... row) { return std::array<std::string_view, sizeof...(row)>{row.name...}; },
+      table);
+}
+
+/// The formulas of a table's rows, in order.
+template <class... Rows>
+constexpr auto formulas_of(const std::tuple<Rows...>& table) {
+  return std::apply(
+      [](const auto&... row) {
+        return std::array<std::string_view, sizeof...(row)>{row.formula...};
+      },
       table);
 }
 
@@ -85,20 +97,26 @@ Scaled<W> read_scaled(Settings& s, W weights) {
 /// Every ranking that strings can name.
 constexpr auto ranking_table() {
   return std::tuple{
-      PolicyRow{"logit", [](auto&) { return ByLogit{}; }},
-      PolicyRow{"sigmoid", [](auto& s) { return read_sigmoid(s); }},
-      PolicyRow{"group_limited(logit)", [](auto& s) { return read_groups(s, ByLogit{}); }},
-      PolicyRow{"group_limited(sigmoid)", [](auto& s) { return read_groups(s, read_sigmoid(s)); }},
+      PolicyRow{"logit", "the logit", [](auto&) { return ByLogit{}; }},
+      PolicyRow{"sigmoid", "sigmoid(logit) + bias", [](auto& s) { return read_sigmoid(s); }},
+      PolicyRow{"group_limited(logit)", "the logit, in the kept groups only",
+                [](auto& s) { return read_groups(s, ByLogit{}); }},
+      PolicyRow{"group_limited(sigmoid)", "sigmoid(logit) + bias, in the kept groups only",
+                [](auto& s) { return read_groups(s, read_sigmoid(s)); }},
   };
 }
 
 /// All routing weights that strings can name.
 constexpr auto weights_table() {
   return std::tuple{
-      PolicyRow{"softmax", [](auto& s) { return read_softmax(s); }},
-      PolicyRow{"sigmoid", [](auto& s) { return read_sigmoid_weights(s); }},
-      PolicyRow{"scaled(softmax)", [](auto& s) { return read_scaled(s, read_softmax(s)); }},
-      PolicyRow{"scaled(sigmoid)", [](auto& s) { return read_scaled(s, read_sigmoid_weights(s)); }},
+      PolicyRow{"softmax", "softmax(logit / temperature), or that divided by its sum",
+                [](auto& s) { return read_softmax(s); }},
+      PolicyRow{"sigmoid", "sigmoid(logit), or that divided by its sum + epsilon",
+                [](auto& s) { return read_sigmoid_weights(s); }},
+      PolicyRow{"scaled(softmax)", "factor times softmax",
+                [](auto& s) { return read_scaled(s, read_softmax(s)); }},
+      PolicyRow{"scaled(sigmoid)", "factor times sigmoid",
+                [](auto& s) { return read_scaled(s, read_sigmoid_weights(s)); }},
   };
 }
 

@@ -72,82 +72,103 @@ AnyRouter make_deepseek_v3(Settings& s, int n_group, int topk_group) {
   return s.route_as(presets::deepseek_v3(config, s.selection_bias()));
 }
 
-/// Every rule that the library's strings can name: THE place to add one.
+/// Every rule that the library's strings can name: THE place to add one. Its second field says how
+/// many experts it selects: p(1) <= ... <= p(m) are the sorted p-values, P(1) >= ... the softmax
+/// probabilities, and a maximum of nothing is 0.
 constexpr auto rule_table() {
   return std::tuple{
       // Rules that need no p-values.
-      PolicyRow{"topk", [](auto& s) { return s.route_by(TopK{s.number("k", 8)}); }},
-      PolicyRow{"top_p", [](auto& s) { return s.route_by(TopP{s.number("p", 0.9)}); }},
-      PolicyRow{"relative",
+      PolicyRow{"topk", "k, whatever the logits are",
+                [](auto& s) { return s.route_by(TopK{s.number("k", 8)}); }},
+      PolicyRow{"top_p", "min { k : P(1) + ... + P(k) >= p }",
+                [](auto& s) { return s.route_by(TopP{s.number("p", 0.9)}); }},
+      PolicyRow{"relative", "#{ j : P_j >= t P(1) }",
                 [](auto& s) { return s.route_by(RelativeThreshold{s.number("t", 0.1)}); }},
-      PolicyRow{"threshold",
+      PolicyRow{"threshold", "#{ j : P_j >= t }",
                 [](auto& s) { return s.route_by(AbsoluteThreshold{s.number("t", 0.05)}); }},
-      PolicyRow{"slope",
+      PolicyRow{"slope", "max { k : log P(k) >= c - sigma ln k }",
                 [](auto& s) {
                   return s.route_by(LogSlope{s.number("c", -3.0), s.number("sigma", 0.3)});
                 }},
       // Rules that do.
-      PolicyRow{"bh",
+      PolicyRow{"bh", "max { k : p(k) <= alpha k / m }",
                 [](auto& s) { return s.route_by(BenjaminiHochberg{s.number("alpha", 0.05)}); }},
-      PolicyRow{"by",
+      PolicyRow{"by", "max { k : p(k) <= alpha k / (m sum_{i<=m} 1/i) }",
                 [](auto& s) { return s.route_by(BenjaminiYekutieli{s.number("alpha", 0.05)}); }},
-      PolicyRow{"ebh",
+      PolicyRow{"ebh", "max { k : e(k) >= m / (alpha k) },  e = kappa p^(kappa - 1)",
                 [](auto& s) {
                   return s.route_by(EBH{s.number("alpha", 0.05), s.number("kappa", 0.5)});
                 }},
-      PolicyRow{"bonferroni",
+      PolicyRow{"bonferroni", "#{ j : p_j <= alpha / m }",
                 [](auto& s) { return s.route_by(Bonferroni{s.number("alpha", 0.05)}); }},
-      PolicyRow{"sidak", [](auto& s) { return s.route_by(Sidak{s.number("alpha", 0.05)}); }},
-      PolicyRow{"holm", [](auto& s) { return s.route_by(Holm{s.number("alpha", 0.05)}); }},
-      PolicyRow{"hochberg", [](auto& s) { return s.route_by(Hochberg{s.number("alpha", 0.05)}); }},
-      PolicyRow{"hommel", [](auto& s) { return s.route_by(Hommel{s.number("alpha", 0.05)}); }},
+      PolicyRow{"sidak", "#{ j : p_j <= 1 - (1 - alpha)^(1/m) }",
+                [](auto& s) { return s.route_by(Sidak{s.number("alpha", 0.05)}); }},
+      PolicyRow{"holm", "max { k : p(i) <= alpha / (m - i + 1) for all i <= k }",
+                [](auto& s) { return s.route_by(Holm{s.number("alpha", 0.05)}); }},
+      PolicyRow{"hochberg", "max { k : p(k) <= alpha / (m - k + 1) }",
+                [](auto& s) { return s.route_by(Hochberg{s.number("alpha", 0.05)}); }},
+      PolicyRow{"hommel",
+                "#{ j : p_j <= alpha / h },  h = max { i : p(m-i+k) > alpha k / i for all k <= i }",
+                [](auto& s) { return s.route_by(Hommel{s.number("alpha", 0.05)}); }},
       PolicyRow{"storey",
+                "max { k : p(k) <= alpha k / (m pi0) },  pi0 = (1 + #{ p_j > lambda }) / (m (1 - "
+                "lambda))",
                 [](auto& s) {
                   return s.route_by(StoreyBH{s.number("alpha", 0.05), s.number("lambda", 0.5)});
                 }},
-      PolicyRow{"bky", [](auto& s) { return s.route_by(TwoStageBKY{s.number("alpha", 0.05)}); }},
+      PolicyRow{
+          "bky",
+          "max { k : p(k) <= q k / (m - r) },  q = alpha / (1 + alpha),  r = count of bh at q",
+          [](auto& s) { return s.route_by(TwoStageBKY{s.number("alpha", 0.05)}); }},
       PolicyRow{"hc",
+                "argmax { HC(i) : i <= search m },  HC(i) = sqrt(m) (i/m - p(i)) / sqrt(variance)",
                 [](auto& s) {
                   return s.route_by(HigherCriticism{s.number("search", 0.5), read_deviation(s)});
                 }},
-      PolicyRow{"bj", [](auto& s) { return s.route_by(BerkJones{s.number("search", 0.5)}); }},
-      PolicyRow{"lfdr", [](auto& s) { return s.route_by(LocalFdr{s.number("alpha", 0.2)}); }},
+      PolicyRow{"bj", "argmax { m K(i/m, p(i)) : i <= search m },  K the relative entropy",
+                [](auto& s) { return s.route_by(BerkJones{s.number("search", 0.5)}); }},
+      PolicyRow{"lfdr", "the largest k that maximises alpha k / m - p(k)",
+                [](auto& s) { return s.route_by(LocalFdr{s.number("alpha", 0.2)}); }},
   };
 }
 
-/// Every preset that the library's strings can name: THE place to add one.
+/// Every preset that the library's strings can name, and how it routes: THE place to add one.
 constexpr auto preset_table() {
   return std::tuple{
       PolicyRow{
-          "olmoe",
+          "olmoe", "softmax, top-k, weights as they are",
           [](auto& s) {
             return s.route_as(presets::olmoe({s.experts(), read_top_k(s, 8), read_norm(s, false)}));
           }},
-      PolicyRow{"mixtral",
+      PolicyRow{"mixtral", "softmax, top-k, weights divided by their sum",
                 [](auto& s) {
                   return s.route_as(presets::mixtral({s.experts(), read_top_k(s, 2)}));
                 }},
-      PolicyRow{"qwen3-moe",
+      PolicyRow{"qwen3-moe", "softmax, top-k, weights divided by their sum",
                 [](auto& s) {
                   return s.route_as(
                       presets::qwen3_moe({s.experts(), read_top_k(s, 8), read_norm(s, true)}));
                 }},
-      PolicyRow{"gpt-oss",
+      PolicyRow{"gpt-oss", "top-k, softmax over the selected",
                 [](auto& s) {
                   return s.route_as(presets::gpt_oss({s.experts(), read_top_k(s, 4)}));
                 }},
-      PolicyRow{"llama4",
+      PolicyRow{"llama4", "top-k, weights sigmoid(logit)",
                 [](auto& s) {
                   return s.route_as(presets::llama4({s.experts(), read_top_k(s, 1)}));
                 }},
-      PolicyRow{"deepseek-v2",
+      PolicyRow{"deepseek-v2", "softmax, top-k of the best groups, weights scaled",
                 [](auto& s) {
                   return s.route_as(presets::deepseek_v2(
                       {s.experts(), read_top_k(s, 6), s.number("n_group", 8),
                        s.number("topk_group", 3), s.number("routed_scaling_factor", 16.0F)}));
                 }},
-      PolicyRow{"deepseek-v3", [](auto& s) { return make_deepseek_v3(s, 8, 4); }},
-      PolicyRow{"glm4-moe", [](auto& s) { return make_deepseek_v3(s, 1, 1); }},
+      PolicyRow{
+          "deepseek-v3",
+          "sigmoid plus bias, top-k of the best groups, weights divided by their sum and scaled",
+          [](auto& s) { return make_deepseek_v3(s, 8, 4); }},
+      PolicyRow{"glm4-moe", "sigmoid plus bias, top-k, weights divided by their sum and scaled",
+                [](auto& s) { return make_deepseek_v3(s, 1, 1); }},
   };
 }
 
