@@ -90,7 +90,8 @@ std::string score_in(const std::string& policy) {
 std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::string& policy,
                                              std::span<const fdroute::TabulatedNull> nulls,
                                              std::span<const std::vector<float>> selection_bias) {
-  const fdroute::SoftmaxWeights weights{.renormalize = config.norm_topk_prob};
+  const fdroute::SoftmaxWeights weights{.renormalize = config.norm_topk_prob,
+                                        .mass_k = config.num_experts_per_tok};
   const std::string text =
       policy == native_policy ? "topk:k=" + std::to_string(config.num_experts_per_tok) : policy;
   const auto layers = static_cast<std::size_t>(config.num_hidden_layers);

@@ -275,6 +275,11 @@ bool run_gnuplot(const std::filesystem::path& directory, const std::string& stem
 
 Pictures write_plots(const PlotData& data, const std::filesystem::path& directory,
                      const std::string& stem) {
+  return write_script(gnuplot_script(data, stem), directory, stem);
+}
+
+Pictures write_script(const std::string& script, const std::filesystem::path& directory,
+                      const std::string& stem) {
   make_directories(directory);
   const auto picture = [&](const std::string& format) { return directory / (stem + "." + format); };
   const std::array<std::string, 2> formats{"png", "svg"};
@@ -282,7 +287,7 @@ Pictures write_plots(const PlotData& data, const std::filesystem::path& director
     std::error_code ignored;
     std::filesystem::remove(picture(format), ignored);  // none is better than one of other numbers
   }
-  write_atomically(directory / (stem + ".gp"), gnuplot_script(data, stem));
+  write_atomically(directory / (stem + ".gp"), script);
   for (const std::string& format : formats) {
     const std::string temporary = stem + ".tmp." + format;
     if (!run_gnuplot(directory, stem, format, temporary)) return Pictures::none;

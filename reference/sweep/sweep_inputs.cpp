@@ -30,7 +30,7 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 bool fits_nulls(const SweepOptions& options) {
-  return options.grid == "frontier";
+  return options.grid == "frontier" || options.grid == loads_grid_name;
 }
 
 /// Throws Error unless the sweep's files can hold `text` as a label.
@@ -153,7 +153,8 @@ void SweepInputs::load_prompts(const SweepOptions& options) {
 void SweepInputs::load_given_nulls(const SweepOptions& options) {
   if (fits_nulls(options)) {
     if (!options.nulls.empty())
-      throw std::invalid_argument("--grid frontier fits its own nulls; --nulls cannot be given");
+      throw std::invalid_argument("--grid " + options.grid +
+                                  " fits its own nulls; --nulls cannot be given");
     return;
   }
   const std::filesystem::path path = nulls_file(options);
@@ -197,6 +198,7 @@ void SweepInputs::choose_configurations(const SweepOptions& options) {
   const auto add = [&](std::vector<Configuration> more) {
     std::move(more.begin(), more.end(), std::back_inserter(plan.configurations));
   };
+  if (options.grid == loads_grid_name) return;  // a grid of other configurations
   if (fits_nulls(options)) {
     plan.stem = "frontier";
     plan.configurations = frontier_grid(config);

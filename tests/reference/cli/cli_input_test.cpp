@@ -182,7 +182,7 @@ TEST_CASE("options that name one of a few values take their names alone, and hel
   refused({"make-random", "--config", model, "--out", out, "--dtype"}, "bf16, f16, f32");
   refused({"calibrate", "--model", model, "--text", "x", "--out", out, "--method"}, "kde, ecdf");
   refused({"calibrate", "--model", model, "--text", "x", "--out", out, "--score"},
-          "logit, log_softmax, zscore");
+          "logit, log_softmax, zscore, robust_zscore");
   refused({"verify", "--model", model, "--preset"}, "hf-integration-test");
 }
 
