@@ -612,8 +612,13 @@ void check_completion(std::int32_t id_type) {
   test::Padded<Id> routing(tokens, 8, fd::Padding::repeat_valid);
   const fdroute_logits logits{batch.logits.data(), FDROUTE_F32, tokens, 70, 1, nullptr, 0, nullptr};
   const fd::RoutingView<Id> view = routing.view();
-  const fdroute_padded out{view.experts, id_type,     8,      FDROUTE_REPEAT_VALID,
-                           view.weights, view.counts, nullptr};
+  const fdroute_padded out{view.experts,
+                           id_type,
+                           8,
+                           FDROUTE_REPEAT_VALID,
+                           view.weights,
+                           view.counts,
+                           reinterpret_cast<std::uint8_t*>(view.status)};
   REQUIRE(fdroute_route_padded(router.handle, &logits, &out) == FDROUTE_OK);
   std::array<std::uint64_t, 2> mask{};
   REQUIRE(fdroute_union(&out, tokens, 70, mask.data()) == FDROUTE_OK);
