@@ -13,6 +13,7 @@
 #include "cli/commands.hpp"
 #include "cli/common_options.hpp"
 #include "cli/integration_test.hpp"
+#include "formats/checkpoint.hpp"
 #include "formats/error.hpp"
 #include "formats/json.hpp"
 #include "formats/sha256.hpp"
@@ -112,7 +113,9 @@ class Comparison {
   }
 
   static void line(const std::string& name, const std::string& shape, const std::string& result) {
-    std::printf("%-26s %-14s %25s  ", name.c_str(), shape.c_str(), result.c_str());
+    constexpr std::size_t longest = 100;
+    std::printf("%-26s %-14s %25s  ", one_line(name, longest).c_str(), shape.c_str(),
+                result.c_str());
   }
 
   void verdict(bool good) {
@@ -149,6 +152,10 @@ void verify_files(const std::string& model, const SafetensorsFile& capture,
   if (!json.is_object() || json.empty())
     throw Error(capture.path().string() + ": metadata 'sha256' is not an object of checksums");
   for (const auto& [file, expected] : json.items()) {
+    if (!is_plain_file_name(file)) {
+      throw Error(capture.path().string() + ": metadata 'sha256' names " + quote(file) +
+                  ", no plain file name");
+    }
     const std::string actual = sha256_file(std::filesystem::path(model) / file);
     comparison.file(file, expected.is_string() ? expected.get<std::string>() : "", actual);
   }

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <exception>
 #include <fdroute/version.hpp>
 #include <filesystem>
@@ -63,6 +64,15 @@ void complain(const std::exception& error, const char* advice = "") {
   const std::string_view begin = "olmoe: ";
   const std::size_t rest = message_limit - begin.size() - std::string_view(advice).size();
   std::cerr << begin << one_line(error.what(), rest) << advice << '\n';
+}
+
+/// The exit code of a program that has done its work: what it has printed may not fit its place.
+int finish_output() {
+  constexpr int failure = 1;
+  std::cout.flush();
+  if (std::cout && std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return 0;
+  std::cerr << "olmoe: cannot write to standard output\n";
+  return failure;
 }
 
 }  // namespace
@@ -233,11 +243,10 @@ int CommandLine::run(int argc, char** argv) {
   try {
     check_subcommand(argc, argv);
     app_->parse(argc, argv);
-    std::cout.flush();
-    if (!std::cout) throw std::runtime_error("cannot write to standard output");
-    return 0;
+    return finish_output();
   } catch (const CLI::Success& request) {  // for help or the version
-    return app_->exit(request);
+    app_->exit(request);
+    return finish_output();
   } catch (const CLI::ParseError& error) {
     complain(error, " (see --help)");
     return usage;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <set>
 #include <sstream>
 #include <system_error>
 #include <utility>
@@ -85,6 +86,7 @@ std::vector<Document> Text::all_documents() const {
 
 std::vector<Text> load_texts(std::span<const std::string> paths, const Tokenizer& tokenizer) {
   std::vector<Text> texts;
+  std::set<std::string> names;
   for (const std::string& path : paths) {
     for (const std::filesystem::path& file : text_files(path)) {
       const MappedFile mapped(file);
@@ -101,10 +103,8 @@ std::vector<Text> load_texts(std::span<const std::string> paths, const Tokenizer
         throw Error(file.string() + ": " + error.what());
       }
       if (text.ids.empty()) throw Error(file.string() + ": is empty");
-      for (const Text& other : texts) {
-        if (other.name == text.name)
-          throw Error(file.string() + ": a second text named " + quote(text.name));
-      }
+      if (!names.insert(text.name).second)
+        throw Error(file.string() + ": a second text named " + quote(text.name));
       texts.push_back(std::move(text));
     }
   }

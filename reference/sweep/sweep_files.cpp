@@ -209,17 +209,18 @@ Field Field::operator[](const char* key) const {
   return {*found, place_ + (root_ ? ": " : ".") + key, false};
 }
 
-std::vector<Field> Field::elements(std::size_t least, std::size_t most_elements) const {
+Field::Elements Field::elements(std::size_t least, std::size_t most_elements) const {
   if (!json_->is_array() || json_->size() < least || json_->size() > most_elements) {
     fail(least == most_elements ? "an array of " + std::to_string(least) + " elements"
          : least > 0            ? "an array with elements"
                                 : "an array");
   }
-  std::vector<Field> fields;
-  for (std::size_t i = 0; i < json_->size(); ++i)
-    fields.push_back(
-        Field((*json_)[i], place_ + (root_ ? ": [" : "[") + std::to_string(i) + "]", false));
-  return fields;
+  return Elements(*this);
+}
+
+Field Field::Elements::operator[](std::size_t index) const {
+  return {(*array_.json_)[index],
+          array_.place_ + (array_.root_ ? ": [" : "[") + std::to_string(index) + "]", false};
 }
 
 double Field::number(double low, double high) const {
