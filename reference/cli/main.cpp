@@ -7,7 +7,7 @@
 int main(int argc, char** argv) {
   olmoe::sleep_while_waiting(argv);
   olmoe::report_truncated_files();
-  olmoe::tidy_on_signals();
+  olmoe::tidy_when_ended();
   olmoe::limit_threads();
 
   olmoe::CommandLine line("olmoe: OLMoE on the CPU, routed by fdroute");

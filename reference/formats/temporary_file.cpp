@@ -10,7 +10,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
-#include <cstring>
+#include <new>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -94,16 +94,17 @@ constexpr std::array endings{
     Ending{SIGPIPE, "olmoe: ended by SIGPIPE; finished files are kept\n"},
 };
 
-// Calls only what a handler may call (POSIX, 2.4.3).
-void on_signal(int signal) {
+// Calls only what a signal's handler may call (POSIX, 2.4.3).
+[[noreturn]] void end(std::string_view line, int code) {
   for (const Place& place : places)
     if (place.ready) ::unlink(place.name.data());
-  for (const Ending& ending : endings) {
-    if (ending.signal != signal) continue;
-    [[maybe_unused]] const ssize_t n =
-        ::write(STDERR_FILENO, ending.line.data(), ending.line.size());
-  }
-  ::_exit(128 + signal);
+  [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
+  ::_exit(code);
+}
+
+void on_signal(int signal) {
+  for (const Ending& ending : endings)
+    if (ending.signal == signal) end(ending.line, 128 + signal);
 }
 
 }  // namespace
@@ -139,7 +140,8 @@ void synchronise_directory(const std::filesystem::path& directory) {
   if (code != 0 && code != EINVAL && code != ENOTSUP) fail(directory, code);
 }
 
-void tidy_on_signals() {
+void tidy_when_ended() {
+  std::set_new_handler([] { end("olmoe: out of memory\n", 1); });
   for (const Ending& ending : endings) {
     struct sigaction action {};
     if (::sigaction(ending.signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) continue;

@@ -34,7 +34,8 @@ void synchronise_directory(const std::filesystem::path& directory);
 
 /// For programs: SIGINT, SIGTERM, SIGHUP and SIGPIPE remove all TemporaryFiles, say so in a line on
 /// stderr and end the process with exit code 128 + the signal's number. One that is ignored, as
-/// nohup does SIGHUP, stays so.
-void tidy_on_signals();
+/// nohup does SIGHUP, stays so. An allocation that fails does the same, with exit code 1: it may be
+/// in a thread that cannot throw.
+void tidy_when_ended();
 
 }  // namespace olmoe

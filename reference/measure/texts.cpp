@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "formats/error.hpp"
+#include "formats/limits.hpp"
 #include "formats/mapped_file.hpp"
 #include "formats/regular_file.hpp"
 #include "formats/sha256.hpp"
@@ -40,8 +41,7 @@ std::vector<Extent> read_extents(std::filesystem::path path, std::size_t bytes) 
   path.replace_extension(".documents");
   std::vector<Extent> extents;
   if (!std::filesystem::exists(path)) return extents;
-  constexpr std::uint64_t most_bytes = std::uint64_t{1} << 26;
-  std::istringstream file(read_file(path, most_bytes));
+  std::istringstream file(read_file(path, Limits::documents_bytes));
   std::size_t sum = 0;
   std::string line;
   while (std::getline(file, line)) {
@@ -90,9 +90,10 @@ std::vector<Text> load_texts(std::span<const std::string> paths, const Tokenizer
   for (const std::string& path : paths) {
     for (const std::filesystem::path& file : text_files(path)) {
       const MappedFile mapped(file);
-      constexpr std::size_t most_bytes = std::size_t{1} << 30;
-      if (mapped.bytes().size() > most_bytes)
-        throw Error(file.string() + ": has more than " + std::to_string(most_bytes) + " bytes");
+      if (mapped.bytes().size() > Limits::text_bytes) {
+        throw Error(file.string() + ": has more than " + std::to_string(Limits::text_bytes) +
+                    " bytes");
+      }
       const std::string_view utf8(reinterpret_cast<const char*>(mapped.bytes().data()),
                                   mapped.bytes().size());
       const std::vector<Extent> extents = read_extents(file, utf8.size());

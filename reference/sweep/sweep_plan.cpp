@@ -8,6 +8,7 @@
 #include "formats/atomic_file.hpp"
 #include "formats/error.hpp"
 #include "formats/json.hpp"
+#include "formats/limits.hpp"
 #include "formats/sha256.hpp"
 #include "sweep/sweep_files.hpp"
 
@@ -100,8 +101,7 @@ SweepPlan SweepPlan::from_json(const Json& json, const std::string& origin) {
   check_inputs(inputs);
   SweepPlan plan{root["stem"].name(), inputs.json(), {}};
   const double experts = inputs["model"]["experts"].number();
-  constexpr std::size_t most = 10'000;
-  for (const Field& configuration : root["configurations"].elements(1, most))
+  for (const Field& configuration : root["configurations"].elements(1, Limits::configurations))
     plan.configurations.push_back(configuration_from(configuration, experts));
   try {
     check_names_unique(plan.configurations);

@@ -4,6 +4,7 @@
 #include <fdroute/c_api.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>

@@ -21,6 +21,8 @@ namespace safetensors_target {
 
 using fuzz::Value;
 
+__extension__ using Wide = __int128;
+
 const std::map<std::string, int> element_sizes{{"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2},
                                                {"I64", 8}, {"I32", 4}, {"I16", 2}, {"I8", 1},
                                                {"U8", 1},  {"BOOL", 1}};
@@ -33,22 +35,22 @@ std::optional<std::pair<std::uint64_t, std::uint64_t>> extent(const Value& entry
   if (entry.members.size() != 3 || !dtype || !shape || !offsets) return {};
   if (dtype->kind != Value::Kind::string || !element_sizes.contains(dtype->text)) return {};
   if (shape->kind != Value::Kind::array || offsets->kind != Value::Kind::array) return {};
-  constexpr auto most = static_cast<__int128>(INT64_MAX);
+  constexpr auto most = static_cast<Wide>(INT64_MAX);
   bool empty = false;
   for (const Value& n : shape->elements) {
     if (!n.integer() || *n.integer() > INT64_MAX) return {};
     empty = empty || *n.integer() == 0;
   }
-  __int128 bytes = empty ? 0 : element_sizes.at(dtype->text);
+  Wide bytes = empty ? 0 : element_sizes.at(dtype->text);
   for (const Value& n : shape->elements) {
     if (empty) break;
-    bytes *= static_cast<__int128>(*n.integer());
+    bytes *= static_cast<Wide>(*n.integer());
     if (bytes > most) return {};
   }
   if (offsets->elements.size() != 2) return {};
   const auto begin = offsets->elements[0].integer();
   const auto end = offsets->elements[1].integer();
-  if (!begin || !end || *begin > *end || static_cast<__int128>(*end - *begin) != bytes) return {};
+  if (!begin || !end || *begin > *end || static_cast<Wide>(*end - *begin) != bytes) return {};
   return std::pair{*begin, *end};
 }
 
@@ -114,18 +116,18 @@ FUZZ_TARGET(safetensors) {
       [&] {
         const olmoe::SafetensorsFile file(path);
         fuzz::require(expected.has_value(), "a file that is read is sound");
-        __int128 bytes = 0;
+        target::Wide bytes = 0;
         for (std::size_t i = 0; i < file.size(); ++i) {
           const std::string name(file.name(i));
           fuzz::require(file.contains(name) && expected->find(name), "a name is in the header");
-          bytes += static_cast<__int128>(target::read_all(file.at(name)));
+          bytes += static_cast<target::Wide>(target::read_all(file.at(name)));
         }
         const auto* const metadata = expected->find("__metadata__");
         const std::size_t tensors = expected->members.size() - (metadata != nullptr ? 1 : 0);
         fuzz::require(file.size() == tensors && file.names().size() == tensors, "all are there");
         std::uint64_t header = 0;
         std::memcpy(&header, input.data(), 8);
-        fuzz::require(bytes == static_cast<__int128>(input.size() - 8 - header),
+        fuzz::require(bytes == static_cast<target::Wide>(input.size() - 8 - header),
                       "the tensors are all of the data");
         for (const auto& [key, value] : file.metadata())
           fuzz::require(metadata->find(key) && metadata->find(key)->text == value, "metadata");

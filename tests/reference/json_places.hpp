@@ -6,8 +6,9 @@
 
 /// The places of all values in a document, as JSON pointers; of an array only the first element's
 /// and the last one's.
-inline std::vector<std::string> places_of(const nlohmann::ordered_json& json,
-                                          const nlohmann::ordered_json::json_pointer& at = {}) {
+inline std::vector<std::string> places_of(
+    const nlohmann::ordered_json& json,
+    const nlohmann::ordered_json::json_pointer& at = nlohmann::ordered_json::json_pointer()) {
   std::vector<std::string> places{at.to_string()};
   const auto add = [&](const auto& value, const auto& key) {
     for (std::string& place : places_of(value, at / key)) places.push_back(std::move(place));

@@ -3,14 +3,11 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
-#include <array>
 #include <cfenv>
 #include <cmath>
 #include <cstddef>
 #include <set>
 #include <string>
-#include <vector>
 
 #include "library/parse_once.hpp"
 #include "library/support.hpp"
@@ -42,40 +39,45 @@ void check_sound(const test::Padded<>& out, int experts) {
   }
 }
 
+/// Whether a token has the same experts, and weights within a relative 1e-4.
+bool is_near(const test::Padded<>& a, const test::Padded<>& b, std::ptrdiff_t token) {
+  if (a.counts[token] != b.counts[token]) return false;
+  for (int i = 0; i < a.counts[token]; ++i) {
+    const std::ptrdiff_t place = token * a.capacity + i;
+    if (a.experts[place] != b.experts[place]) return false;
+    if (!(std::abs(a.weights[place] - b.weights[place]) <= 1e-4F * b.weights[place])) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
-TEST_CASE("Under every rounding mode a routing is sound, and near that of rounding to nearest") {
+TEST_CASE(
+    "Under every rounding mode a routing is sound, and of ordinary rows nearly always the usual "
+    "one") {
   constexpr int experts = 64;
   test::Random random(17);
-  const test::Batch batch = test::batch_of_every_kind(experts, 40, random);
-  for (const char* const policy :
+  const test::Batch odd = test::batch_of_every_kind(experts, 40, random);
+  test::Batch ordinary{experts};
+  for (int t = 0; t < 400; ++t) ordinary.add(test::random_row(test::Rows::random, experts, random));
+  for (const std::string policy :
        {"topk:k=8", "bh:alpha=0.2,null=normal,score=zscore",
         "bh:alpha=0.2,null=normal,score=log_softmax,mean=-5,sd=1", "hc:null=logistic,score=logit",
         "top_p:p=0.8,renormalize=true", "topk:k=4,ranking=sigmoid,weights=sigmoid"}) {
     CAPTURE(policy);
     const fdroute::AnyRouter router = fdroute::parse_router(policy, experts);
-    const test::Padded<> nearest = test::routed(router, batch.view());
+    const test::Padded<> usual = test::routed(router, ordinary.view());
     for (const int mode : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
       CAPTURE(mode);
       const Rounding rounding(mode);
-      const test::Padded<> other = test::routed(router, batch.view());
-      const test::Padded<> made_so =
-          test::routed(fdroute::parse_router(policy, experts), batch.view());
-      CHECK(other.guards_intact());
-      check_sound(other, experts);
-      check_sound(made_so, experts);
-      std::ptrdiff_t moved = 0;
-      for (std::ptrdiff_t t = 0; t < batch.tokens(); ++t) {
-        moved += other.counts[t] != nearest.counts[t] ? 1 : 0;
-        const int common = std::min(other.counts[t], nearest.counts[t]);
-        for (int i = 0; i < common; ++i) {
-          const std::ptrdiff_t place = t * other.capacity + i;
-          REQUIRE(other.experts[place] == nearest.experts[place]);
-          if (other.counts[t] == nearest.counts[t])
-            REQUIRE(other.weights[place] == doctest::Approx(nearest.weights[place]).epsilon(1e-4));
-        }
+      for (const fdroute::AnyRouter& any : {router, fdroute::parse_router(policy, experts)}) {
+        check_sound(test::routed(any, odd.view()), experts);
+        const test::Padded<> other = test::routed(any, ordinary.view());
+        check_sound(other, experts);
+        int same = 0;
+        for (std::ptrdiff_t t = 0; t < ordinary.tokens(); ++t) same += is_near(other, usual, t);
+        CHECK(same >= 396);
       }
-      CHECK(moved * 100 <= batch.tokens());
     }
   }
 }

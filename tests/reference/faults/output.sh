@@ -22,7 +22,7 @@ one_line() {
 }
 
 head -c 1200 "$model/text/bible.txt" >prose.txt
-echo '[1, 2, 3]' >ids.json
+echo '[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]' >ids.json
 for command in "--version" "sweep --help" "inspect --model $model" \
   "tokenize --model $model --text house" \
   "generate --model $model --prompt house --max-new-tokens 3" \

@@ -1,16 +1,18 @@
 // Loaded before a program by LD_PRELOAD, it makes one of its calls fail:
 //
-//   FDROUTE_FAULT=CALL:N:EFFECT   the Nth call; CALL is write, fsync, rename, mmap, open or new
-//   FDROUTE_FAULT_COUNT=FILE      at the end, the numbers of calls: lines "CALL N"
+//   FDROUTE_FAULT=CALL:N:EFFECT   the Nth call; CALL is write (or writev), fsync, rename, mmap,
+//   open or new FDROUTE_FAULT_COUNT=FILE      at the end, the numbers of calls: lines "CALL N"
 //   FDROUTE_FAULT_PROGRAM=NAME    only in the program of this name, not in those that it starts
 //
 // EFFECT is an errno (28: no space), "short" for half a write, or "signal=N", raised in the call.
-// An allocation fails by std::bad_alloc, whatever the errno.
+// An allocation fails as the standard's does, by the program's new_handler; those before it has one
+// are not counted.
 
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <array>
@@ -88,6 +90,14 @@ ssize_t write(int file, const void* data, std::size_t n) {
   return shortened ? real(file, data, (n + 1) / 2) : -1;
 }
 
+ssize_t writev(int file, const iovec* parts, int n) {
+  static auto* const real = next<ssize_t(int, const iovec*, int)>("writev");
+  if (!fails(call_write)) return real(file, parts, n);
+  if (!shortened) return -1;
+  const iovec half{parts[0].iov_base, (parts[0].iov_len + 1) / 2};
+  return real(file, &half, 1);
+}
+
 int fsync(int file) {
   static auto* const real = next<int(int)>("fsync");
   return fails(call_fsync) ? -1 : real(file);
@@ -116,9 +126,12 @@ int open(const char* path, int flags, ...) {
 }  // extern "C"
 
 void* operator new(std::size_t n) {
-  void* const memory = fails(call_new) ? nullptr : std::malloc(n > 0 ? n : 1);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
+  const std::new_handler handler = std::get_new_handler();
+  if (handler == nullptr || !fails(call_new)) {
+    if (void* const memory = std::malloc(n > 0 ? n : 1)) return memory;
+  }
+  if (handler != nullptr) handler();
+  throw std::bad_alloc();
 }
 
 void operator delete(void* memory) noexcept {
