@@ -103,7 +103,7 @@ class Calls {
     return routers_[static_cast<std::size_t>(source_.below(static_cast<int>(routers_.size())))];
   }
 
-  fdroute_status keep(fdroute_status status, fdroute_null* made) {
+  fdroute_status keep(fdroute_status status, fdroute_null* const& made) {
     fuzz::require((status == FDROUTE_OK) == (made != nullptr), "what succeeds makes one");
     if (made != nullptr) nulls_.push_back(made);
     return status;

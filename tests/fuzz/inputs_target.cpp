@@ -28,7 +28,7 @@ std::string canonical(const std::string& policy) {
 
 void check_grid(const std::filesystem::path& path) {
   const auto grid = olmoe::file_grid(path, small_config(), canonical);
-  fuzz::require(grid.size() > 1, "a grid has a policy");
+  fuzz::require(!grid.empty(), "a grid has the baseline");
   for (const olmoe::Configuration& c : grid)
     fuzz::require(olmoe::is_name(c.name), "a configuration's name is fit for a file's");
 }

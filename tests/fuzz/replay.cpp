@@ -1,7 +1,12 @@
 // Runs fuzz targets without a fuzzer, by any compiler: on files, on folders, on packs of inputs, or
-// on random bytes.
+// on what chance makes of them. An input on which a target fails is written to ./fuzz_fault.
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstdint>
 #include <cstdio>
@@ -10,6 +15,7 @@
 #include <iterator>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fuzz/fuzz.hpp"
@@ -84,11 +90,68 @@ std::uint64_t next(std::uint64_t& state) {
   return z ^ (z >> 31);
 }
 
-int run_random(const fuzz::Target& target, std::uint64_t n, std::uint64_t seed) {
-  std::string input(64, '\0');
+/// Changes an input as a fuzzer does, but blindly: bytes, pieces, and what stands in another input.
+void mutate(std::string& input, const std::vector<std::string>& inputs, std::uint64_t& seed) {
+  constexpr std::size_t longest = 4096;
+  const auto below = [&](std::size_t n) { return static_cast<std::size_t>(next(seed) % n); };
+  for (std::size_t changes = 1 + below(6); changes > 0; --changes) {
+    const std::size_t at = below(input.size() + 1);
+    const std::size_t n = std::min(input.size() - at, std::size_t{1} << below(6));
+    switch (below(7)) {
+      case 0:
+        if (at < input.size()) input[at] = static_cast<char>(next(seed));
+        break;
+      case 1:
+        if (at < input.size()) input[at] = static_cast<char>(input[at] ^ 1 << below(8));
+        break;
+      case 2:
+        input.insert(at, 1, "\"\\{}[],:0195-e.\n \xff"[below(19)]);
+        break;
+      case 3:
+        input.erase(at, n);
+        break;
+      case 4:
+        input.insert(at, input.substr(below(input.size() + 1), n));
+        break;
+      case 5: {
+        const std::string& other = inputs[below(inputs.size())];
+        input.insert(at, other.substr(below(other.size() + 1), std::size_t{1} << below(8)));
+        break;
+      }
+      default: {
+        constexpr std::array<std::string_view, 8> words{
+            "null", "true", "1e999", "-1", "18446744073709551615", "\\u0000", "[[", "0.5"};
+        input.insert(at, words[below(words.size())]);
+      }
+    }
+  }
+  if (input.size() > longest) input.resize(longest);
+}
+
+std::string current;  // the input that a target is given
+
+void write_fault(int signal) {
+  const int file = ::open("fuzz_fault", O_WRONLY | O_CREAT | O_TRUNC, 0666);
+  [[maybe_unused]] const ssize_t n = ::write(file, current.data(), current.size());
+  ::signal(signal, SIG_DFL);
+  ::raise(signal);
+}
+
+int run_random(const fuzz::Target& target, std::uint64_t n, std::uint64_t seed,
+               const std::vector<std::string>& files) {
+  std::vector<std::string> inputs{std::string(64, '\0')};
+  for (const std::string& path : files)
+    for (const fs::path& file : files_of(path))
+      for (std::string& input : inputs_of(file)) inputs.push_back(std::move(input));
+  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) ::signal(signal, write_fault);
   for (std::uint64_t i = 0; i < n; ++i) {
-    for (char& byte : input) byte = static_cast<char>(next(seed));
-    target.run(input);
+    current = inputs[static_cast<std::size_t>(next(seed) % inputs.size())];
+    if (files.empty()) {
+      for (char& byte : current) byte = static_cast<char>(next(seed));
+    } else {
+      mutate(current, inputs, seed);
+    }
+    target.run(current);
   }
   std::printf("%.*s: %llu random inputs\n", static_cast<int>(target.name.size()),
               target.name.data(), static_cast<unsigned long long>(n));
@@ -134,13 +197,15 @@ int main(int argc, char** argv) {
   if (n == 3 && arguments[0] == "unpack") return unpack(arguments[1], arguments[2]);
   for (const fuzz::Target& target : fuzz::targets()) {
     if (n < 2 || target.name != arguments[0]) continue;
-    if (n == 4 && arguments[1] == "random")
-      return run_random(target, number(arguments[2]), number(arguments[3]));
+    if (n >= 4 && arguments[1] == "random")
+      return run_random(target, number(arguments[2]), number(arguments[3]),
+                        {arguments.begin() + 4, arguments.end()});
     for (std::size_t i = 1; i < n; ++i) replay(target, arguments[i]);
     return 0;
   }
   std::fprintf(stderr,
-               "usage: fuzz_replay all FOLDER | TARGET FILE|FOLDER... | TARGET random N SEED\n"
+               "usage: fuzz_replay all FOLDER | TARGET FILE|FOLDER... | TARGET random N SEED "
+               "[FILE|FOLDER...]\n"
                "       fuzz_replay pack FOLDER FILE.pack | unpack FILE.pack FOLDER\ntargets:");
   for (const fuzz::Target& target : fuzz::targets())
     std::fprintf(stderr, " %s", std::string(target.name).c_str());

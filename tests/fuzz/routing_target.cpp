@@ -51,7 +51,7 @@ double alpha_of(test::Random& random) {
 }
 
 /// Rules that read logits: their counts grow or fall with the setting, which rounding may move.
-void draw_rule_of_logits(test::Random& random, Policy& policy) {
+void draw_rule_of_logits(test::Random& random, Policy& policy, int experts) {
   const auto by_probability = [&](const char* name, auto count) {
     const double t = random.uniform() * 0.98 + 0.01;
     policy.string = name + text(t);
@@ -69,7 +69,7 @@ void draw_rule_of_logits(test::Random& random, Policy& policy) {
     case 2:
       return by_probability("threshold:t=", oracle::absolute_threshold);
     default: {
-      const int k = random.below(20) + 1;
+      const int k = random.below(std::min(experts, 20)) + 1;
       policy.string = "topk:k=" + std::to_string(k);
       policy.rejections = [k](const oracle::Row& row) {
         const int count = std::min(k, static_cast<int>(row.size()));
@@ -193,7 +193,7 @@ void draw_rule_of_p(test::Random& random, Policy& policy, oracle::Score table_sc
 Policy draw_policy(test::Random& random, int experts, oracle::Score table_score) {
   Policy policy;
   if (random.below(3) == 0) {
-    draw_rule_of_logits(random, policy);
+    draw_rule_of_logits(random, policy, experts);
   } else {
     draw_rule_of_p(random, policy, table_score);
   }

@@ -166,15 +166,11 @@ void poison(Trap& trap, const fs::path& file, const std::vector<std::string>& te
   CHECK(outcome.code == 0);
 }
 
-/// The header of a safetensors file of `metadata`, the mark in each value and key in turn, as
-/// files.
-std::vector<std::string> marked_files(const std::string& file) {
+/// A safetensors file's header and data.
+std::pair<std::string, std::string> parts_of(const std::string& file) {
   std::uint64_t size = 0;
   std::memcpy(&size, file.data(), sizeof size);
-  const Json header = Json::parse(file.substr(sizeof size, size));
-  std::vector<std::string> files;
-  for (const std::string& text : marked(header)) files.push_back(text);
-  return files;
+  return {file.substr(sizeof size, size), file.substr(sizeof size + size)};
 }
 
 /// A checkpoint of 2 layers of 4 experts, with the bundled tokenizer.
