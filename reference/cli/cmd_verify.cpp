@@ -33,6 +33,12 @@ struct VerifyOptions {
   double atol = 1e-4;
 };
 
+/// A capture's text, fit for a terminal.
+std::string shown(const std::string& text) {
+  constexpr std::size_t longest = 2000;  // a policy may list values of many layers
+  return one_line(text, longest);
+}
+
 /// Compares arrays with a capture's, prints a line for each, and remembers whether all agreed.
 class Comparison {
  public:
@@ -40,7 +46,7 @@ class Comparison {
 
   /// The head of the table whose lines follow.
   static void head(const std::string& policy) {
-    std::printf("\nroute %s\n%-26s %-14s %25s\n", policy.c_str(), "tensor", "shape",
+    std::printf("\nroute %s\n%-26s %-14s %25s\n", shown(policy).c_str(), "tensor", "shape",
                 "max |diff|   rel. error");
   }
 
@@ -113,9 +119,7 @@ class Comparison {
   }
 
   static void line(const std::string& name, const std::string& shape, const std::string& result) {
-    constexpr std::size_t longest = 100;
-    std::printf("%-26s %-14s %25s  ", one_line(name, longest).c_str(), shape.c_str(),
-                result.c_str());
+    std::printf("%-26s %-14s %25s  ", shown(name).c_str(), shape.c_str(), result.c_str());
   }
 
   void verdict(bool good) {
@@ -143,6 +147,14 @@ std::string metadata(const SafetensorsFile& capture, const std::string& key) {
   return found->second;
 }
 
+/// Throws Error unless a name in a capture's metadata is that of a file in the model's directory.
+void check_plain_file_name(const std::string& name, const SafetensorsFile& capture,
+                           const std::string& key) {
+  if (is_plain_file_name(name)) return;
+  throw Error(capture.path().string() + ": metadata '" + key + "' names " + quote(name) +
+              ", no plain file name");
+}
+
 /// The files the capture was made from must be the files at hand: a changed weight may belong to an
 /// expert that no captured token reached.
 void verify_files(const std::string& model, const SafetensorsFile& capture,
@@ -152,10 +164,7 @@ void verify_files(const std::string& model, const SafetensorsFile& capture,
   if (!json.is_object() || json.empty())
     throw Error(capture.path().string() + ": metadata 'sha256' is not an object of checksums");
   for (const auto& [file, expected] : json.items()) {
-    if (!is_plain_file_name(file)) {
-      throw Error(capture.path().string() + ": metadata 'sha256' names " + quote(file) +
-                  ", no plain file name");
-    }
+    check_plain_file_name(file, capture, "sha256");
     const std::string actual = sha256_file(std::filesystem::path(model) / file);
     comparison.file(file, expected.is_string() ? expected.get<std::string>() : "", actual);
   }
@@ -296,8 +305,8 @@ void run(const VerifyOptions& options) {
   }
   const SafetensorsFile capture(options.capture);
   std::printf("%s against %s\n(transformers %s, torch %s)\n\n", options.model.c_str(),
-              options.capture.c_str(), metadata(capture, "transformers").c_str(),
-              metadata(capture, "torch").c_str());
+              options.capture.c_str(), shown(metadata(capture, "transformers")).c_str(),
+              shown(metadata(capture, "torch")).c_str());
   Comparison comparison(capture, options.atol);
   verify_files(options.model, capture, comparison);
 
@@ -318,7 +327,10 @@ void run(const VerifyOptions& options) {
     const std::string policy = metadata(capture, "bh.policy");
     std::filesystem::path nulls = options.nulls;
     const std::string recorded = metadata(capture, "bh.nulls");
-    if (nulls.empty() && !recorded.empty()) nulls = std::filesystem::path(options.model) / recorded;
+    if (nulls.empty() && !recorded.empty()) {
+      check_plain_file_name(recorded, capture, "bh.nulls");
+      nulls = std::filesystem::path(options.model) / recorded;
+    }
     Comparison::head(policy);
     verify_policy(model, capture, "bh.", make_routers(model.config(), policy, nulls), comparison);
   }

@@ -143,21 +143,19 @@ std::vector<std::string> marked(const Json& json) {
   return texts;
 }
 
-/// Runs olmoe with `file` replaced by each text, each with `each` of the poisons by turns.
+/// Runs olmoe `runs` times with `file` replaced by the texts and the poisons, by turns.
 void poison(Trap& trap, const fs::path& file, const std::vector<std::string>& texts, bool json,
-            std::size_t each, const std::vector<std::string>& arguments) {
+            std::size_t runs, const std::vector<std::string>& arguments) {
   const std::string sound = read(file);
   const auto poisons = trap.poisons(json);
-  std::size_t next = 0;
-  for (const std::string& text : texts) {
-    for (std::size_t i = 0; i < each; ++i) {
-      const std::string& by = poisons[next++ % poisons.size()];
-      CAPTURE(file.string());
-      CAPTURE(text.substr(0, 200));
-      CAPTURE(by.substr(0, 100));
-      write_file(file, replaced(text, by));
-      trap.run(arguments);
-    }
+  for (std::size_t run = 0; run < runs; ++run) {
+    const std::string& text = texts[run * texts.size() / runs];
+    const std::string& by = poisons[run % poisons.size()];
+    CAPTURE(file.string());
+    CAPTURE(text.substr(0, 200));
+    CAPTURE(by.substr(0, 100));
+    write_file(file, replaced(text, by));
+    trap.run(arguments);
   }
   write_file(file, sound);
   CAPTURE(file.string());
@@ -233,14 +231,14 @@ TEST_CASE("A stranger's model, nulls, prompts, texts and grids say nothing to an
                                        nulls.string(),
                                        "--out",
                                        trap.out().string()};
-  poison(trap, work / "model/config.json", marked(json_of(work / "model/config.json")), true, 1,
+  poison(trap, work / "model/config.json", marked(json_of(work / "model/config.json")), true, 24,
          {"inspect", "--model", model});
   poison(trap, work / "model/tokenizer.json", marked(json_of(work / "model/tokenizer.json")), true,
-         1, {"tokenize", "--model", model, "--text", "The house"});
+         24, {"tokenize", "--model", model, "--text", "The house"});
   poison(trap, work / "ids.json", {"[\"" + std::string(mark) + "\"]"}, true, 12,
          {"logits", "--model", model, "--ids", (work / "ids.json").string(), "--out",
           (trap.work() / "out").string()});
-  poison(trap, work / "prompts.json", marked(json_of(work / "prompts.json")), true, 6, sweep);
+  poison(trap, work / "prompts.json", marked(json_of(work / "prompts.json")), true, 12, sweep);
   poison(trap, work / "prose.documents", {"200 " + std::string(mark) + "\n200 second\n"}, false, 12,
          sweep);
   poison(trap, work / "grid.txt", {std::string(mark) + "\n", "top_p:p=" + std::string(mark) + "\n"},
@@ -253,7 +251,7 @@ TEST_CASE("A stranger's model, nulls, prompts, texts and grids say nothing to an
     const auto poisons = trap.poisons(true);
     std::size_t next = 0;
     auto texts = marked(Json::parse(sound_header));
-    constexpr std::size_t most = 40;  // of a model's many tensors a few are enough
+    constexpr std::size_t most = 12;  // of a model's many tensors a few are enough
     if (texts.size() > most) texts.erase(texts.begin() + most, texts.end());
     for (const std::string& text : texts) {
       const std::string header = replaced(text, poisons[next++ % poisons.size()]);
@@ -266,7 +264,7 @@ TEST_CASE("A stranger's model, nulls, prompts, texts and grids say nothing to an
     write_file(file, sound);
   }
   CHECK(trap.run(sweep).code == 0);
-  CHECK(trap.runs() > 100);
+  CHECK(trap.runs() > 80);
 }
 
 TEST_CASE("An index and a capture name files in their own directory only") {
@@ -288,8 +286,9 @@ TEST_CASE("An index and a capture name files in their own directory only") {
   for (const std::string file : {"../secret", "/etc/passwd", "..", ""}) {
     CAPTURE(file);
     const fs::path capture = trap.work() / "capture.safetensors";
-    olmoe::write_safetensors(capture, {olmoe::NamedTensor::of("input_ids", {1, 2}, ids)},
-                             {{"sha256", Json{{file, "x"}}.dump()}});
+    olmoe::write_safetensors(
+        capture, {olmoe::NamedTensor::of("input_ids", {1, 2}, ids)},
+        {{"sha256", Json{{file, "x"}}.dump()}, {"transformers", "x"}, {"torch", "x"}});
     const Outcome outcome =
         run_olmoe({"verify", "--model", plain.string(), "--capture", capture.string()});
     CAPTURE(outcome.err);
@@ -306,7 +305,7 @@ TEST_CASE("A stranger's sweep says nothing to any program") {
   const std::vector<std::string> merge{"merge", "--out", trap.out().string(), shard.string()};
   for (const fs::path& file : sweep.files()) {
     const fs::path copy = shard / fs::relative(file, sweep.directory().path());
-    poison(trap, copy, marked(Json::parse(read(file))), true, 2, merge);
+    poison(trap, copy, marked(Json::parse(read(file))), true, 24, merge);
   }
 
   // Labels that are allowed, with fingerprints to match, reach the report and the picture.
