@@ -21,8 +21,8 @@ set(reference_floors
 
 set(library_floors
   "whole|all of it in one header|fdroute.hpp"
-  "strings|policies as text|parse.hpp parse_rule.hpp policy_settings.hpp detail/policy_string/"
-  "engines|what stands around a router|any_router.hpp presets.hpp model_table.hpp model_router.hpp router_spec.hpp token_table.hpp rows.hpp dispatch.hpp dispatch_limits.hpp detail/dispatch/ formats.hpp summary.hpp multiple_testing.hpp eigen.hpp eigen_testing.hpp eigen_threads.hpp detail/eigen/ openmp.hpp c_api.h"
+  "strings|policies as text|parse.hpp parse_rule.hpp parse_completion.hpp policy_settings.hpp detail/policy_string/"
+  "engines|what stands around a router|any_router.hpp presets.hpp model_table.hpp model_router.hpp router_spec.hpp token_table.hpp rows.hpp residency.hpp dispatch.hpp dispatch_limits.hpp detail/dispatch/ formats.hpp summary.hpp multiple_testing.hpp eigen.hpp eigen_testing.hpp eigen_threads.hpp detail/eigen/ openmp.hpp c_api.h"
   "router|from logits to experts|router.hpp"
   "detail/block|many tokens, by kernels|detail/block/"
   "policies|rules, nulls, scores, weights, rankings|selection/ null/ score/ weights/ ranking/"
@@ -31,7 +31,7 @@ set(library_floors
   "detail/rule|what rules share|detail/rule/"
   "detail/simd|lanes, and all intrinsics|detail/simd/"
   "detail/number|numbers and their order|detail/number/"
-  "vocabulary|concepts, views, bounds|concepts.hpp views.hpp execution.hpp bounds.hpp ties.hpp limits.hpp errors.hpp arch.hpp version.hpp null/none.hpp detail/number/require_ieee.hpp")
+  "vocabulary|concepts, views, bounds|concepts.hpp views.hpp completion.hpp execution.hpp bounds.hpp ties.hpp limits.hpp errors.hpp arch.hpp version.hpp null/none.hpp detail/number/require_ieee.hpp")
 
 if(NOT DEFINED fdroute_root)
   cmake_path(GET CMAKE_CURRENT_LIST_DIR PARENT_PATH fdroute_root)

@@ -11,6 +11,8 @@
 #include <utility>
 
 #include "fdroute/arch.hpp"
+#include "fdroute/completion.hpp"
+#include "fdroute/detail/block/complete.hpp"
 #include "fdroute/detail/block/gather.hpp"
 #include "fdroute/detail/block/in_blocks.hpp"
 #include "fdroute/detail/block/policy_kernels.hpp"
@@ -93,6 +95,37 @@ class AnyRouter {
     }
   }
 
+  /// See Router::complete.
+  template <LogitsForm Logits, class Id>
+  void complete(Logits logits, Residency resident, Completion completion,
+                RoutingView<Id> routing) const noexcept {
+    complete(serial, logits, resident, completion, routing);
+  }
+
+  template <class E, LogitsForm Logits, class Id>
+  void complete(E execution, Logits logits, Residency resident, Completion completion,
+                RoutingView<Id> routing) const noexcept {
+    static_assert(sizeof(detail::ExecutionRequirements<E>) > 0);
+    detail::expect_valid(logits, experts());
+    detail::expect_completable(resident, completion, routing, experts());
+    const auto complete = std::get<CompleteIn<Id>>(functions_->completions);
+    detail::complete_blocks(execution, router_.block_tokens(), logits, resident, routing,
+                            [&](Logits rows, Residency here, RoutingView<Id> to) {
+                              const auto complete_floats = [&](LogitsView<float> floats) {
+                                complete(router_, floats, here, completion, to);
+                              };
+                              if constexpr (detail::is_batch<Logits>) {
+                                detail::complete_gathered(experts(), rows, complete_floats);
+                              } else if constexpr (std::is_same_v<Logits, LogitsView<float>>) {
+                                complete_floats(rows);
+                              } else {
+                                Buffer buffer;
+                                convert_rows(rows, buffer.data());
+                                complete_floats({buffer.data(), rows.tokens, experts()});
+                              }
+                            });
+  }
+
  private:
   // A block's rows, and what widen_rows() writes after them.
   using Buffer = std::array<float, detail::TokenBlock::max_floats + 15>;
@@ -127,15 +160,25 @@ class AnyRouter {
   using Pointers = Routes<RoutingView<std::int32_t>, RoutingView<std::int64_t>,
                           CsrView<std::int32_t>, CsrView<std::int64_t>, DenseView, BitmaskView>;
 
+  template <class Id>
+  using CompleteIn = void (*)(const detail::ErasedRouter&, LogitsView<float>, Residency, Completion,
+                              RoutingView<Id>) noexcept;
+  using Completions = std::tuple<CompleteIn<std::int32_t>, CompleteIn<std::int64_t>>;
+
   struct Functions {
     Pointers routes;
+    Completions completions;
     // See detail::widen_rows.
     bool (*widen)(LogitFormat, const std::byte* rows, std::ptrdiff_t stride, std::ptrdiff_t tokens,
                   int experts, float* to) noexcept;
   };
 
   template <class Arch>
-  static constexpr Functions functions_on = {Pointers::on<Arch>(), detail::widen_rows<Arch>};
+  static constexpr Functions functions_on = {
+      Pointers::on<Arch>(),
+      {detail::BlockCompleter<Arch>::template complete<float, std::int32_t>,
+       detail::BlockCompleter<Arch>::template complete<float, std::int64_t>},
+      detail::widen_rows<Arch>};
 
   detail::ErasedRouter router_;
   const Functions* functions_;

@@ -38,7 +38,7 @@ typedef enum fdroute_status {
 /* Why this thread's latest call failed: one line, valid until its next call; "" after success. */
 FDROUTE_C_API const char* fdroute_last_error(void);
 
-/* "0.1.0", https://semver.org */
+/* "0.2.0", https://semver.org */
 FDROUTE_C_API const char* fdroute_version(void);
 
 /* ---- Null distributions ---- */

@@ -8,7 +8,9 @@
 
 #include "fdroute/arch.hpp"
 #include "fdroute/bounds.hpp"
+#include "fdroute/completion.hpp"
 #include "fdroute/concepts.hpp"
+#include "fdroute/detail/block/complete.hpp"
 #include "fdroute/detail/block/gather.hpp"
 #include "fdroute/detail/block/in_blocks.hpp"
 #include "fdroute/detail/block/policy_kernels.hpp"
@@ -134,6 +136,52 @@ class Router {
       return detail::route_blocks(execution, router.block_tokens(), router.capacity, logits, out,
                                   route_block);
     }
+  }
+
+  /// Completes a routing: gives tokens more experts, of those that cost nothing now, in place.
+  ///
+  /// `routing` is what this router's route() or complete() wrote for these logits. Let S be a
+  /// token's selected experts. Added are, best first, those of its `completion.window` best
+  /// experts, in the router's ranking, that are resident and not in S, until the token has
+  /// completion.max_k experts. An expert whose key is -inf or NaN, a masked one, is never added,
+  /// nor is any to a skipped token or to a row without a finite key. The row then lists all its
+  /// experts by rank, with the weights that the router's weights give to this set: softmax weights
+  /// that are not renormalised stay what they are, and the added experts bring their own share of
+  /// the mass. A row to which nothing is added is left as it is, and a token's status stays.
+  ///
+  /// A row depends on its logits, its selected experts and its mask alone: not on the other tokens,
+  /// the Arch, or the execution. Completing again with the same mask changes nothing.
+  ///
+  /// Aborts with a message where route() does, for a routing.capacity below min(max_k, experts), a
+  /// count or an id outside its range, a window or max_k below 1, and too small a resident.stride.
+  template <class Arch = DefaultArch, LogitsForm Logits, class Id>
+  void complete(Logits logits, Residency resident, Completion completion,
+                RoutingView<Id> routing) const noexcept {
+    complete<Arch>(serial, logits, resident, completion, routing);
+  }
+
+  /// Completes all tokens by an `execution`, which may share blocks of them among threads.
+  template <class Arch = DefaultArch, class E, LogitsForm Logits, class Id>
+  void complete(E execution, Logits logits, Residency resident, Completion completion,
+                RoutingView<Id> routing) const noexcept {
+    static_assert(sizeof(detail::ExecutionRequirements<E>) > 0);
+    detail::expect_valid(logits, experts());
+    detail::expect_completable(resident, completion, routing, experts());
+    const detail::ErasedRouter router = erased<Arch>();
+    const auto complete_block = [&](auto rows, Residency here, RoutingView<Id> to) {
+      detail::BlockCompleter<Arch>::complete(router, rows, here, completion, to);
+    };
+    detail::complete_blocks(execution, router.block_tokens(), logits, resident, routing,
+                            [&](Logits rows, Residency here, RoutingView<Id> to) {
+                              if constexpr (detail::is_batch<Logits>) {
+                                detail::complete_gathered(experts(), rows,
+                                                          [&](LogitsView<float> gathered) {
+                                                            complete_block(gathered, here, to);
+                                                          });
+                              } else {
+                                complete_block(rows, here, to);
+                              }
+                            });
   }
 
  private:

@@ -214,16 +214,17 @@ void run(const CalibrateOptions& options) {
               options.null.score.c_str(), options.null.trim,
               std::string(name(options.null.method)).c_str(), static_cast<long long>(fitted.tokens),
               static_cast<long long>(recorded.held_out.front().tokens()));
-  std::printf("%5s  %9s  %9s  %6s  %9s  %9s  %9s  %8s  %9s\n", "layer", "scores", "bandwidth",
-              "points", "CDF error", "tail from", "tail mean", "KS", "P(p<=.05)");
+  std::printf("%5s  %9s  %9s  %6s  %9s  %9s  %9s  %15s  %8s  %9s\n", "layer", "scores", "bandwidth",
+              "points", "CDF error", "tail from", "tail mean", "tail shape", "KS", "P(p<=.05)");
   const auto nulls = fitted.nulls();
   for (std::size_t l = 0; l < nulls.size(); ++l) {
     const NullTable& table = fitted.layers[l];
     const Uniformity check = uniformity(
         nulls[l], losing_scores(recorded.held_out[l], options.null.score, options.null.trim));
-    std::printf("%5zu  %9lld  %9.5f  %6zu  %9.2e  %9.4f  %9.5f  %8.5f  %9.5f\n", l,
+    std::printf("%5zu  %9lld  %9.5f  %6zu  %9.2e  %9.4f  %9.5f  %6.3f +- %5.3f  %8.5f  %9.5f\n", l,
                 static_cast<long long>(table.samples), table.bandwidth, table.score.size(),
-                table.cdf_error, table.tail_from, table.tail_mean, check.ks, check.below_0_05);
+                table.cdf_error, table.tail_from, table.tail_mean, table.tail_shape.value,
+                table.tail_shape.error, check.ks, check.below_0_05);
   }
   print_checks(options, nulls, recorded.held_out);
   if (held_out.size() > 1) print_by_text(options, model, nulls, held_out);

@@ -92,7 +92,8 @@ void add_sweep(CommandLine& line) {
       .shown_as("N");
   command
       .option("--shard", *shard,
-              "Measure only configurations I, I + N, I + 2N ...; `olmoe merge` unites the shards")
+              "Measure only every Nth configuration, from the Ith on; `olmoe merge` unites the "
+              "shards")
       .shown_as("I/N");
   command.flag("--resume", options->resume, "Continue the sweep that --out holds");
   add_compute_options(command, options->compute);

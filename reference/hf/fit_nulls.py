@@ -7,8 +7,13 @@ Training text is run through the model with its own top-k. The score of an exper
 router logit over all experts; each token's --trim largest scores are left out, so that the null describes the experts
 that a token does not need. The rest, some millions of values a layer, become a survival function: a Gaussian kernel
 estimate (bandwidth by Silverman's rule) on 1000 points from the 0.0001 quantile to the 0.999 quantile u, then one more
-point beyond u that continues with the exponential tail whose mean excess is that of the scores above u. Readers
+point beyond u that continues with the exponential tail whose mean excess is that of the scores above u. Only scores up
+to u have kernels, and what these put above u is reflected, so that P(S >= u) is the sample's own share. Readers
 interpolate log P(S >= score) linearly and extend the last segment, which therefore is that tail.
+
+`olmoe calibrate` fits so too, but its tail begins where 1e-4 of the scores are left, and its points lie where the curve
+needs them. The bundled nulls.safetensors was written by an earlier form of this script, which gave every score a kernel
+and did not reflect: its p at u is larger than the sample's share. It stays, as the captures were recorded with it.
 
 Writes layer.{l}.score and layer.{l}.log_sf (float64) with score, trim, model and tokens in __metadata__. With
 --target-experts it prints on stdout, and nothing else there, the BH policy whose mean expert count on other windows of
@@ -58,12 +63,18 @@ def fit(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     # The kernel estimate on a lattice finer than the bandwidth: each value is moved by at most a tenth of it.
     cell = bandwidth / 5
     origin = ordered[0].item() - cell / 2
-    mass = torch.bincount(((ordered - origin) / cell).long()).double() / count
+    above = ordered[ordered > threshold]
+    body = ordered[: count - len(above)]
+    mass = torch.bincount(((body - origin) / cell).long()).double() / count
     centre = origin + cell * (torch.arange(len(mass)) + 0.5)
+
+    def kernels(score: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(gaussian.sf((score - centre) / bandwidth)).dot(mass)
+
     grid = torch.linspace(low, threshold, POINTS, dtype=torch.float64)
-    survival = torch.stack([torch.from_numpy(gaussian.sf((g - centre) / bandwidth)).dot(mass) for g in grid])
+    survival = len(above) / count + torch.stack([kernels(g) - kernels(2 * threshold - g) for g in grid])
     log_sf = survival.clamp(max=1.0).log()
-    excess = (ordered[ordered > threshold] - threshold).mean().item()
+    excess = (above - threshold).mean().item()
     return torch.cat([grid, torch.tensor([threshold + excess])]), torch.cat([log_sf, log_sf[-1:] - 1.0])
 
 

@@ -126,8 +126,18 @@ def dense_experts(dropout: float):
     return forward
 
 
-def make_model(tokenizer: Tokenizer, dropout: float, expert_dropout: float):
+def with_dropout(model, dropout: float, expert_dropout: float):
+    """The model with the experts implementation "dense", and dropout wherever it trains with some."""
     ALL_EXPERTS_FUNCTIONS.register("dense", dense_experts(expert_dropout))
+    model.set_experts_implementation("dense")
+    branches = [model.model.embed_tokens]
+    branches += [branch for layer in model.model.layers for branch in (layer.self_attn.o_proj, layer.mlp)]
+    for branch in branches:
+        branch.register_forward_hook(lambda module, _, output: F.dropout(output, dropout, module.training))
+    return model
+
+
+def make_model(tokenizer: Tokenizer, dropout: float, expert_dropout: float):
     config = transformers.OlmoeConfig(
         vocab_size=VOCAB,
         hidden_size=128,
@@ -147,13 +157,30 @@ def make_model(tokenizer: Tokenizer, dropout: float, expert_dropout: float):
         eos_token_id=tokenizer.token_to_id(END),
         pad_token_id=tokenizer.token_to_id(PAD),
     )
-    model = transformers.OlmoeForCausalLM(config)
-    model.set_experts_implementation("dense")
-    branches = [model.model.embed_tokens]
-    branches += [branch for layer in model.model.layers for branch in (layer.self_attn.o_proj, layer.mlp)]
-    for branch in branches:
-        branch.register_forward_hook(lambda module, _, output: F.dropout(output, dropout, module.training))
-    return model
+    return with_dropout(transformers.OlmoeForCausalLM(config), dropout, expert_dropout)
+
+
+def router_loss(layers: list[torch.Tensor], config) -> torch.Tensor:
+    """What training adds for the routers, from each layer's router logits (tokens, experts) in float32."""
+    balance = sum(load_balancing_loss_func((l,), config.num_experts, config.num_experts_per_tok) for l in layers)
+    z = torch.stack([l.logsumexp(-1).square().mean() for l in layers]).mean()
+    return config.router_aux_loss_coef * balance / len(layers) + 0.001 * z
+
+
+def make_optimizer(model, peak: float) -> torch.optim.Optimizer:
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim == 1]
+    return torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
+        lr=peak,
+        betas=(0.9, 0.95),
+        fused=True,
+    )
+
+
+def learning_rate(peak: float, step: int, warm_up: int, progress: float) -> float:
+    """Linear in the first `warm_up` steps, times a cosine from 1 at progress 0 to 1/20 at progress 1."""
+    return peak * min(1.0, (step + 1) / warm_up) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def train(
@@ -174,19 +201,10 @@ def train(
         layers = logits.copy()
         logits.clear()
         entropy = F.cross_entropy(predicted.float().flatten(0, 1), ids[:, 1:].flatten())
-        balance = sum(load_balancing_loss_func((l,), config.num_experts, config.num_experts_per_tok) for l in layers)
-        z = torch.stack([l.logsumexp(-1).square().mean() for l in layers]).mean()
-        return entropy + config.router_aux_loss_coef * balance / len(layers) + 0.001 * z, entropy
+        return entropy + router_loss(layers, config), entropy
 
     compiled = torch.compile(losses)
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim == 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
-        lr=peak,
-        betas=(0.9, 0.95),
-        fused=True,
-    )
+    optimizer = make_optimizer(model, peak)
     model.train()
     loss, _ = compiled(sampler(BATCH, LENGTH + 1))  # compile forward and backward outside the clock
     loss.backward()
@@ -195,9 +213,8 @@ def train(
 
     begin, step, progress = time.monotonic(), 0, 0.0
     while progress < 1.0:
-        rate = peak * min(1.0, (step + 1) / 200) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate(peak, step, 200, progress)
         loss, entropy = compiled(sampler(BATCH, LENGTH + 1))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

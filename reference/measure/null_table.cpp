@@ -31,6 +31,13 @@ struct Band {
     low.push_back(std::log(most - std::min(absolute, relative * most)));
     high.push_back(std::min(std::log(least + std::min(absolute, relative * least)), 0.0));
   }
+
+  /// Ends the curve at `survival`, which must lie within the last point's tolerance.
+  void end_at(double survival) {
+    const double end = std::log(survival);
+    for (double& least : low) least = std::max(least, end);
+    low.back() = high.back() = end;
+  }
 };
 
 /// The fewest line segments that a greedy walk needs to stay within the band: from where a segment
@@ -75,45 +82,51 @@ double largest_error(const fdroute::TabulatedNull& null, std::span<const double>
   return largest;
 }
 
+double mean(std::span<const double> values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
 double bandwidth_of(std::span<const double> sorted) {
   const auto n = static_cast<double>(sorted.size());
-  const double mean = std::accumulate(sorted.begin(), sorted.end(), 0.0) / n;
+  const double centre = mean(sorted);
   double squares = 0.0;
-  for (const double x : sorted) squares += (x - mean) * (x - mean);
+  for (const double x : sorted) squares += (x - centre) * (x - centre);
   const double sd = std::sqrt(squares / n);
   const double iqr = sorted[sorted.size() * 3 / 4] - sorted[sorted.size() / 4];
   const double spread = iqr > 0.0 ? std::min(sd, iqr / 1.34) : sd;
   return 0.9 * spread * std::pow(n, -0.2);
 }
 
-/// Survival of a Gaussian kernel estimate at `score`, a lattice of 256 points to the bandwidth
-/// that ends at the tail.
+/// Survival of a kernel estimate at `score`, a lattice of 256 points to the bandwidth that ends at
+/// the tail.
 struct KernelEstimate {
   std::vector<double> score;     // (points)
   std::vector<double> survival;  // (points)
 };
 
-/// The sample is moved to the lattice, each score shared by its two neighbours so that its mean
-/// stays; then all kernel values are from one table. This interpolates the kernel's CDF linearly,
-/// which moves the estimate by at most max|Phi''| / (8 x 256^2) < 5e-7, and by some 1e-9 in
-/// practice.
-KernelEstimate kernel_estimate(std::span<const double> sorted, double bandwidth, double end) {
+/// `body` are the scores up to where the tail begins, the last of them, ascending; `above` is the
+/// number of those beyond it.
+///
+/// The scores are moved to the lattice, each shared by its two neighbours so that its mean stays;
+/// then all kernel values are from one table. This interpolates the kernel's CDF linearly, which
+/// moves the estimate by at most max|Phi''| / (8 x 256^2) < 5e-7, and by some 1e-9 in practice.
+KernelEstimate kernel_estimate(std::span<const double> body, std::size_t above, double bandwidth) {
   constexpr std::int64_t per_bandwidth = 256;
   constexpr std::int64_t reach = 7 * per_bandwidth;  // the normal tail beyond 7 is 1.3e-12
   const double step = bandwidth / static_cast<double>(per_bandwidth);
-  const double first = sorted.front() - 7.0 * bandwidth;
-  const auto last = static_cast<std::int64_t>(std::ceil((end - first) / step));
-  const auto places = last + static_cast<std::int64_t>((sorted.back() - end) / step) + 2;
-  constexpr std::int64_t limit = std::int64_t{1} << 24;
+  const double end = body.back();
+  const double first = body.front() - 7.0 * bandwidth;
+  const double places = std::ceil((end - first) / step);
+  constexpr double limit = 1 << 24;
   if (places > limit)
-    throw Error("scores range over " +
-                std::to_string((sorted.back() - sorted.front()) / bandwidth) +
+    throw Error("scores range over " + std::to_string((end - body.front()) / bandwidth) +
                 " bandwidths; there are outliers too far for a kernel estimate");
+  const auto last = static_cast<std::int64_t>(places);
   const auto lattice = [&](std::int64_t i) { return end + static_cast<double>(i - last) * step; };
 
-  std::vector<double> mass(at(places), 0.0);
-  const double unit = 1.0 / static_cast<double>(sorted.size());
-  for (const double x : sorted) {
+  std::vector<double> mass(at(last) + 2, 0.0);
+  const double unit = 1.0 / static_cast<double>(body.size() + above);
+  for (const double x : body) {
     const double position = (x - lattice(0)) / step;
     const auto below = static_cast<std::int64_t>(position);
     const double share = position - static_cast<double>(below);
@@ -126,25 +139,29 @@ KernelEstimate kernel_estimate(std::span<const double> sorted, double bandwidth,
     const double z = static_cast<double>(d) / static_cast<double>(per_bandwidth);
     kernel.push_back(0.5 * std::erfc(z / std::numbers::sqrt2));
   }
+  // G of fit_null(), which is needed as far above the end as kernels reach.
+  const std::int64_t farthest = last + reach;
+  std::vector<double> g(at(farthest) + 1, 0.0);
   // What lies more than `reach` above a point counts in full.
-  KernelEstimate estimate;
-  estimate.survival.assign(at(last) + 1, 0.0);
-  double above = 0.0;
-  for (std::int64_t i = places - 1; i >= 0; --i) {
-    if (i + reach + 1 < places) above += mass[at(i + reach + 1)];
-    if (i <= last) estimate.survival[at(i)] = above;
+  double in_full = 0.0;
+  for (std::int64_t i = last - reach; i >= 0; --i) {
+    if (i + reach + 1 <= last) in_full += mass[at(i + reach + 1)];
+    g[at(i)] = in_full;
   }
-  for (std::int64_t j = 0; j < places; ++j) {
+  for (std::int64_t j = 0; j <= last; ++j) {
     const double weight = mass[at(j)];
     if (weight == 0.0) continue;
     const std::int64_t from = std::max<std::int64_t>(j - reach, 0);
-    const std::int64_t to = std::min(j + reach, last);
     const double* value = kernel.data() + (from - j + reach);
-    for (std::int64_t i = from; i <= to; ++i) estimate.survival[at(i)] += weight * *value++;
+    for (std::int64_t i = from; i <= j + reach; ++i) g[at(i)] += weight * *value++;
   }
+  KernelEstimate estimate;
+  const double tail = unit * static_cast<double>(above);
   for (std::int64_t i = 0; i <= last; ++i) {
+    const std::int64_t mirrored = 2 * last - i;
+    const double beyond = mirrored <= farthest ? g[at(mirrored)] : 0.0;
     estimate.score.push_back(lattice(i));
-    estimate.survival[at(i)] = std::min(estimate.survival[at(i)], 1.0);
+    estimate.survival.push_back(std::min(tail + g[at(i)] - beyond, 1.0));
   }
   return estimate;
 }
@@ -159,6 +176,18 @@ std::size_t tail_size(std::size_t n) {
 
 std::string_view name(NullMethod method) {
   return method == NullMethod::kde ? "kde" : "ecdf";
+}
+
+TailShape tail_shape(std::span<const double> ascending) {
+  const auto n = static_cast<double>(ascending.size());
+  const double a0 = mean(ascending);
+  double a1 = 0.0;
+  for (std::size_t i = 0; i < ascending.size(); ++i)
+    a1 += (n - 1.0 - static_cast<double>(i)) / (n - 1.0) * ascending[i] / n;
+  const double xi = 2.0 - a0 / (a0 - 2.0 * a1);
+  const double variance = (1.0 - xi) * (2.0 - xi) * (2.0 - xi) * (1.0 - xi + 2.0 * xi * xi) /
+                          ((1.0 - 2.0 * xi) * (3.0 - 2.0 * xi) * n);
+  return {xi, std::sqrt(variance)};
 }
 
 fdroute::TabulatedNull as_null(const NullTable& table, fdroute::NullProvenance provenance) {
@@ -181,12 +210,13 @@ NullTable fit_null(std::vector<float> sample, NullMethod method) {
   table.samples = static_cast<std::int64_t>(n);
   const std::size_t tail = tail_size(n);
   table.tail_from = sorted[n - tail - 1];
-  double excess = 0.0;
-  for (std::size_t i = n - tail; i < n; ++i) excess += sorted[i] - table.tail_from;
-  table.tail_mean = excess / static_cast<double>(tail);
+  std::vector<double> excesses(sorted.end() - static_cast<std::ptrdiff_t>(tail), sorted.end());
+  for (double& x : excesses) x -= table.tail_from;
+  table.tail_mean = mean(excesses);
   if (!(table.tail_mean > 0.0))
     throw Error("the largest " + std::to_string(tail + 1) +
                 " scores are all equal: there is no tail to fit");
+  table.tail_shape = tail_shape(excesses);
 
   Band band;
   std::vector<double> score;
@@ -194,7 +224,8 @@ NullTable fit_null(std::vector<float> sample, NullMethod method) {
   double tolerance = 1e-6;
   if (method == NullMethod::kde) {
     table.bandwidth = bandwidth_of(sorted);
-    const KernelEstimate estimate = kernel_estimate(sorted, table.bandwidth, table.tail_from);
+    const KernelEstimate estimate =
+        kernel_estimate(std::span(sorted).first(n - tail), tail, table.bandwidth);
     // A tenth of the tolerance is kept for what happens between the points of the lattice.
     for (std::size_t i = 0; i < estimate.score.size(); ++i)
       band.add(estimate.score[i], estimate.survival[i], estimate.survival[i], 0.9 * tolerance,
@@ -217,6 +248,7 @@ NullTable fit_null(std::vector<float> sample, NullMethod method) {
       i = next;
     }
   }
+  band.end_at(static_cast<double>(tail) / static_cast<double>(n));
   follow(band, table);
   table.score.push_back(table.tail_from + table.tail_mean);
   table.log_sf.push_back(table.log_sf.back() - 1.0);

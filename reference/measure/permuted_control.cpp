@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <fdroute/openmp.hpp>
 #include <vector>
 
 #include "measure/at.hpp"
@@ -17,16 +16,9 @@ struct CountSums {
   double counts = 0.0;
   double squares = 0.0;
 
-  void add(const fdroute::AnyRouter& router, const std::vector<float>& values, int experts) {
-    const auto tokens = static_cast<std::int64_t>(values.size()) / experts;
-    std::vector<std::int32_t> chosen(at(tokens * router.capacity()));
-    std::vector<float> weights(chosen.size());
-    std::vector<std::int32_t> given(at(tokens));
-    router.route(fdroute::OpenMP{}, fdroute::LogitsView<float>(values.data(), tokens, experts),
-                 fdroute::RoutingView<std::int32_t>{chosen.data(), weights.data(), given.data(),
-                                                    router.capacity()});
-    rows += static_cast<double>(tokens);
-    for (const std::int32_t count : given) {
+  void add(const fdroute::AnyRouter& router, const LayerLogits& logits) {
+    rows += static_cast<double>(logits.tokens());
+    for (const std::int32_t count : select_experts(router, logits).counts) {
       counts += count;
       squares += static_cast<double>(count) * count;
     }
@@ -48,15 +40,15 @@ PermutedControl permuted_control(std::span<const fdroute::AnyRouter> routers,
   for (std::size_t l = 0; l < routers.size(); ++l) {
     const LayerLogits& layer = logits[l];
     const auto experts = static_cast<std::size_t>(layer.experts);
-    recorded.add(routers[l], layer.values, layer.experts);
-    std::vector<float> values(layer.values.size());
+    recorded.add(routers[l], layer);
+    LayerLogits mixed{.values = layer.values, .counts = {}, .experts = layer.experts};
     std::vector<float> column(at(layer.tokens()));
     for (std::size_t e = 0; e < experts; ++e) {
       for (std::size_t t = 0; t < column.size(); ++t) column[t] = layer.values[t * experts + e];
       shuffle(column);
-      for (std::size_t t = 0; t < column.size(); ++t) values[t * experts + e] = column[t];
+      for (std::size_t t = 0; t < column.size(); ++t) mixed.values[t * experts + e] = column[t];
     }
-    permuted.add(routers[l], values, layer.experts);
+    permuted.add(routers[l], mixed);
   }
   return {recorded.moments(), permuted.moments()};
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <fdroute/openmp.hpp>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -100,6 +101,19 @@ RecordedLogits record_logits(const Model& model, std::span<const fdroute::AnyRou
     }
   });
   return recorded;
+}
+
+SelectedExperts select_experts(const fdroute::AnyRouter& router, const LayerLogits& logits) {
+  const std::size_t tokens = at(logits.tokens());
+  SelectedExperts selected{.experts = std::vector<std::int32_t>(tokens * at(router.capacity())),
+                           .counts = std::vector<std::int32_t>(tokens),
+                           .capacity = router.capacity()};
+  std::vector<float> weights(selected.experts.size());  // computed and dropped
+  router.route(fdroute::OpenMP{},
+               fdroute::LogitsView<float>(logits.values.data(), logits.tokens(), logits.experts),
+               fdroute::RoutingView<std::int32_t>{selected.experts.data(), weights.data(),
+                                                  selected.counts.data(), router.capacity()});
+  return selected;
 }
 
 }  // namespace olmoe

@@ -42,4 +42,13 @@ struct RecordingOptions {
 RecordedLogits record_logits(const Model& model, std::span<const fdroute::AnyRouter> routers,
                              std::span<const Text> texts, const RecordingOptions& options = {});
 
+/// What a router selects on logits recorded.
+struct SelectedExperts {
+  std::vector<std::int32_t> experts;  ///< (tokens, capacity), padded
+  std::vector<std::int32_t> counts;   ///< (tokens)
+  int capacity = 0;
+};
+
+SelectedExperts select_experts(const fdroute::AnyRouter& router, const LayerLogits& logits);
+
 }  // namespace olmoe

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <fdroute/openmp.hpp>
 #include <numeric>
 #include <stdexcept>
 #include <utility>
@@ -17,18 +16,11 @@
 namespace olmoe {
 namespace {
 
-/// Mean count by a router on recorded logits; the routing weights are computed and dropped.
+/// Mean count by a router on recorded logits.
 double mean_count(const fdroute::AnyRouter& router, const LayerLogits& logits) {
-  const std::size_t tokens = at(logits.tokens());
-  std::vector<std::int32_t> experts(tokens * at(router.capacity()));
-  std::vector<float> weights(experts.size());
-  std::vector<std::int32_t> counts(tokens);
-  router.route(fdroute::OpenMP{},
-               fdroute::LogitsView<float>(logits.values.data(), logits.tokens(), logits.experts),
-               fdroute::RoutingView<std::int32_t>{experts.data(), weights.data(), counts.data(),
-                                                  router.capacity()});
+  const auto counts = select_experts(router, logits).counts;
   return static_cast<double>(std::accumulate(counts.begin(), counts.end(), std::int64_t{0})) /
-         static_cast<double>(tokens);
+         static_cast<double>(counts.size());
 }
 
 /// `value` as it stands in a policy string.
@@ -69,11 +61,12 @@ std::string some_value(const std::string& policy) {
 
 /// The routers with some value for the open one, which says whether the rest of the policy parses
 /// and whether the open setting takes numbers between 0 and 1 at all.
-std::vector<fdroute::AnyRouter> routers_of_try(const Config& config, const std::string& policy,
-                                               std::span<const fdroute::TabulatedNull> nulls) {
+std::vector<fdroute::AnyRouter> routers_of_try(
+    const Config& config, const std::string& policy, std::span<const fdroute::TabulatedNull> nulls,
+    std::span<const std::vector<float>> selection_bias = {}) {
   const std::string value = some_value(policy);
   try {
-    return make_routers(config, with_value(policy, value), nulls);
+    return make_routers(config, with_value(policy, value), nulls, selection_bias);
   } catch (const std::invalid_argument& error) {
     throw std::invalid_argument("policy " + quote(policy) +
                                 ": '?' stands for a number between 0 and 1, as in bh:alpha=?; "
@@ -138,12 +131,13 @@ void check_target(const Config& config, const Target& target, std::string_view s
 
 SolvedPolicy solve_policy(const Model& model, const Target& target,
                           std::span<const fdroute::TabulatedNull> nulls,
-                          std::span<const Text> texts, const RecordingOptions& options) {
+                          std::span<const Text> texts, const RecordingOptions& options,
+                          std::span<const std::vector<float>> selection_bias) {
   const Config& config = model.config();
   const auto routers_of = [&](const std::string& value) {
-    return make_routers(config, with_value(target.policy, value), nulls);
+    return make_routers(config, with_value(target.policy, value), nulls, selection_bias);
   };
-  routers_of_try(config, target.policy, nulls);  // found out before the work begins
+  routers_of_try(config, target.policy, nulls, selection_bias);  // found out before the work begins
   const bool logarithmic = is_logarithmic(target.policy);
 
   constexpr double tolerance = 0.01;

@@ -43,12 +43,13 @@ struct Unreachable : Error {
 /// that run, until the measured mean is within 0.01 of the target (each layer's, with per_layer),
 /// for at most 12 runs. The mean must change monotonically with the value.
 ///
-/// Values have 9 significant digits: the string is what was measured. `nulls`, one per layer, may
-/// be empty. Windows are run as by record_logits(). Throws std::invalid_argument for a policy
-/// without exactly one `?`, or one that does not parse; Unreachable if no value gives the mean,
-/// with the range that there is; Error as record_logits() does.
+/// Values have 9 significant digits: the string is what was measured. `nulls` and `selection_bias`,
+/// one per layer, may be empty. Windows are run as by record_logits(). Throws std::invalid_argument
+/// for a policy without exactly one `?`, or one that does not parse; Unreachable if no value gives
+/// the mean, with the range that there is; Error as record_logits() does.
 SolvedPolicy solve_policy(const Model& model, const Target& target,
                           std::span<const fdroute::TabulatedNull> nulls,
-                          std::span<const Text> texts, const RecordingOptions& options = {});
+                          std::span<const Text> texts, const RecordingOptions& options = {},
+                          std::span<const std::vector<float>> selection_bias = {});
 
 }  // namespace olmoe

@@ -85,6 +85,10 @@ Json to_json(const CountMoments& moments) {
   return {{"mean", moments.mean}, {"std", moments.sd}};
 }
 
+Json to_json(const Discoveries& discoveries) {
+  return {{"selected", discoveries.selected}, {"at_least", discoveries.at_least}};
+}
+
 Json losses_json(const Evaluation& evaluation) {
   Json domains = Json::array();
   for (const TextEvaluation& domain : evaluation.domains) {

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "measure/discoveries.hpp"
 #include "measure/estimates.hpp"
 #include "measure/evaluation.hpp"
 #include "measure/permuted_control.hpp"
@@ -17,6 +18,9 @@ nlohmann::ordered_json to_json(const Evaluation& evaluation);
 
 /// {"mean", "std"}.
 nlohmann::ordered_json to_json(const CountMoments& moments);
+
+/// {"selected", "at_least"}.
+nlohmann::ordered_json to_json(const Discoveries& discoveries);
 
 /// The losses alone: {"mean_experts", "documents"}, the latter (texts) x (documents) x [predicted
 /// tokens, sum of their negative log likelihoods].

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdio>
+#include <string_view>
 
 namespace olmoe {
 
@@ -23,12 +24,19 @@ std::string with_error(const std::optional<DocumentMean>& mean, int digits) {
 
 std::string cell(const std::string& text) {
   std::string result;
-  for (const char c : text) result.append(c == '|' ? "\\|" : std::string(1, c));
+  for (const char c : text) {
+    if (std::string_view("\\`*<[|").find(c) != std::string_view::npos) result += '\\';
+    result += c;
+  }
   return result;
 }
 
 std::string code(const std::string& text) {
-  return "`" + text + "`";
+  std::string fence = "`";
+  while (text.find(fence) != std::string::npos) fence += '`';
+  // A blank at both ends, which Markdown drops, keeps the text's own backticks from the fence.
+  const std::string space = fence.size() == 1 ? "" : " ";
+  return fence + space + text + space + fence;
 }
 
 }  // namespace olmoe

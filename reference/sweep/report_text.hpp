@@ -17,9 +17,10 @@ std::string percent(double share, int digits = 1);
 /// "0.0043 ± 0.0012"; a dash where nothing was measured, no error with a single document.
 std::string with_error(const std::optional<DocumentMean>& mean, int digits);
 
-/// A text in a table, which no bar of its own may end.
+/// A text in a line or a table, as it is: what Markdown would take for its own is escaped.
 std::string cell(const std::string& text);
 
+/// A text as code, with as many backticks around it as its own ask for.
 std::string code(const std::string& text);
 
 }  // namespace olmoe

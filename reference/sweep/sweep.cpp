@@ -20,6 +20,7 @@
 #include "formats/atomic_file.hpp"
 #include "formats/error.hpp"
 #include "forward/generation.hpp"
+#include "measure/discoveries.hpp"
 #include "measure/evaluation.hpp"
 #include "measure/layer_counts.hpp"
 #include "measure/null_fit.hpp"
@@ -28,6 +29,7 @@
 #include "measure/solve_policy.hpp"
 #include "routing/canonical_policy.hpp"
 #include "routing/routing.hpp"
+#include "sweep/claims.hpp"
 #include "sweep/evaluation_json.hpp"
 #include "sweep/grid.hpp"
 #include "sweep/model_digest.hpp"
@@ -112,13 +114,8 @@ void Sweep::open_directory() {
 }
 
 std::vector<const Configuration*> Sweep::pending() const {
-  std::vector<const Configuration*> pending;
-  const auto step = static_cast<std::size_t>(options_.shards);
-  for (auto i = static_cast<std::size_t>(options_.shard - 1);
-       i < inputs_.plan.configurations.size(); i += step) {
-    const Configuration& c = inputs_.plan.configurations[i];
-    if (!directory_.has_result(c.name)) pending.push_back(&c);
-  }
+  auto pending = of_shard(inputs_.plan, options_.shard, options_.shards);
+  std::erase_if(pending, [&](const auto* c) { return directory_.has_result(c->name); });
   return pending;
 }
 
@@ -197,8 +194,9 @@ Solved Sweep::solve(const Configuration& configuration) {
   try {
     const SolvedPolicy solved =
         solve_policy(inputs_.model, target, tables, inputs_.calibration_texts,
-                     {.window = inputs_.evaluation.window});
-    return {make_routers(inputs_.model.config(), solved.policy, tables), {}};
+                     {.window = inputs_.evaluation.window}, inputs_.selection_bias);
+    return {make_routers(inputs_.model.config(), solved.policy, tables, inputs_.selection_bias),
+            {}};
   } catch (const Unreachable& error) {
     // A family may not reach every mean; that is a result, not the end of the sweep.
     return {{}, error.what()};
@@ -215,9 +213,11 @@ std::optional<fdroute::SoftmaxWeights> common_weights(const Routers& routers) {
     if (other == nullptr || other->temperature != weights->temperature ||
         other->renormalize != weights->renormalize)
       return std::nullopt;
-    // Counts are dealt to the largest logits, lower index first.
-    const CanonicalPolicy policy(router.policy());
-    if (policy.arguments.contains("ranking") || policy.arguments.contains("ties"))
+    // Counts are dealt to the largest logits, lower index first. A preset, which has no bounds or
+    // names a rule, may rank by what its string does not say.
+    const auto arguments = CanonicalPolicy(router.policy()).arguments;
+    if (!arguments.contains("min_k") || arguments.contains("rule") ||
+        arguments.contains("ranking") || arguments.contains("ties"))
       return std::nullopt;
   }
   return *weights;
@@ -241,6 +241,7 @@ Json Sweep::measure(const Configuration& configuration, const Routers& routers, 
   result["development"] = nullptr;
   result["dealt"] = Json::array();
   result["permuted"] = nullptr;
+  result["discoveries"] = nullptr;
   result["generation"] = nullptr;
   if (is_row || (configuration.policy.starts_with("topk:") && !configuration.is_open()))
     result["development"] = losses_json(
@@ -251,6 +252,9 @@ Json Sweep::measure(const Configuration& configuration, const Routers& routers, 
     const PermutedControl control = permuted_control(routers, calibration_logits(), seed);
     result["permuted"] = {{"recorded", to_json(control.recorded)},
                           {"permuted", to_json(control.permuted)}};
+    if (const auto& tables = nulls(configuration.nulls); !tables.empty())
+      result["discoveries"] =
+          to_json(check_discoveries(routers, tables, calibration_logits(), claim_level));
   }
   if (is_row && options_.new_tokens > 0) result["generation"] = generations(routers, timing);
   return result;

@@ -27,7 +27,7 @@ struct SweepOptions {
   int new_tokens = 20;            ///< per prompt; 0: generate nothing
   double margin = 1.005;          ///< the perplexity ratio that a saving may cost; above 1
   int shuffles = 10;              ///< how often an adaptive policy's counts are dealt; 0: never
-  int shard = 1;  ///< this process measures configurations shard, shard + shards ...
+  int shard = 1;                  ///< this process measures of_shard(plan, shard, shards)
   int shards = 1;
   bool resume = false;
 };

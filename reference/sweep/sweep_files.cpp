@@ -316,6 +316,10 @@ void check_result(const Field& result, const SweepPlan& plan, const Configuratio
     check_moments(control["recorded"], extents);
     check_moments(control["permuted"], extents);
   }
+  if (const Field found = result["discoveries"]; !found.is_null()) {
+    const double selected = found["selected"].number(0.0, static_cast<double>(extents.experts));
+    found["at_least"].number(0.0, selected);
+  }
   if (row && inputs["new_tokens"].integer(0, most) > 0) {
     check_generation(result["generation"], inputs, extents);
   } else if (!result["generation"].is_null()) {

@@ -1,6 +1,7 @@
 #include "sweep/sweep_plan.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <set>
 #include <span>
 #include <string_view>
@@ -133,6 +134,21 @@ std::string SweepPlan::fingerprint(const Configuration& configuration) const {
 
 std::string difference(const SweepPlan& here, const SweepPlan& there) {
   return first_difference(here.to_json(), there.to_json(), "");
+}
+
+std::vector<const Configuration*> of_shard(const SweepPlan& plan, int shard, int shards) {
+  const auto& all = plan.configurations;
+  const auto first_of_layers = static_cast<std::size_t>(
+      std::find_if(all.begin(), all.end(),
+                   [](const Configuration& c) { return c.family == layers_family; }) -
+      all.begin());
+  std::vector<const Configuration*> chosen;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const std::size_t turn = all[i].family == layers_family ? first_of_layers : i;
+    if (turn % static_cast<std::size_t>(shards) == static_cast<std::size_t>(shard - 1))
+      chosen.push_back(&all[i]);
+  }
+  return chosen;
 }
 
 void check_complete(const SweepPlan& plan, const std::string& where,

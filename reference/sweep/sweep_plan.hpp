@@ -38,6 +38,11 @@ nlohmann::ordered_json to_json(const Configuration& configuration);
 /// are equal.
 std::string difference(const SweepPlan& here, const SweepPlan& there);
 
+/// The configurations of shard 1 ... `shards`: every `shards`-th one. The fixed counts of layers
+/// are all in the shard of the first of them, since they come from the same losses, which take long
+/// to measure.
+std::vector<const Configuration*> of_shard(const SweepPlan& plan, int shard, int shards);
+
 /// Throws Error, naming what is missing, unless `has` every configuration; `where` for the message.
 void check_complete(const SweepPlan& plan, const std::string& where,
                     const std::function<bool(const std::string&)>& has);

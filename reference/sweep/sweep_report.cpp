@@ -31,7 +31,7 @@ void write_inputs(std::ostream& out, const SweepResults& results) {
       << "* Text: ";
   const Json& domains = results.baseline().result.at("evaluation").at("domains");
   for (std::size_t i = 0; i < domains.size(); ++i)
-    out << (i == 0 ? "" : ", ") << domains[i].at("name").get<std::string>();
+    out << (i == 0 ? "" : ", ") << cell(domains[i].at("name").get<std::string>());
   out << "; " << total_of(results.baseline()).at("predicted_tokens")
       << " predicted tokens, in windows of " << inputs.at("window") << " tokens, "
       << inputs.at("stride") << " apart.\n";

@@ -379,6 +379,7 @@ std::string summary_csv(const SweepResults& results) {
         {"recorded_std_experts", of(of(control, "recorded"), "std")},
         {"permuted_mean_experts", of(of(control, "permuted"), "mean")},
         {"permuted_std_experts", of(of(control, "permuted"), "std")},
+        {"true_discoveries_at_least", of(row.result.at("discoveries"), "at_least")},
     };
     if (csv.empty()) {
       for (const auto& [name, value] : columns) csv += (csv.empty() ? "" : ",") + std::string(name);
@@ -463,6 +464,8 @@ std::filesystem::path write_results(const SweepDirectory& directory) {
   Pictures drawn = Pictures::failed;
   try {
     drawn = write_plots(plot_data(results), pictures, stem + "_analysis");
+    if (drawn == Pictures::none)
+      std::fprintf(stderr, "olmoe: warning: no pictures: there is no gnuplot\n");
   } catch (const Error& error) {
     std::fprintf(stderr, "olmoe: warning: no pictures: %s\n", error.what());
   }

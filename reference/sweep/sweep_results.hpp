@@ -24,7 +24,7 @@ struct DealtCost {
 /// One configuration of a finished sweep. Differences are in nats per token, means over documents.
 struct SweepRow {
   Configuration configuration;
-  /// As stored: policy, evaluation, development, dealt, permuted, generation.
+  /// As stored: policy, evaluation, development, dealt, permuted, discoveries, generation.
   nlohmann::ordered_json result;
 
   double perplexity = 0.0;  ///< exp of the mean over documents of their nll

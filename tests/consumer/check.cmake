@@ -1,6 +1,6 @@
 # Builds and runs the consumer project as a user would, with warnings as errors:
 #
-#   cmake -DMODE=find_package|find_package_unbuilt|add_subdirectory -DFDROUTE_SOURCE_DIR=...
+#   cmake -DMODE=find_package|find_package_unbuilt|fetch_content -DFDROUTE_SOURCE_DIR=...
 #         -DFDROUTE_BINARY_DIR=... -DEXPECT_C_API=... -DSCRATCH=... -DGENERATOR=...
 #         -DMAKE_PROGRAM=... -DCOMPILER=... -P check.cmake
 #
@@ -30,8 +30,14 @@ if(MODE MATCHES "^find_package")
   # As ordinary headers: a system directory's would be allowed their warnings.
   set(where -DCMAKE_PREFIX_PATH=${SCRATCH}/prefix -DCMAKE_NO_SYSTEM_FROM_IMPORTED=ON
     -DEXPECT_C_API=${EXPECT_C_API})
-elseif(MODE STREQUAL "add_subdirectory")
-  set(where -DFDROUTE_SOURCE_DIR=${FDROUTE_SOURCE_DIR})
+elseif(MODE STREQUAL "fetch_content")
+  # What a release's archive holds of the library.
+  file(MAKE_DIRECTORY ${SCRATCH}/source)
+  foreach(part IN ITEMS CMakeLists.txt LICENSE include)
+    file(COPY ${FDROUTE_SOURCE_DIR}/${part} DESTINATION ${SCRATCH}/source)
+  endforeach()
+  run(${CMAKE_COMMAND} -E chdir ${SCRATCH} ${CMAKE_COMMAND} -E tar czf fdroute.tar.gz source)
+  set(where -DFDROUTE_ARCHIVE=${SCRATCH}/fdroute.tar.gz)
 else()
   message(FATAL_ERROR "unknown MODE '${MODE}'")
 endif()
@@ -47,7 +53,7 @@ run(${SCRATCH}/build/consumer)
 if(NOT output STREQUAL "expert 1, weight 0.583909\nexpert 4, weight 0.354159\n")
   message(FATAL_ERROR "the consumer prints:\n${output}")
 endif()
-if(MODE STREQUAL "add_subdirectory")
+if(MODE STREQUAL "fetch_content")
   return()  # the headers are those of find_package
 endif()
 run(${CMAKE_COMMAND} --build ${SCRATCH}/build --target consumer_own)

@@ -93,11 +93,13 @@ inline nlohmann::ordered_json sound_result(const olmoe::Config& config,
   result["development"] = olmoe::losses_json(evaluation);
   result["dealt"] = nlohmann::ordered_json::array();
   result["permuted"] = nullptr;
+  result["discoveries"] = nullptr;
   result["generation"] = nullptr;
   if (varied) {
     result["dealt"] = {olmoe::losses_json(evaluation), olmoe::losses_json(evaluation)};
     const nlohmann::ordered_json moments = {{"mean", 1.5}, {"std", 0.5}};
     result["permuted"] = {{"recorded", moments}, {"permuted", moments}};
+    result["discoveries"] = {{"selected", 1.5}, {"at_least", 0.75}};
   }
   if (row) {
     result["generation"] = {{"mean_experts", 1.0},

@@ -45,6 +45,21 @@ TEST_CASE("solving a policy for a mean number of experts") {
   }
 }
 
+TEST_CASE("a selection bias has its part in what is solved") {
+  const olmoe::Model model(tiny + "plain");
+  const auto texts = one_text(model);
+  const auto experts = static_cast<std::size_t>(model.config().num_experts);
+  std::vector<std::vector<float>> bias(2, std::vector<float>(experts, 0.0F));
+  for (std::vector<float>& layer : bias) layer.front() = 3.0F;
+  const std::string policy = "threshold:t=?,ranking=sigmoid";
+  const auto solve = [&](std::span<const std::vector<float>> with) {
+    return olmoe::solve_policy(model, {.policy = policy, .mean_experts = 3.0}, {}, texts, {}, with);
+  };
+  const auto solved = solve(bias);
+  CHECK(std::abs(solved.mean_experts - 3.0) <= 0.01);
+  CHECK(solved.policy != solve({}).policy);
+}
+
 TEST_CASE("targets that cannot be") {
   const olmoe::Model model(tiny + "plain");
   const auto check = [&](const std::string& policy, double mean) -> std::string {

@@ -89,7 +89,8 @@ same whole killed
 # Without gnuplot: everything but the pictures, and the report says so.
 mkdir no_gnuplot_path
 cp -r whole no_gnuplot
-PATH=$dir/no_gnuplot_path "${sweep[@]}" --out no_gnuplot --resume >/dev/null 2>&1
+PATH=$dir/no_gnuplot_path "${sweep[@]}" --out no_gnuplot --resume >/dev/null 2>err
+grep -q 'warning: no pictures: there is no gnuplot' err || fail "no warning: $(cat err)"
 [ -s no_gnuplot/visualizations/grid_analysis.gp ] || fail "no gnuplot script"
 [ ! -e no_gnuplot/visualizations/grid_analysis.png ] || fail "a picture without gnuplot"
 grep -q 'no gnuplot' no_gnuplot/grid_report.md || fail "the report is silent about gnuplot"

@@ -24,6 +24,33 @@ olmoe::Config config_of(int experts, int native_k) {
 
 }  // namespace
 
+TEST_CASE("Each configuration is in one shard, the layers' in one together") {
+  const olmoe::Config config = config_of(64, 8);
+  olmoe::SweepPlan plan = sound_plan(config);
+  plan.configurations = olmoe::bh21_grid(config);
+  for (const Configuration& c : olmoe::layers_curve(config)) plan.configurations.push_back(c);
+  for (const int shards : {1, 2, 5, 64}) {
+    CAPTURE(shards);
+    std::multiset<std::string> names;
+    int with_layers = 0;
+    for (int shard = 1; shard <= shards; ++shard) {
+      bool layers = false;
+      for (const Configuration* c : olmoe::of_shard(plan, shard, shards)) {
+        names.insert(c->name);
+        layers = layers || c->family == olmoe::layers_family;
+      }
+      with_layers += layers ? 1 : 0;
+    }
+    CHECK(with_layers == 1);
+    CHECK(names.size() == plan.configurations.size());
+    CHECK(std::set<std::string>(names.begin(), names.end()).size() == names.size());
+  }
+  const auto third = olmoe::of_shard(plan, 3, 10);  // of 21, then eleven of layers in shard 2
+  REQUIRE(third.size() == 2);
+  CHECK(third[0]->name == plan.configurations[2].name);
+  CHECK(third[1]->name == plan.configurations[12].name);
+}
+
 TEST_CASE("A plan survives its file, and everything in it is in the fingerprint") {
   const TempDir dir;
   const olmoe::SweepDirectory directory(dir.path());

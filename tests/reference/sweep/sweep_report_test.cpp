@@ -11,6 +11,7 @@
 #include "formats/atomic_file.hpp"
 #include "reference/sound_sweep.hpp"
 #include "sweep/claims.hpp"
+#include "sweep/report_text.hpp"
 #include "sweep/sweep_files.hpp"
 #include "sweep/sweep_results.hpp"
 
@@ -79,6 +80,24 @@ TEST_CASE("With few documents a report is descriptive") {
   const std::string one = EditedSweep().baseline_mean(2.0).margin(1.2).documents(1).report();
   CHECK(says(one, "**Descriptive.**"));
   CHECK(says(one, "`bh_mean3` was not reached"));
+}
+
+TEST_CASE("A report has the lower bound on true discoveries where there are null distributions") {
+  EditedSweep sweep;
+  CHECK(says(sweep.report(), "| `top_p_mean2` | 1.50 | 0.75 | 50.0 % |"));
+  for (olmoe::SweepRow& row : sweep.results().rows) row.result["discoveries"] = nullptr;
+  CHECK_FALSE(says(sweep.report(), "## True discoveries"));
+}
+
+TEST_CASE("Names in a report are what they are, whatever Markdown thinks of them") {
+  CHECK(olmoe::cell("a_b.txt") == "a_b.txt");
+  CHECK(olmoe::cell("a|b `c` *d* [e] <f> \\") == "a\\|b \\`c\\` \\*d\\* \\[e] \\<f> \\\\");
+  CHECK(olmoe::code("top_p") == "`top_p`");
+  CHECK(olmoe::code("a`b") == "`` a`b ``");
+  CHECK(olmoe::code("a``b") == "``` a``b ```");
+  EditedSweep sweep;
+  sweep.results().rows.front().result["evaluation"]["domains"][0]["name"] = "a`b.txt";
+  CHECK(says(sweep.report(), "* Text: a\\`b.txt; "));
 }
 
 TEST_CASE("A row that is another again is no hypothesis of its own") {

@@ -38,6 +38,8 @@ struct ErasedRouter {
     void (*rank)(const void* parts, std::span<const float> logits, std::span<float> keys) noexcept;
     /// The definition, for logits of shape (experts).
     void (*select)(const void* parts, std::span<const float> logits, RoutedRow& row) noexcept;
+    /// The definition's ranking, RowRouter::order().
+    int (*order)(const void* parts, std::span<const float> logits, RoutedRow& row) noexcept;
     /// The weights, as RoutingWeights.
     void (*weigh)(const void* parts, std::span<const float> logits,
                   std::span<const std::int32_t> experts, std::span<float> weights) noexcept;
@@ -132,6 +134,10 @@ class PolicyKernels {
     RowRouter<P>(of(parts), logits, row).select();
   }
 
+  static int order(const void* parts, std::span<const float> logits, RoutedRow& row) noexcept {
+    return RowRouter<P>(of(parts), logits, row).order();
+  }
+
   static void weigh(const void* parts, std::span<const float> logits,
                     std::span<const std::int32_t> experts, std::span<float> weights) noexcept {
     of(parts).weights(logits, experts, weights);
@@ -187,6 +193,7 @@ class PolicyKernels {
     ErasedRouter::Calls result{nullptr,
                                rank,
                                select,
+                               order,
                                weigh,
                                load_tiles<Arch>,
                                has_sets,

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
+#include "fdroute/completion.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/views.hpp"
 
@@ -57,6 +59,19 @@ inline void expect_room(const DenseView& out, int experts, int) noexcept {
 inline void expect_room(const BitmaskView& out, int experts, int) noexcept {
   expects(out.stride >= BitmaskView::words_per_token(experts),
           "out.stride >= BitmaskView::words_per_token(experts)");
+}
+
+/// Checks what complete() is promised.
+template <class Id>
+void expect_completable(const Residency& resident, const Completion& completion,
+                        const RoutingView<Id>& routing, int experts) noexcept {
+  expects(completion.window >= 1 && completion.max_k >= 1,
+          "completion.window >= 1 and completion.max_k >= 1");
+  expects(resident.stride == 0 || resident.stride >= BitmaskView::words_per_token(experts),
+          "resident.stride >= BitmaskView::words_per_token(experts), or 0");
+  expects(routing.capacity >= std::min(completion.max_k, experts),
+          "routing.capacity >= min(completion.max_k, experts)");
+  to_id<Id>(experts - 1);
 }
 
 /// The count of a padded row that is read.

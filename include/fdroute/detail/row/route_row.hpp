@@ -47,6 +47,22 @@ class RowRouter {
                    std::span<float>(row_.weights.data(), at(row_.count)));
   }
 
+  /// Fills in the status and all experts by rank. Returns how many of them, the first ones, may be
+  /// selected on their own merit: those of a key above -inf, or none if the row has none to rank
+  /// by.
+  int order() noexcept {
+    rank_keys();
+    if (!routable_) return 0;
+    if constexpr (ExpertNull<decltype(P::null)>) {
+      PerExpert<double> p;
+      rank_by_expert_nulls(p);
+    } else {
+      rank(parts_.experts);
+    }
+    return static_cast<int>(std::ranges::count_if(
+        span_of(keys_), [](float key) { return key > -std::numeric_limits<float>::infinity(); }));
+  }
+
  private:
   template <class T>
   using PerExpert = std::array<T, max_experts>;
@@ -83,7 +99,6 @@ class RowRouter {
 
   void rank_and_count() noexcept {
     if constexpr (ExpertNull<decltype(P::null)>) {
-      rank(parts_.experts);
       row_.count = parts_.bounded(count_from_expert_nulls());
     } else if constexpr (FixedCountRule<decltype(P::rule)>) {
       row_.count = parts_.bounded(parts_.rule.count(parts_.experts));
@@ -128,14 +143,19 @@ class RowRouter {
   }
 
   // With a null distribution per expert, the p-values decide the selection order too.
-  int count_from_expert_nulls() noexcept {
+  void rank_by_expert_nulls(PerExpert<double>& p_of_expert) noexcept {
+    rank(parts_.experts);
     const ScoreMap score = score_map();
-    PerExpert<double> p_of_expert{};
     for (int j = 0; j < parts_.experts; ++j) {
       p_of_expert[at(j)] =
           p_value(score(keys_[at(j)]), [&](double s) { return parts_.null(s, j); });
     }
     rank_by_p(span_of(p_of_expert), {row_.experts.data(), at(parts_.experts)});
+  }
+
+  int count_from_expert_nulls() noexcept {
+    PerExpert<double> p_of_expert;
+    rank_by_expert_nulls(p_of_expert);
     PerExpert<double> p{};
     for (int i = 0; i < parts_.experts; ++i) p[at(i)] = p_of_expert[at(row_.experts[at(i)])];
     return parts_.rule(span_of(p));
