@@ -5,7 +5,7 @@
         [--batch 16] [--length 1024] [--device cuda] [--compile inductor]
 
 Writes OUT/ as save_pretrained does (bf16), with START's tokenizer: a directory that `olmoe` runs and `olmoe calibrate`
-fits. Policies, each with min_k=1 and max_k=16 unless it says otherwise:
+fits. Policies:
 
     native                   the model's own top-k
     topk:k=5                 fixed k
@@ -14,8 +14,8 @@ fits. Policies, each with min_k=1 and max_k=16 unless it says otherwise:
     bh:mean=5                Benjamini-Hochberg on log-softmax scores; the null of a layer is the distribution of its
                              losers' scores, each token's trim=8 largest left out, and follows the model
 
-threshold and bh take layers=true or false: a steered value for each layer, or one for all. The first is the default of
-threshold, the second of bh, as in `olmoe calibrate --per-layer` and without.
+threshold and bh take min_k (1) and max_k (16), and layers=true or false: a steered value for each layer, or one for
+all. The first is the default of threshold, the second of bh, as in `olmoe calibrate --per-layer` and without.
 
 Any of these is a row of critical scores t_1 .. t_m: a token gets max{ k : its k-th largest score >= t_k } experts,
 then clamped. Top-k has -inf up to k, then +inf; a threshold has one value; BH has the scores at which its null's
@@ -28,9 +28,9 @@ exponential tail of the mean excess: the form that bh_reference.py reads. Steeri
 threshold, moves by 0.1 for each expert that the step's mean was off. Both begin where eight batches ask for.
 
 Training is train_nano.py's: its optimiser, dropout, windows, losses and schedule, bf16 autocast on a GPU alone; the
-load balance is that of the model's own top-k in all runs. --distill w replaces w of the cross entropy by KL(start || model);
-the start model with its own top-k and without dropout. Runs of one seed see one sequence of batches. OUT/adapted.json
-says what was run, the last 100 steps' mean experts by layer, and the digests.
+load balance is that of the model's own top-k in all runs. --distill w replaces w of the cross entropy by
+KL(start || model), the start model with its own top-k and without dropout. Runs of one seed see one sequence of
+batches. OUT/adapted.json says what was run, the last 100 steps' mean experts by layer, and the digests.
 
 Run with: transformers 5.17, torch 2.11, one GPU; transformers 5.12, torch 2.14 on a CPU with --compile none.
 """

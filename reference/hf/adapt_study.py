@@ -82,23 +82,38 @@ MAIN_EVALUATIONS = list(EVALUATIONS)[:11]
 
 # Adapted by an arm and judged by an evaluation, beside another: what the report compares.
 COMPARED = [
+    (("top5", "top5"), ("top8", "top8")),
     (("threshold5", "threshold5"), ("top8", "top8")),
     (("bh5", "bh5"), ("top8", "top8")),
     (("bh6", "bh6"), ("top8", "top8")),
     (("bh4", "bh4"), ("top8", "top8")),
-    (("top5", "top5"), ("top8", "top8")),
     (("threshold5", "threshold5"), ("top5", "top5")),
     (("bh5", "bh5"), ("top5", "top5")),
     (("bh5", "bh5"), ("threshold5", "threshold5")),
-    (("bh5", "threshold5"), ("threshold5", "threshold5")),
-    (("threshold5", "bh5"), ("threshold5", "threshold5")),
-    (("bh5_layers", "bh5_layers"), ("threshold5", "threshold5")),
-    (("threshold5_one", "threshold5_one"), ("threshold5", "threshold5")),
-    (("bh5_marginal", "bh5_marginal"), ("bh5", "bh5")),
     (("bh4", "bh4"), ("threshold4", "threshold4")),
-    (("bh4_distilled", "bh4"), ("bh4", "bh4")),
-    (("random", "top5"), ("top5", "top5")),
+    (("bh5", "bh5"), ("base", "top8")),
+    (("bh6", "bh6"), ("base", "top8")),
+    # What adaptation gives, and how much of it is the steps alone.
     (("top8", "top8"), ("base", "top8")),
+    (("top8", "bh5"), ("base", "bh5")),
+    (("top8", "top5"), ("base", "top5")),
+    (("bh5", "bh5"), ("top8", "bh5")),
+    (("top5", "top5"), ("top8", "top5")),
+    # What the loop contributes: one judge, several loops.
+    (("threshold5", "bh5"), ("bh5", "bh5")),
+    (("bh5_layers", "bh5"), ("bh5", "bh5")),
+    (("threshold5_one", "bh5"), ("bh5", "bh5")),
+    (("bh5_marginal", "bh5"), ("bh5", "bh5")),
+    (("top5", "bh5"), ("bh5", "bh5")),
+    (("bh4", "bh5"), ("bh5", "bh5")),
+    (("bh6", "bh5"), ("bh5", "bh5")),
+    (("random", "bh5"), ("bh5", "bh5")),
+    (("bh4_distilled", "bh5"), ("bh5", "bh5")),
+    # What the judge contributes: one loop, several judges.
+    (("bh5", "threshold5"), ("bh5", "bh5")),
+    (("bh5", "bh5_layers"), ("bh5", "bh5")),
+    (("bh5", "threshold5_one"), ("bh5", "bh5")),
+    (("bh5", "bh5_marginal"), ("bh5", "bh5")),
 ]
 
 
@@ -412,13 +427,13 @@ def report(args: argparse.Namespace) -> None:
                 )
             print(f"| {arm} |", " | ".join(cells), "|")
         print(f"\n{group}: perplexity of one beside another, in percent, 95 % interval over {len(SEEDS)} seeds\n")
-        print("| adapted, judged | beside | difference | by seed |\n|---|---|---:|---|")
+        print("| adapted by judged | beside | difference | by seed |\n|---|---|---:|---|")
         for one, other in COMPARED:
             pairs = [(found(group, seed, *one), found(group, seed, *other)) for seed in SEEDS]
             differences = [a["nll"] - b["nll"] for a, b in pairs if a and b]
             if differences:
                 each = ", ".join(f"{100 * math.expm1(d):+.2f}" for d in differences)
-                print(f"| {', '.join(one)} | {', '.join(other)} | {percent(differences)} | {each} |")
+                print(f"| {' by '.join(one)} | {' by '.join(other)} | {percent(differences)} | {each} |")
 
 
 def main() -> int:

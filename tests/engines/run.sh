@@ -133,5 +133,10 @@ check() { # the folder of an engine, and what its check takes
 check llama_cpp --program fdroute_llama --model $model --reference work --work work
 check onnxruntime --library libfdroute_onnxruntime.so --model $model --reference work
 check torch --library libfdroute_c.so --root . --reference work
+say "checking reference/hf"
+inside sh -c "cd /fdroute/reference/hf && python3 selfcheck.py && python3 adapt_selfcheck.py" >"$here/hf.log" 2>&1 || {
+  tail -n 20 "$here/hf.log" >&2
+  failed=1
+}
 inside sh -c "cd /fdroute/work && python3 ../tests/engines/report.py llama_cpp.rows onnxruntime.rows torch.rows" || failed=1
 exit $failed
