@@ -12,9 +12,9 @@
 # the bytes of a whole run. One with a signal ends with 128 + its number. There is no gnuplot here: it
 # would take most of the time.
 set -euo pipefail
-olmoe=$1
-shim=$2
-model=$3
+olmoe=$(realpath "$1")
+shim=$(realpath "$2")
+model=$(realpath "$3")
 step=${4:-1}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -8,8 +8,8 @@
 # was left half-written has a name of its own, which the next run removes. Every fifth process is ended
 # by SIGTERM, not by SIGKILL; every seventh start is of two processes at once, in one directory.
 set -euo pipefail
-olmoe=$1
-model=$2
+olmoe=$(realpath "$1")
+model=$(realpath "$2")
 kills=$3
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -4,8 +4,8 @@
 #
 #   output.sh OLMOE MODEL_DIRECTORY
 set -euo pipefail
-olmoe=$1
-model=$2
+olmoe=$(realpath "$1")
+model=$(realpath "$2")
 dir=$(mktemp -d)
 mounted=
 trap '[ -z "$mounted" ] || umount "$dir/small"; rm -rf "$dir"' EXIT
