@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures what docs/experiments.md and docs/nulls.md show, and puts it on these pages.
 #
-#   docs/experiments.sh [OUT]          builds olmoe, runs both grids and calibrate, then --tables
+#   docs/experiments.sh [OUT]          builds olmoe, runs both grids, calibrate and ablate, then --tables
 #   docs/experiments.sh --tables OUT   puts on the pages what a run has left in OUT
 #
 # OUT is build/experiments unless given. A run that was stopped goes on where it was. PROCESSES, 4
@@ -90,5 +90,9 @@ if [ ! -e "$out/calibrate.txt" ]; then
   "$OLMOE" calibrate --model $model --text $model/development --held-out $model/text --window 512 \
     --out "$out/nulls.safetensors" --max-loss 1.005 --confidence 0.95 >"$out/calibrate.new"
   mv "$out/calibrate.new" "$out/calibrate.txt"
+fi
+if [ ! -e "$out/ablate.txt" ]; then
+  "$OLMOE" ablate --model $model --text $model/development --tokens 80 >"$out/ablate.new"
+  mv "$out/ablate.new" "$out/ablate.txt"
 fi
 all_tables "$out"

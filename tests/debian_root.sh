@@ -13,5 +13,6 @@ make_root() {
   debootstrap --variant=minbase "$1" "$2.new" "$3" || return 1
   # What this machine's apt was told of proxies, dates and the like holds there, too.
   apt-config dump Acquire | grep -v '^Acquire::IndexTargets' >"$2.new/etc/apt/apt.conf.d/99machine"
+  echo force-unsafe-io >"$2.new/etc/dpkg/dpkg.cfg.d/unsafe-io"  # it need not survive a power failure
   mv "$2.new" "$2"
 }

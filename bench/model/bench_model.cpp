@@ -12,6 +12,7 @@
 #include <fdroute/any_router.hpp>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <span>
@@ -19,10 +20,12 @@
 #include <vector>
 
 #include "cli/random_checkpoint.hpp"
+#include "forward/completed_routing.hpp"
 #include "forward/model.hpp"
 #include "forward/plain_forward.hpp"
 #include "kernels/isa.hpp"
 #include "kernels/wait_policy.hpp"
+#include "measure/expert_loads.hpp"
 #include "probes.hpp"
 #include "routing/routing.hpp"
 
@@ -40,6 +43,8 @@ struct Options {
   std::vector<int> contexts{16, 512};
   std::vector<std::string> policies{"topk:k=8", "topk:k=6", "topk:k=4", "topk:k=2", "topk:k=16"};
   std::vector<std::string> parts{"decode", "prefill", "mixture", "plain"};
+  std::vector<int> batches{1, 2, 4, 8, 16, 32};
+  int free_window = 8;
   int repeats = 5;
   int tokens = 8;
   std::string json;
@@ -53,9 +58,9 @@ std::size_t at(std::int64_t i) {
 // ---- What a forward pass takes
 // -------------------------------------------------------------------
 
-/// Bytes of weights and cache that one token at `position` reads, at `experts` per layer on
-/// average.
-double decode_bytes(const Model& model, double experts, std::int64_t position) {
+/// Bytes of weights and cache that `batch` tokens at `position`, run together, read, at `experts`
+/// loaded per layer on average.
+double decode_bytes(const Model& model, double experts, std::int64_t position, int batch = 1) {
   const olmoe::Config& c = model.config();
   double bytes = static_cast<double>(model.lm_head().bytes());
   for (const olmoe::DecoderLayer& layer : model.layers()) {
@@ -64,8 +69,8 @@ double decode_bytes(const Model& model, double experts, std::int64_t position) {
     bytes += static_cast<double>(a.q.bytes() + a.k.bytes() + a.v.bytes() + a.o.bytes() +
                                  layer.moe.router.bytes());
     bytes += experts * static_cast<double>(e.gate.bytes() + e.up.bytes() + e.down.bytes());
-    bytes +=
-        2.0 * sizeof(float) * static_cast<double>(position) * c.num_key_value_heads * c.head_dim();
+    bytes += 2.0 * sizeof(float) * static_cast<double>(position) * batch * c.num_key_value_heads *
+             c.head_dim();
   }
   return bytes;
 }
@@ -135,6 +140,54 @@ Run decode(const Model& model, const Routers& routers, const olmoe::KvCache& sta
     for (const olmoe::ExecutedRouting& routing : trace.routing) counter.add(routing.counts);
   }
   return {seconds / tokens, counter.mean()};
+}
+
+/// A policy for a batch, completed or not.
+struct BatchCase {
+  std::string name;
+  Routers routers;
+  bool completed;
+};
+
+struct BatchRun {
+  Run run;        ///< seconds of a step, all tokens of a batch
+  double loaded;  ///< experts per layer and step
+};
+
+BatchRun decode_batch(const Model& model, const BatchCase& what, const olmoe::KvCache& start,
+                      int batch, const Options& options, unsigned seed) {
+  const olmoe::Grouping group{olmoe::Grouping::Kind::batch, batch};
+  std::unique_ptr<olmoe::RoutingSource> source =
+      std::make_unique<olmoe::PolicyRouting>(what.routers);
+  if (what.completed)
+    source = std::make_unique<olmoe::CompletedRouting>(
+        what.routers, group,
+        fdroute::Completion{.window = options.free_window, .max_k = options.free_window});
+  std::vector<olmoe::KvCache> caches(at(batch), start);
+  std::vector<olmoe::ForwardTrace> traces(at(batch));
+  const auto ids = random_ids(model, batch * options.tokens, seed);
+  double seconds = 0.0;
+  for (int step = 0; step < options.tokens; ++step) {
+    std::vector<olmoe::Sequence> sequences;
+    for (std::size_t s = 0; s < caches.size(); ++s)
+      sequences.push_back({{&ids[at(step) * caches.size() + s], 1}, &caches[s], &traces[s]});
+    const double begin = now();
+    model.forward(sequences, *source, Model::LogitsOf::last_token);
+    seconds += now() - begin;
+  }
+  olmoe::ExpertCounter counter;
+  std::vector<olmoe::LoadSums> loads(model.layers().size(),
+                                     olmoe::LoadSums(model.config().num_experts));
+  for (std::size_t l = 0; l < loads.size(); ++l) {
+    std::vector<const olmoe::ExecutedRouting*> routings;
+    for (const olmoe::ForwardTrace& trace : traces) {
+      routings.push_back(&trace.routing[l]);
+      counter.add(trace.routing[l].counts);
+    }
+    loads[l].add(group, routings);
+  }
+  return {{seconds / options.tokens, counter.mean()},
+          olmoe::expert_loads(model, group, loads).mean};
 }
 
 Run prefill(const Model& model, const Routers& routers, int tokens, unsigned seed) {
@@ -288,6 +341,65 @@ void run_decode(const Model& model, const Options& options, const bench::Memory&
   }
 }
 
+/// Decoding of several sequences together, each policy as it is and completed by what its batch
+/// loads.
+void run_batch(const Model& model, const Options& options, const bench::Memory& memory,
+               Json& json) {
+  std::printf(
+      "\nDecode in batches (%d steps a run, context %d, best of %d; ratios: median of the runs)\n"
+      "%7s %7s  %-28s %7s %7s %8s %9s %7s %7s %7s %8s %8s\n",
+      options.tokens, options.contexts.front(), options.repeats, "threads", "batch", "policy",
+      "experts", "loaded", "MB/step", "tokens/s", "GB/s", "probe", "ratio", "to plain", "of bytes");
+  const int context = options.contexts.front();
+  const olmoe::KvCache cache = random_cache(model, context);
+  std::vector<BatchCase> cases;
+  for (const std::string& policy : options.policies) {
+    for (const bool completed : {false, true})
+      cases.push_back({policy + (completed ? " + free " + std::to_string(options.free_window) : ""),
+                       routers_for(model, policy), completed});
+  }
+  for (const int threads : options.threads) {
+    omp_set_num_threads(threads);
+    const bench::Bandwidth bandwidth(memory.bytes());
+    for (const int batch : options.batches) {
+      std::vector<Series> series(cases.size());
+      std::vector<std::vector<double>> loaded(cases.size());
+      for (int r = 0; r < options.repeats; ++r) {
+        for (std::size_t c = 0; c < cases.size(); ++c) {
+          const double before = bandwidth(memory.bytes());
+          const BatchRun run =
+              decode_batch(model, cases[c], cache, batch, options, 11 + static_cast<unsigned>(r));
+          const double probe = (before + bandwidth(memory.bytes())) / 2;
+          loaded[c].push_back(run.loaded);
+          series[c].add(decode_bytes(model, run.loaded, context, batch), run.run, probe);
+        }
+      }
+      for (std::size_t c = 0; c < cases.size(); ++c) {
+        const Series& s = series[c];
+        const std::size_t plain = c - (cases[c].completed ? 1 : 0);
+        std::vector<double> gains;       // against the policy as it is, run by run
+        std::vector<double> of_allowed;  // and against the batch of one policy that came first
+        for (std::size_t r = 0; r < s.seconds.size(); ++r) {
+          gains.push_back(series[plain].seconds[r] / s.seconds[r]);
+          of_allowed.push_back(series[0].seconds[r] / s.seconds[r] *
+                               decode_bytes(model, loaded[c][r], context, batch) /
+                               decode_bytes(model, loaded[0][r], context, batch));
+        }
+        const double loads = std::accumulate(loaded[c].begin(), loaded[c].end(), 0.0) /
+                             static_cast<double>(loaded[c].size());
+        const double rate = batch / s.best_seconds();
+        std::printf("%7d %7d  %-28s %7.2f %7.2f %8.1f %9.2f %7.2f %7.2f %7.3f %8.3f %8.3f\n",
+                    threads, batch, cases[c].name.c_str(), s.mean_experts(), loads,
+                    decode_bytes(model, loads, context, batch) / 1e6, rate, s.best_rate() / 1e9,
+                    s.best_probe() / 1e9, s.median_ratio(), median(gains), median(of_allowed));
+        std::fflush(stdout);
+        json.add("batch", cases[c].name + " batch " + std::to_string(batch), threads, rate,
+                 s.median_ratio());
+      }
+    }
+  }
+}
+
 /// What the products could do at most.
 double peak(olmoe::Compute compute) {
   return compute == olmoe::Compute::bf16 ? bench::bf16_peak() : bench::peak(olmoe::kernels().isa);
@@ -329,7 +441,7 @@ void run_mixture(const Model& model, const Options& options, Json& json) {
       "%7s %7s %12s %12s\n",
       options.repeats, "threads", "tokens", "us/token", "times");
   const Routers routers = routers_for(model, olmoe::native_policy);
-  const olmoe::PolicyRouting source(routers);
+  olmoe::PolicyRouting source(routers);
   const std::size_t hidden = at(model.config().hidden_size);
   std::mt19937 random(5);
   std::vector<float> x(512 * hidden);
@@ -344,12 +456,13 @@ void run_mixture(const Model& model, const Options& options, Json& json) {
       double best = HUGE_VAL;
       for (int r = 0; r < (tokens == 1 ? 4 : 1) * options.repeats; ++r) {
         const std::size_t first = tokens == 1 ? at(r) * hidden : 0;
+        const olmoe::Stretch stretch{.tokens = static_cast<std::int64_t>(tokens)};
         olmoe::ExpertWorkspace workspace;
         olmoe::ExecutedRouting routing;
         const double begin = now();
         for (std::size_t l = 0; l < model.layers().size(); ++l) {
-          olmoe::mix_experts(model.config(), model.layers()[l].moe, source, static_cast<int>(l), 0,
-                             std::span(x).subspan(first, tokens * hidden), routing,
+          olmoe::mix_experts(model.config(), model.layers()[l].moe, source, static_cast<int>(l),
+                             {&stretch, 1}, std::span(x).subspan(first, tokens * hidden), routing,
                              std::span(out).first(tokens * hidden), workspace);
         }
         best = std::min(best, (now() - begin) / layers / static_cast<double>(tokens));
@@ -424,6 +537,8 @@ Options parse(int argc, char** argv) {
       {"--threads", [&](const std::string& v) { options.threads = numbers(v); }},
       {"--prompts", [&](const std::string& v) { options.prompts = numbers(v); }},
       {"--contexts", [&](const std::string& v) { options.contexts = numbers(v); }},
+      {"--batches", [&](const std::string& v) { options.batches = numbers(v); }},
+      {"--free-window", [&](const std::string& v) { options.free_window = std::stoi(v); }},
       {"--policies", [&](const std::string& v) { options.policies = split(v, ' '); }},
       {"--parts", [&](const std::string& v) { options.parts = split(v, ','); }},
       {"--repeats", [&](const std::string& v) { options.repeats = std::stoi(v); }},
@@ -476,6 +591,7 @@ void run(const Options& options) {
 
   Json json;
   if (asked("decode")) run_decode(model, options, bench::Memory(std::size_t{2} << 30), json);
+  if (asked("batch")) run_batch(model, options, bench::Memory(std::size_t{2} << 30), json);
   if (asked("prefill")) run_prefill(model, options, json);
   if (asked("mixture")) run_mixture(model, options, json);
   if (asked("plain")) run_plain(model, options, json);

@@ -3,10 +3,10 @@
 
 /* fdroute for C, and for whatever can call C. See docs/c-api.md.
  *
- * Handles are opaque and immutable: any number of threads may use one at a time. A function that
- * can fail returns a fdroute_status; the reason is then fdroute_last_error(), of the calling
- * thread. No C++ exception leaves the library. A pointer argument may be null only where its
- * comment says so. */
+ * Handles are opaque and, but for a cache, immutable: any number of threads may use one at a time.
+ * A function that can fail returns a fdroute_status; the reason is then fdroute_last_error(), of
+ * the calling thread. No C++ exception leaves the library. A pointer argument may be null only
+ * where its comment says so. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -48,7 +48,8 @@ typedef struct fdroute_null fdroute_null;
 
 /* From `n` points of its log survival function: log_sf[i] = log P(S >= score[i]), natural. Scores
  * ascend strictly, log_sf does not increase and is at most 0, and falls in its last segment.
- * `score_name` is the score of the fit: "logit", "log_softmax" or "zscore". */
+ * `score_name` is the score of the fit: "logit", "log_softmax", "zscore" or
+ * "robust_zscore". */
 FDROUTE_C_API fdroute_status fdroute_null_create(const double* score, const double* log_sf,
                                                  size_t n, const char* score_name,
                                                  fdroute_null** null);
@@ -216,6 +217,53 @@ FDROUTE_C_API fdroute_status fdroute_route_dense(const fdroute_router* router,
 FDROUTE_C_API fdroute_status fdroute_route_bitmask(const fdroute_router* router,
                                                    const fdroute_logits* logits,
                                                    const fdroute_bitmask* out);
+
+/* ---- Experts that cost nothing now ---- */
+
+/* Masks of experts: bit j % 64 of word j / 64 is expert j's; a mask has (experts + 63) / 64 words.
+ * docs/residency.md has the formulas. */
+
+/* Completes a routing in place: adds to each token, best first, those of its `window` best experts
+ * that are resident, until it has `max_k`. `routing` is what fdroute_route_padded() wrote for these
+ * logits; its capacity is at least min(max_k, experts). `resident` has a mask for each token,
+ * `resident_stride` words apart, or, with resident_stride 0, one for all. window and max_k are at
+ * least 1. Allocates nothing. On an error the routing is as it was. */
+FDROUTE_C_API fdroute_status fdroute_complete(const fdroute_router* router,
+                                              const fdroute_logits* logits,
+                                              const uint64_t* resident, int64_t resident_stride,
+                                              int32_t window, int32_t max_k,
+                                              const fdroute_padded* routing);
+
+/* The experts that some of the routing's `tokens` tokens selected: `mask` is written. Its `padding`
+ * and `status` are not read, nor here its `weights`. */
+FDROUTE_C_API fdroute_status fdroute_union(const fdroute_padded* routing, int64_t tokens,
+                                           int32_t experts, uint64_t* mask);
+
+/* The `keep` best experts of every token, and then, as long as there are fewer than `budget`, those
+ * of the largest weight summed over the tokens, of equal sums the lower expert. */
+FDROUTE_C_API fdroute_status fdroute_budget(const fdroute_padded* routing, int64_t tokens,
+                                            int32_t experts, int32_t budget, int32_t keep,
+                                            uint64_t* mask);
+
+/* A cache of `size` of a layer's `experts` experts, of which the least recently used leaves first.
+ * Not immutable: one thread at a time. */
+typedef struct fdroute_cache fdroute_cache;
+
+FDROUTE_C_API fdroute_status fdroute_cache_create(int32_t experts, int32_t size,
+                                                  fdroute_cache** cache);
+
+/* Does nothing if `cache` is a null pointer. */
+FDROUTE_C_API void fdroute_cache_destroy(fdroute_cache* cache);
+
+/* Uses the experts of each token of a routing, one token after the other. `loads`, which may be a
+ * null pointer, is how many were not there when a token used them. On an error the cache is as it
+ * was. */
+FDROUTE_C_API fdroute_status fdroute_cache_touch(fdroute_cache* cache,
+                                                 const fdroute_padded* routing, int64_t tokens,
+                                                 int64_t* loads);
+
+/* Writes the mask of the experts that are there. */
+FDROUTE_C_API fdroute_status fdroute_cache_resident(const fdroute_cache* cache, uint64_t* mask);
 
 /* ---- Multiple testing, without a router ---- */
 

@@ -44,6 +44,7 @@
 #include "fdroute/rows.hpp"
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/logit.hpp"
+#include "fdroute/score/robust_zscore.hpp"
 #include "fdroute/score/zscore.hpp"
 #include "fdroute/selection/absolute_threshold.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"

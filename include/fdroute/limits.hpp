@@ -10,8 +10,8 @@
 namespace fdroute::inline v0 {
 
 /// The largest number of experts a router accepts. It bounds the scratch memory that `route()`
-/// keeps on the stack (at most 128 KiB, or 192 KiB where a ranking has keys of its own), which is
-/// how routing gets by without allocating.
+/// keeps on the stack (at most 128 KiB, or 192 KiB where a ranking has keys of its own; complete()
+/// at most 192 KiB), which is how routing gets by without allocating.
 inline constexpr int max_experts = 1024;
 
 namespace detail {

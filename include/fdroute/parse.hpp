@@ -56,7 +56,7 @@ inline std::span<const std::string_view> null_names() noexcept {
 ///     hc          search=0.5  deviation=rank|p  level=1
 ///     bj          search=0.5  level=1
 ///     from bh on  null=tabulated|normal|logistic|conformal|per_expert
-///                 score=logit|log_softmax|zscore
+///                 score=logit|log_softmax|zscore|robust_zscore
 ///                 mean=0  sd=1  (with null=normal)
 ///                 location=0  scale=sqrt(3)/pi  (with null=logistic)
 ///                 prior=given|none
@@ -67,6 +67,7 @@ inline std::span<const std::string_view> null_names() noexcept {
 ///                 ties=lowest|highest
 ///                 weights=softmax|sigmoid|scaled(softmax)|scaled(sigmoid)
 ///                 temperature  (with softmax)  renormalize=true|false  epsilon=0  (with sigmoid)
+///                 mass_exponent=0  mass_k=8  (with softmax)
 ///                 factor=1  (with scaled)
 ///
 /// `level` is the share of tokens of pure noise that get a rejection (see critical_statistic).
@@ -96,16 +97,16 @@ inline std::span<const std::string_view> null_names() noexcept {
 /// num_experts_per_tok: `preset:deepseek-v3,rule=bh,alpha=0.1,max_k=12`. It reads the rule's own
 /// settings, its null, score, min_k and max_k.
 ///
-/// What the string leaves out takes the value shown, of several the first; temperature and
-/// renormalize take those of `options.weights`, a model's own convention. A score left out is the
+/// What the string leaves out takes the value shown, of several the first; temperature, renormalize,
+/// mass_exponent and mass_k take those of `options.weights`, a model's own convention. A score left out is the
 /// one that the null was fitted on, or zscore with another null. A null left out is the one that is
 /// given; without any, a policy that needs one must name another null. A `selection_bias` or
 /// `prior` left out is `given` if it is given, else `none`; of presets, `given`.
 ///
 /// `options.makers` adds names to these (see PolicyMaker). Two policies of one name are an error.
 /// The router's policy() is the string with every setting written out, but for `ranking`, `ties`,
-/// `weights` and `prior` where they are the first shown, or `none`: with the same options it makes
-/// the same router.
+/// `weights` and `prior` where they are the first shown, or `none`, and for `mass_exponent` and
+/// `mass_k` where there is no exponent: with the same options it makes the same router.
 ///
 /// Throws std::invalid_argument. A malformed string is quoted with the position of the fault and
 /// what is accepted there, a word that is nearly right with the right one, a value out of range

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -31,6 +32,7 @@
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/router.hpp"
 #include "fdroute/score/logit.hpp"
+#include "fdroute/score/robust_zscore.hpp"
 #include "fdroute/selection/critical_statistic.hpp"
 #include "fdroute/ties.hpp"
 #include "fdroute/weights/softmax.hpp"
@@ -92,6 +94,14 @@ class PolicySettings {
   Number number(std::string_view key, Number otherwise) {
     const Number value = arguments_.number(key, otherwise);
     write(key, detail::to_text(value));
+    return value;
+  }
+
+  /// number(), which is not written where it is `otherwise`.
+  template <class Number>
+  Number option(std::string_view key, Number otherwise) requires std::is_arithmetic_v<Number> {
+    const Number value = arguments_.number(key, otherwise);
+    if (value != otherwise) write(key, detail::to_text(value));
     return value;
   }
 
@@ -280,18 +290,26 @@ class PolicySettings {
     const ExpertBounds within = bounds();
     detail::NullAndScore of = detail::read_null(*this);
     Model model = read_model();
-    if (of.expert_null.has_value()) {
+    const auto in_general = [&](detail::AnyExpertNull null) {
       return made(
           std::make_shared<const AnyOf<detail::AnyRule, detail::AnyScore, detail::AnyExpertNull>>(
               experts_, static_cast<detail::AnyRule&&>(rule), detail::any_score(of.score),
-              *std::move(of.expert_null), std::move(model.weights), within,
-              std::move(model.ranking)));
-    }
+              std::move(null), std::move(model.weights), within, std::move(model.ranking)));
+    };
+    if (of.expert_null.has_value()) return in_general(*std::move(of.expert_null));
     return std::visit(
         [&]<class S>(const S& score) {
-          return made(std::make_shared<const AnyOf<R, S, detail::AnyNull>>(
-              experts_, std::move(rule), score, std::move(of.null), std::move(model.weights),
-              within, std::move(model.ranking)));
+          if constexpr (std::same_as<S, RobustZScore>) {
+            // No kernel computes it: code of its own for every rule would gain nothing.
+            const auto same = [survival = of.null.survival](double at, int) {
+              return survival(at);
+            };
+            return in_general({same, of.null.score});
+          } else {
+            return made(std::make_shared<const AnyOf<R, S, detail::AnyNull>>(
+                experts_, std::move(rule), score, std::move(of.null), std::move(model.weights),
+                within, std::move(model.ranking)));
+          }
         },
         of.score);
   }

@@ -139,6 +139,8 @@ class Router {
   }
 
   /// Completes a routing: gives tokens more experts, of those that cost nothing now, in place.
+  /// Source: C.-A. Oncescu et al., Opportunistic Expert Activation (2025), arXiv:2511.02237, for
+  /// top-k; docs/residency.md.
   ///
   /// `routing` is what this router's route() or complete() wrote for these logits. Let S be a
   /// token's selected experts. Added are, best first, those of its `completion.window` best

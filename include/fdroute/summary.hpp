@@ -31,8 +31,8 @@ struct RoutingSummary {
 
 /// Counts, weight mass and load of a padded routing over `experts` experts.
 ///
-/// The mass of a token is the sum of its routing weights, in double: with SoftmaxWeights that are
-/// not renormalised, the share of the softmax that the selection keeps. Throws
+/// The mass of a token is the sum of its routing weights, in double: with SoftmaxWeights as they
+/// are by default, the share of the softmax that the selection keeps. Throws
 /// std::invalid_argument if an id is outside [0, experts), a count outside [0, routing.capacity],
 /// `tokens` or `experts` negative; std::bad_alloc.
 template <class Id>

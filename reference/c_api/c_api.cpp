@@ -1,5 +1,6 @@
-// The C interface but for its nulls file and for multiple testing: this translation unit needs
-// fdroute's headers and nothing to link, so that an engine may compile it, as C++20, into itself.
+// The C interface but for its nulls file, for masks and caches, and for multiple testing: this
+// translation unit needs fdroute's headers and nothing to link, so that an engine may compile it,
+// as C++20, into itself.
 
 #include "c_api/c_api.hpp"
 
@@ -42,19 +43,14 @@ template <>
 inline constexpr auto fdroute::logit_format<Logit<olmoe::BFloat16>> =
     fdroute::LogitFormat::bfloat16;
 
+using fdroute_c::at_least;
+using fdroute_c::by_id_type;
 using fdroute_c::given;
 using fdroute_c::guarded;
 
 namespace {
 
 thread_local char message[1024];  // a fixed place: to say "out of memory" takes none
-
-void at_least(const char* what, std::int64_t value, const std::string& whose, std::int64_t least) {
-  if (value < least) {
-    throw std::invalid_argument(std::string(what) + " must be at least " + whose +
-                                std::to_string(least) + ", got " + std::to_string(value));
-  }
-}
 
 /// Calls route(rows) with a LogitsView, or with a BatchView where it takes one.
 template <class T, class Route>
@@ -91,9 +87,7 @@ void with_rows(const fdroute_logits& logits, const fd::AnyRouter& router, const 
 
 /// The number of tokens.
 std::int64_t tokens_of(const fdroute_logits* logits) {
-  const std::int64_t tokens = given(logits, "logits")->tokens;
-  if (tokens < 0) throw std::invalid_argument("tokens must be >= 0, got " + std::to_string(tokens));
-  return tokens;
+  return fdroute_c::not_negative(given(logits, "logits")->tokens, "tokens");
 }
 
 fd::Padding padding_of(std::int32_t padding) {
@@ -105,27 +99,6 @@ fd::Padding padding_of(std::int32_t padding) {
 // TokenStatus is an enumeration over uint8_t, with the bits that the C header names.
 fd::TokenStatus* status_of(std::uint8_t* status) {
   return reinterpret_cast<fd::TokenStatus*>(status);
-}
-
-/// Calls route(ids) with `experts` as a pointer to ids of this type, which must hold all experts'.
-template <class Route>
-void by_id_type(std::int32_t type, void* experts, int n_experts, const Route& route) {
-  given(experts, "experts");
-  switch (type) {
-    case FDROUTE_I32:
-      return route(static_cast<std::int32_t*>(experts));
-    case FDROUTE_I64:
-      return route(static_cast<std::int64_t*>(experts));
-    case FDROUTE_I16:
-      return route(static_cast<std::int16_t*>(experts));
-    case FDROUTE_U8:
-      if (n_experts > 256) {
-        throw std::invalid_argument("ids of type FDROUTE_U8 are for at most 256 experts, got " +
-                                    std::to_string(n_experts));
-      }
-      return route(static_cast<std::uint8_t*>(experts));
-  }
-  throw std::invalid_argument("id_type is no fdroute_id_type: " + std::to_string(type));
 }
 
 /// Ids that AnyRouter writes itself.
@@ -177,6 +150,35 @@ void route_to(const fd::AnyRouter& router, const Rows& rows, const fd::CsrView<I
       for (std::int64_t t = 0; t <= part.tokens; ++t) to.offsets[t] += begin;
       return std::pair{to.offsets[part.tokens] - begin, to.experts + begin};
     });
+  }
+}
+
+/// complete() in place, of a view whose counts and ids are checked.
+template <class Id, class Rows>
+void complete_to(const fd::AnyRouter& router, const Rows& rows, fd::Residency resident,
+                 fd::Completion completion, const fd::RoutingView<Id>& routing) {
+  if constexpr (is_routed<Id>) {
+    router.complete(rows, resident, completion, routing);
+  } else {
+    in_chunks<Id>(rows, routing.capacity, [&](const Rows& part, std::int64_t first, auto* ids) {
+      const fd::RoutingView<Id> to = routing.from(first);
+      const std::int64_t places = part.tokens * to.capacity;
+      std::transform(to.experts, to.experts + places, ids,
+                     [](Id id) { return static_cast<std::int32_t>(id); });
+      router.complete(part, resident.from(first), completion,
+                      fd::RoutingView<std::int32_t>{ids, to.weights, to.counts, to.capacity,
+                                                    to.padding, to.status});
+      return std::pair{places, to.experts};
+    });
+  }
+}
+
+/// A row of a type that is converted in passing fits in a chunk.
+template <class Id>
+void check_width(const fdroute_padded& out) {
+  if (!is_routed<Id> && out.capacity > chunk) {
+    throw std::invalid_argument("capacity must be at most " + std::to_string(chunk) +
+                                " for ids of this type, got " + std::to_string(out.capacity));
   }
 }
 
@@ -326,10 +328,7 @@ fdroute_status fdroute_route_padded(const fdroute_router* router, const fdroute_
     at_least("capacity", out->capacity, "the router's, ", route_by.capacity());
     const fd::Padding padding = padding_of(out->padding);
     by_id_type(out->id_type, out->experts, route_by.experts(), [&]<class Id>(Id* experts) {
-      if (!is_routed<Id> && out->capacity > chunk) {
-        throw std::invalid_argument("capacity must be at most " + std::to_string(chunk) +
-                                    " for ids of this type, got " + std::to_string(out->capacity));
-      }
+      check_width<Id>(*out);
       const fd::RoutingView<Id> to{experts,       out->weights, out->counts,
                                    out->capacity, padding,      status_of(out->status)};
       with_rows(*logits, route_by, [&](const auto& rows) { route_to(route_by, rows, to); });
@@ -383,5 +382,37 @@ fdroute_status fdroute_route_bitmask(const fdroute_router* router, const fdroute
              fd::BitmaskView::words_per_token(route_by.experts()));
     const fd::BitmaskView to{out->words, out->stride, out->counts, status_of(out->status)};
     with_rows(*logits, route_by, [&](const auto& rows) { route_by.route(rows, to); });
+  });
+}
+
+fdroute_status fdroute_complete(const fdroute_router* router, const fdroute_logits* logits,
+                                const uint64_t* resident, int64_t resident_stride, int32_t window,
+                                int32_t max_k, const fdroute_padded* routing) {
+  return guarded([&] {
+    const fd::AnyRouter& by = given(router, "router")->router;
+    const int experts = by.experts();
+    const fd::Completion completion{window, max_k};
+    completion.validate();
+    const std::int64_t tokens = tokens_of(logits);
+    if (tokens == 0) return;
+    given(resident, "resident");
+    if (resident_stride != 0) {
+      at_least("resident_stride", resident_stride, "the words of a mask, ",
+               fd::BitmaskView::words_per_token(experts));
+    }
+    given(given(routing, "routing")->weights, "weights");
+    given(routing->counts, "counts");
+    at_least("capacity", routing->capacity, "min(max_k, experts), ", std::min(max_k, experts));
+    const fd::Padding padding = padding_of(routing->padding);
+    by_id_type(routing->id_type, routing->experts, experts, [&]<class Id>(Id* ids) {
+      check_width<Id>(*routing);
+      const fd::RoutingView<Id> view{
+          ids,     routing->weights,          routing->counts, routing->capacity,
+          padding, status_of(routing->status)};
+      fdroute_c::check_routing(view, tokens, experts);
+      with_rows(*logits, by, [&](const auto& rows) {
+        complete_to(by, rows, fd::Residency(resident, resident_stride), completion, view);
+      });
+    });
   });
 }

@@ -16,6 +16,7 @@
 #include "forward/model.hpp"
 #include "measure/equal_cost.hpp"
 #include "measure/evaluation.hpp"
+#include "measure/fit_mass.hpp"
 #include "measure/non_inferiority.hpp"
 #include "measure/null_check.hpp"
 #include "measure/null_fit.hpp"
@@ -41,6 +42,7 @@ struct CalibrateOptions {
   RecordingOptions recording;
   double target_experts = 0.0;  ///< 0: none
   bool per_layer = false;
+  bool fit_mass = false;
   std::string policy = "bh:alpha=?,min_k=1,max_k=16";
   double max_loss = 0.0;  ///< perplexity ratio; 0: none
   double confidence = 0.95;
@@ -169,12 +171,46 @@ void control_loss(const CalibrateOptions& options, const Model& model,
       options.confidence, limit.clip, margin, solved[*last].c_str(), options.out.c_str());
 }
 
+void print_solved(const SolvedPolicy& solved) {
+  std::printf("\n%.3f experts per token, measured; by layer", solved.mean_experts);
+  for (const double mean : solved.layer_mean_experts) std::printf(" %.3f", mean);
+}
+
+/// Fits the policy's mass_exponent on the calibration text.
+void fit_exponent(const CalibrateOptions& options, const Model& model, const Target& target,
+                  std::span<const fdroute::TabulatedNull> nulls, const std::vector<Text>& texts) {
+  EvaluationOptions evaluation{.window = options.recording.window};
+  if (evaluation.window == 0) evaluation.window = default_window(model.config());
+  evaluation.stride = evaluation.window;
+  std::string policy;
+  MassFit fit;
+  if (options.target_experts > 0.0) {
+    const SolvedMass result = solve_with_mass(model, target, nulls, texts, evaluation);
+    print_solved(result.solved);
+    policy = result.solved.policy;
+    fit = result.fit;
+  } else {
+    fit = fit_mass(model, options.policy, nulls, texts, evaluation);
+    policy = with_mass(options.policy, fit.exponent, model.config().num_experts_per_tok);
+  }
+  std::printf("\n%13s  %16s\n", "mass_exponent", "nll (nats/token)");
+  for (const auto& [exponent, nll] : fit.curve)
+    std::printf("%13.2f  %16.5f%s\n", exponent, nll, exponent == fit.exponent ? "  least" : "");
+  std::printf("\n--route '%s' --nulls %s\n", policy.c_str(), options.out.c_str());
+}
+
 void run(const CalibrateOptions& options) {
   if (options.max_loss != 0.0 && (!(options.max_loss > 1.0) || options.held_out.empty()))
     throw std::invalid_argument(
         "--max-loss must be above 1 and needs --held-out, whose documents it is tested on");
   if (options.per_layer && options.target_experts == 0.0 && options.max_loss == 0.0)
     throw std::invalid_argument("--per-layer goes with --target-experts or --max-loss");
+  if (options.fit_mass) {
+    if (options.target_experts == 0.0 && options.policy.find('?') != std::string::npos)
+      throw std::invalid_argument(
+          "--fit-mass needs a --policy without '?', or --target-experts to solve it for");
+    with_mass(options.policy, 0.0, 1);  // has none yet
+  }
   if (!(options.confidence > 0.0 && options.confidence < 1.0))
     throw std::invalid_argument("--confidence must lie in (0, 1)");
   const std::filesystem::path directory = std::filesystem::absolute(options.out).parent_path();
@@ -230,13 +266,17 @@ void run(const CalibrateOptions& options) {
   if (held_out.size() > 1) print_by_text(options, model, nulls, held_out);
   std::printf("\nwritten to %s\n", options.out.c_str());
   if (options.max_loss > 0.0) control_loss(options, model, nulls, texts, held_out);
+  if (options.fit_mass) {
+    fit_exponent(options, model, target, nulls, texts);
+    model.checkpoint().check_unchanged();
+    return;
+  }
   if (options.target_experts == 0.0) return;
 
   const SolvedPolicy solved =
       solve_policy(model, target, nulls, texts, {.window = options.recording.window});
   model.checkpoint().check_unchanged();
-  std::printf("\n%.3f experts per token, measured; by layer", solved.mean_experts);
-  for (const double mean : solved.layer_mean_experts) std::printf(" %.3f", mean);
+  print_solved(solved);
   std::printf("\n--route '%s' --nulls %s\n", solved.policy.c_str(), options.out.c_str());
 }
 
@@ -258,7 +298,7 @@ void add_calibrate(CommandLine& line) {
               "which the fit then leaves out")
       .shown_as("FILE...");
   command
-      .word("--score", options->null.score, {"logit", "log_softmax", "zscore"},
+      .word("--score", options->null.score, {"logit", "log_softmax", "zscore", "robust_zscore"},
             "The score that the null distribution is of")
       .shows_default("log_softmax");
   command
@@ -292,6 +332,8 @@ void add_calibrate(CommandLine& line) {
   command.option("--policy", options->policy, "Policy with ? for the value to solve for")
       .shows_default()
       .shown_as("POLICY");
+  command.flag("--fit-mass", options->fit_mass,
+               "Fit the mass_exponent of --policy's weights to the least nll on --text");
   const Option max_loss =
       command
           .option("--max-loss", options->max_loss,

@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -22,6 +24,7 @@ struct PerplexityOptions {
   Compute compute = Compute::f32;
   std::vector<std::string> texts;
   RouteOptions route;
+  CompletionOptions completion;
   EvaluationOptions evaluation;
 };
 
@@ -42,12 +45,28 @@ void print_row(int width, const TextEvaluation& text) {
               with_error(text.perplexity).c_str(), text.routing.counts.mean);
 }
 
+void print_loads(const ExpertLoads& loads, const std::optional<fdroute::Completion>& completion) {
+  std::printf("experts loaded: %.3f per layer and group, %s", loads.mean,
+              to_text(loads.grouping).c_str());
+  if (completion)
+    std::printf(", completed within window %d to max_k %d", completion->window, completion->max_k);
+  std::printf("; %.2f tokens per group; %.0f bytes read per token; by layer",
+              loads.tokens_per_group, loads.bytes_per_token);
+  for (const double layer : loads.layers) std::printf(" %.2f", layer);
+  std::printf("\n");
+}
+
 void run(const PerplexityOptions& options) {
   const Model model(options.model, options.compute);
   const auto routers = options.route.routers(options.model, model);
   const auto texts = load_texts(
       options.texts, Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json"));
-  const Evaluation evaluation = evaluate(model, routers, texts, options.evaluation);
+  EvaluationOptions how = options.evaluation;
+  how.completion = options.completion.completion();
+  if (how.completion && !how.group)
+    throw std::invalid_argument(
+        "--free-window needs --group: what is loaded anyway, is said by it");
+  const Evaluation evaluation = evaluate(model, routers, texts, how);
   model.checkpoint().check_unchanged();
 
   int width = static_cast<int>(evaluation.total.name.size());
@@ -55,10 +74,12 @@ void run(const PerplexityOptions& options) {
   std::printf("policy %s\n%-*s  %8s  %18s  %22s  %7s\n", policy_of(routers).c_str(), width, "text",
               "tokens", "nll (nats/token)", "perplexity", "experts");
   for (const TextEvaluation& domain : evaluation.domains) print_row(width, domain);
-  if (texts.size() == 1) return;
-  print_row(width, evaluation.total);
-  std::printf("%-*s  %8s  %18.4f  %22.4f\n", width, "macro", "", evaluation.macro_nll,
-              evaluation.macro_perplexity);
+  if (texts.size() > 1) {
+    print_row(width, evaluation.total);
+    std::printf("%-*s  %8s  %18.4f  %22.4f\n", width, "macro", "", evaluation.macro_nll,
+                evaluation.macro_perplexity);
+  }
+  if (evaluation.loads) print_loads(*evaluation.loads, how.completion);
 }
 
 }  // namespace
@@ -83,6 +104,14 @@ void add_perplexity(CommandLine& line) {
               "Tokens from one window to the next; default: half a window")
       .whole_number(std::int64_t{1})
       .shown_as("N");
+  command
+      .option(
+          "--group",
+          [options](const std::string& text) { options->evaluation.group = parse_grouping(text); },
+          "Whose loads of experts are counted: N sequences run together, N consecutive tokens, or "
+          "tokens one by one with a cache of N experts a layer")
+      .shown_as("batch:N|consecutive:N|cache:N");
+  add_completion_options(command, options->completion);
   add_compute_options(command, options->compute);
   command.runs([options] { run(*options); });
 }

@@ -8,6 +8,8 @@
 #include "cli/commands.hpp"
 #include "cli/common_options.hpp"
 #include "formats/error.hpp"
+#include "sweep/grid.hpp"
+#include "sweep/loads_sweep.hpp"
 #include "sweep/sweep.hpp"
 
 namespace olmoe {
@@ -35,11 +37,13 @@ void add_sweep(CommandLine& line) {
       .shown_as("DIR");
   command.option("--out", options->out, "Directory for the results").required().shown_as("DIR");
   command
-      .option("--grid", options->grid,
-              "bh21: top-k and BH at max_k 4 ... 64, alpha 0.2 ... 0.01; frontier: many families "
-              "at matched mean experts; or a file of policy strings, one per line")
+      .option(
+          "--grid", options->grid,
+          "bh21: top-k and BH at max_k 4 ... 64, alpha 0.2 ... 0.01; frontier: many families "
+          "at matched mean experts; loads: perplexity against experts loaded; or a file of policy "
+          "strings, one per line")
       .shows_default()
-      .shown_as("bh21|frontier|FILE");
+      .shown_as("bh21|frontier|loads|FILE");
   command
       .option("--text", options->texts,
               "Text to evaluate, one domain per file; default: MODEL/text/*.txt")
@@ -99,7 +103,11 @@ void add_sweep(CommandLine& line) {
   add_compute_options(command, options->compute);
   command.runs([options, shard] {
     parse_shard(*shard, *options);
-    run_sweep(*options);
+    if (options->grid == loads_grid_name) {
+      run_loads(*options);
+    } else {
+      run_sweep(*options);
+    }
   });
 }
 

@@ -7,6 +7,7 @@
 /// cannot be.
 namespace olmoe {
 
+void add_ablate(CommandLine& line);
 void add_calibrate(CommandLine& line);
 void add_generate(CommandLine& line);
 void add_inspect(CommandLine& line);

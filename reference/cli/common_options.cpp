@@ -46,6 +46,25 @@ void add_route_options(const Command& command, RouteOptions& route) {
       .shown_as("FILE");
 }
 
+std::optional<fdroute::Completion> CompletionOptions::completion() const {
+  if (!window) return std::nullopt;
+  return fdroute::Completion{.window = *window, .max_k = max_k.value_or(*window)};
+}
+
+void add_completion_options(const Command& command, CompletionOptions& completion) {
+  constexpr int most = fdroute::max_experts;
+  const Option window =
+      command
+          .option("--free-window", completion.window,
+                  "Tokens also get those of their W best experts that are loaded anyway")
+          .whole_number(1, most)
+          .shown_as("W");
+  command.option("--max-k", completion.max_k, "... until they have K experts; default: W")
+      .whole_number(1, most)
+      .shown_as("K")
+      .needs(window);
+}
+
 void add_threads_option(const Command& command) {
   command
       .option(

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <fdroute/any_router.hpp>
+#include <fdroute/completion.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,11 +23,23 @@ struct RouteOptions {
   std::vector<fdroute::AnyRouter> routers(const std::string& directory, const Model& model) const;
 };
 
+/// The options that complete a routing by experts that cost nothing more.
+struct CompletionOptions {
+  std::optional<int> window;
+  std::optional<int> max_k;
+
+  /// Nothing unless there is a window.
+  std::optional<fdroute::Completion> completion() const;
+};
+
 /// --model
 void add_model_option(const Command& command, std::string& model);
 
 /// --route, --nulls
 void add_route_options(const Command& command, RouteOptions& route);
+
+/// --free-window, --max-k
+void add_completion_options(const Command& command, CompletionOptions& completion);
 
 /// --threads, which takes effect at once.
 void add_threads_option(const Command& command);

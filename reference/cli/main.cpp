@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
   olmoe::add_make_random(line);
   olmoe::add_perplexity(line);
   olmoe::add_calibrate(line);
+  olmoe::add_ablate(line);
   olmoe::add_sweep(line);
   olmoe::add_merge(line);
   return line.run(argc, argv);

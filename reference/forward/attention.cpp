@@ -47,6 +47,20 @@ namespace {
 /// Queries that are answered together: enough to pay for packing the keys.
 constexpr std::size_t query_block = 56;
 
+/// Where a token stands.
+struct Place {
+  std::size_t position;
+  LayerCache* cache;
+};
+
+/// Queries of one sequence: rows row, row + 1 ... at positions first, first + 1 ...
+struct QueryBlock {
+  std::size_t row;
+  std::size_t tokens;
+  std::size_t first;
+  LayerCache* cache;
+};
+
 /// Makes room for `positions` positions of which `used` are taken.
 void reserve(LayerCache& cache, std::int64_t positions, std::int64_t used, std::size_t kv_heads,
              std::size_t head_dim) {
@@ -96,14 +110,14 @@ void attend_head(const float* queries, std::size_t tokens, std::size_t first, co
 }  // namespace
 
 void attend(const Config& config, const AttentionWeights& weights, const RotaryEmbedding& rotary,
-            std::span<const float> x, std::int64_t start, LayerCache& cache, std::span<float> out) {
+            std::span<const float> x, std::span<const Stretch> stretches,
+            std::span<LayerCache* const> caches, std::span<float> out) {
   const auto hidden = static_cast<std::size_t>(config.hidden_size);
   const auto head_dim = static_cast<std::size_t>(config.head_dim());
   const auto heads = static_cast<std::size_t>(config.num_attention_heads);
   const auto kv_heads = static_cast<std::size_t>(config.num_key_value_heads);
   const std::size_t kv_width = kv_heads * head_dim;
   const std::size_t tokens = x.size() / hidden;
-  const auto first = static_cast<std::size_t>(start);
 
   std::vector<float> queries(tokens * hidden);
   std::vector<float> keys(tokens * kv_width);
@@ -113,13 +127,31 @@ void attend(const Config& config, const AttentionWeights& weights, const RotaryE
           {weights.v, weights.v_bias, values}},
          x);
 
-  reserve(cache, start + static_cast<std::int64_t>(tokens), start, kv_heads, head_dim);
-  const auto capacity = static_cast<std::size_t>(cache.capacity);
-  const auto cached = [&](std::vector<float>& part, std::size_t head, std::size_t position) {
-    return part.data() + (head * capacity + position) * head_dim;
+  std::vector<Place> places;
+  std::vector<QueryBlock> blocks;
+  std::int64_t looks = 0;  // a query's at a key, at most
+  for (std::size_t i = 0; i < stretches.size(); ++i) {
+    const auto [sequence, start, count] = stretches[i];
+    LayerCache& cache = *caches[i];
+    reserve(cache, start + count, start, kv_heads, head_dim);
+    const auto first = static_cast<std::size_t>(start);
+    const auto n = static_cast<std::size_t>(count);
+    for (std::size_t t = 0; t < n; t += query_block)
+      blocks.push_back({places.size() + t, std::min(query_block, n - t), first + t, &cache});
+    for (std::size_t t = 0; t < n; ++t) places.push_back({first + t, &cache});
+    looks += (start + count) * count;
+  }
+  // The last queries have the most keys to look at: they go first.
+  std::stable_sort(blocks.begin(), blocks.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  const auto cached = [&](std::vector<float> LayerCache::*part, LayerCache& cache, std::size_t head,
+                          std::size_t position) {
+    return (cache.*part).data() +
+           (head * static_cast<std::size_t>(cache.capacity) + position) * head_dim;
   };
 #pragma omp parallel for schedule(static) if (worth_sharing(std::ssize(x)))
   for (std::size_t t = 0; t < tokens; ++t) {
+    const auto [position, cache] = places[t];
     const auto query = std::span(queries).subspan(t * hidden, hidden);
     const auto key = std::span(keys).subspan(t * kv_width, kv_width);
     const auto value = std::span(values).subspan(t * kv_width, kv_width);
@@ -128,27 +160,28 @@ void attend(const Config& config, const AttentionWeights& weights, const RotaryE
     if (config.clip_qkv) {
       for (const std::span<float> part : {query, key, value}) clip(part, *config.clip_qkv);
     }
-    rotary.rotate(query, static_cast<std::int64_t>(first + t));
-    rotary.rotate(key, static_cast<std::int64_t>(first + t));
+    rotary.rotate(query, static_cast<std::int64_t>(position));
+    rotary.rotate(key, static_cast<std::int64_t>(position));
     for (std::size_t head = 0; head < kv_heads; ++head) {
-      std::copy_n(key.data() + head * head_dim, head_dim, cached(cache.keys, head, first + t));
-      std::copy_n(value.data() + head * head_dim, head_dim, cached(cache.values, head, first + t));
+      std::copy_n(key.data() + head * head_dim, head_dim,
+                  cached(&LayerCache::keys, *cache, head, position));
+      std::copy_n(value.data() + head * head_dim, head_dim,
+                  cached(&LayerCache::values, *cache, head, position));
     }
   }
 
   std::vector<float> mixed(tokens * hidden);
-  const std::size_t blocks = (tokens + query_block - 1) / query_block;
   // A query and a key take 2 multiply-adds a channel, fewer of them a nanosecond than a product.
-  const std::int64_t time = static_cast<std::int64_t>(first + tokens) * std::ssize(x) / 5;
+  const std::int64_t time = looks * config.hidden_size / 5;
 #pragma omp parallel for schedule(dynamic) if (worth_sharing(time))
-  for (std::size_t item = 0; item < blocks * heads; ++item) {
-    // The last queries have the most keys to look at: they go first.
-    const std::size_t t = (blocks - 1 - item / heads) * query_block;
+  for (std::size_t item = 0; item < blocks.size() * heads; ++item) {
+    const QueryBlock& block = blocks[item / heads];
     const std::size_t head = item % heads;
     const std::size_t kv_head = head / (heads / kv_heads);
-    const std::size_t place = t * hidden + head * head_dim;
-    attend_head(queries.data() + place, std::min(query_block, tokens - t), first + t,
-                cached(cache.keys, kv_head, 0), cached(cache.values, kv_head, 0), head_dim, hidden,
+    const std::size_t place = block.row * hidden + head * head_dim;
+    attend_head(queries.data() + place, block.tokens, block.first,
+                cached(&LayerCache::keys, *block.cache, kv_head, 0),
+                cached(&LayerCache::values, *block.cache, kv_head, 0), head_dim, hidden,
                 mixed.data() + place);
   }
   linear({{weights.o, weights.o_bias, out}}, mixed);

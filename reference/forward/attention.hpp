@@ -6,6 +6,7 @@
 
 #include "forward/config.hpp"
 #include "forward/ops.hpp"
+#include "forward/routing_source.hpp"
 
 namespace olmoe {
 
@@ -46,13 +47,15 @@ class RotaryEmbedding {
   std::vector<float> frequencies_;  // (head dim / 2)
 };
 
-/// Causal self-attention over `x` (tokens, hidden), whose first token stands at position `start`.
-/// Appends to the cache, which holds `start` positions, and writes `out` (tokens, hidden).
+/// Causal self-attention over `x` (tokens, hidden), the tokens of `stretches`, each in its own
+/// sequence. Appends to the sequence's cache, caches[i] that of stretches[i], which holds the
+/// positions before the stretch, and writes `out` (tokens, hidden).
 ///
 /// As in transformers: q and k are RMS-normalised over the whole projection, q, k and v then
 /// clipped to +-clip_qkv if set, q and k rotated; query head h reads key head h / (heads /
 /// kv_heads); scores are scaled by 1/sqrt(head_dim).
 void attend(const Config& config, const AttentionWeights& weights, const RotaryEmbedding& rotary,
-            std::span<const float> x, std::int64_t start, LayerCache& cache, std::span<float> out);
+            std::span<const float> x, std::span<const Stretch> stretches,
+            std::span<LayerCache* const> caches, std::span<float> out);
 
 }  // namespace olmoe

@@ -38,10 +38,13 @@ void run_gate_and_up(const ExpertWeights& expert, Activation activation, const R
 
 }  // namespace
 
-void ExecutedRouting::append(const ExecutedRouting& other) {
-  const auto add = [](auto& to, const auto& from) {
-    to.insert(to.end(), from.begin(), from.end());
+void ExecutedRouting::append(const ExecutedRouting& other, std::size_t first, std::size_t n) {
+  const auto add = [&](auto& to, const auto& from) {
+    const auto row = static_cast<std::ptrdiff_t>(from.size() / other.tokens());
+    const auto begin = from.begin() + static_cast<std::ptrdiff_t>(first) * row;
+    to.insert(to.end(), begin, begin + static_cast<std::ptrdiff_t>(n) * row);
   };
+  if (n == 0) return;
   add(logits, other.logits);
   add(experts, other.experts);
   add(weights, other.weights);
@@ -54,9 +57,9 @@ void ExpertCounter::add(const std::vector<std::int32_t>& counts) {
   rows_ += static_cast<std::int64_t>(counts.size());
 }
 
-void mix_experts(const Config& config, const MoeWeights& weights, const RoutingSource& source,
-                 int layer, std::int64_t start, std::span<const float> x, ExecutedRouting& routing,
-                 std::span<float> out, ExpertWorkspace& workspace) {
+void mix_experts(const Config& config, const MoeWeights& weights, RoutingSource& source, int layer,
+                 std::span<const Stretch> stretches, std::span<const float> x,
+                 ExecutedRouting& routing, std::span<float> out, ExpertWorkspace& workspace) {
   const auto hidden = static_cast<std::size_t>(config.hidden_size);
   const auto intermediate = static_cast<std::size_t>(config.intermediate_size);
   const std::size_t tokens = x.size() / hidden;
@@ -70,7 +73,7 @@ void mix_experts(const Config& config, const MoeWeights& weights, const RoutingS
   linear({{weights.router, {}, routing.logits}}, x);
   const fdroute::RoutingView<std::int32_t> chosen{routing.experts.data(), routing.weights.data(),
                                                   routing.counts.data(), routing.capacity};
-  source.route(layer, start,
+  source.route(layer, stretches,
                fdroute::LogitsView<float>(routing.logits.data(), n_tokens, config.num_experts),
                chosen);
 

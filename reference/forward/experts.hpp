@@ -31,8 +31,11 @@ struct ExecutedRouting {
   std::vector<std::int32_t> counts;   ///< (tokens)
   int capacity = 0;                   ///< the largest number of experts that a token can get
 
-  /// Adds the tokens of another routing, of the same capacity or the first.
-  void append(const ExecutedRouting& other);
+  std::size_t tokens() const { return counts.size(); }
+
+  /// Adds tokens first ... first + n - 1 of another routing, of the same capacity or the first.
+  void append(const ExecutedRouting& other, std::size_t first, std::size_t n);
+  void append(const ExecutedRouting& other) { append(other, 0, other.tokens()); }
 };
 
 /// The number of experts selected per token and layer, by the counts of the routings executed.
@@ -56,11 +59,11 @@ struct ExpertWorkspace {
 };
 
 /// out = sum over each token's selected experts of weight * expert(x). x and out (tokens, hidden).
-/// `source` chooses, for layer `layer` and tokens that stand at `start` and on in their sequence;
-/// what it chose is left in `routing`. An expert runs over all its tokens at once; all threads
-/// share the rows of all experts chosen.
-void mix_experts(const Config& config, const MoeWeights& weights, const RoutingSource& source,
-                 int layer, std::int64_t start, std::span<const float> x, ExecutedRouting& routing,
-                 std::span<float> out, ExpertWorkspace& workspace);
+/// `source` chooses, for layer `layer` and the tokens of `stretches`; what it chose is left in
+/// `routing`. An expert runs over all its tokens at once, of whatever sequence; all threads share
+/// the rows of all experts chosen.
+void mix_experts(const Config& config, const MoeWeights& weights, RoutingSource& source, int layer,
+                 std::span<const Stretch> stretches, std::span<const float> x,
+                 ExecutedRouting& routing, std::span<float> out, ExpertWorkspace& workspace);
 
 }  // namespace olmoe

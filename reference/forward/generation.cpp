@@ -43,12 +43,18 @@ std::int32_t choose(std::span<const float> logits, double temperature, std::mt19
   return static_cast<std::int32_t>(largest - logits.begin());
 }
 
-}  // namespace
+/// A prompt that is being continued.
+struct Continuation {
+  std::size_t prompt;              // its index
+  std::vector<std::int32_t> next;  // to be run: the prompt, later the token chosen last
+  std::mt19937_64 random;
+  KvCache cache{};
+  int new_tokens = 0;
+  bool ended = false;
+};
 
-GenerationStatistics generate(const Model& model, std::span<const fdroute::AnyRouter> routers,
-                              std::span<const std::int32_t> prompt,
-                              const GenerationOptions& options,
-                              const std::function<void(std::int32_t)>& on_token) {
+void check(const Model& model, std::span<const std::vector<std::int32_t>> prompts, int batch,
+           const GenerationOptions& options) {
   if (options.max_new_tokens < 1) {
     throw std::invalid_argument("generate: max_new_tokens must be at least 1, got " +
                                 std::to_string(options.max_new_tokens));
@@ -57,42 +63,81 @@ GenerationStatistics generate(const Model& model, std::span<const fdroute::AnyRo
     throw std::invalid_argument("generate: temperature must be finite and at least 0, got " +
                                 std::to_string(options.temperature));
   }
-  const Config& config = model.config();
-  const std::int64_t length = static_cast<std::int64_t>(prompt.size()) + options.max_new_tokens;
-  if (length > config.max_position_embeddings) {
-    throw Error("a prompt of " + std::to_string(prompt.size()) + " tokens and " +
-                std::to_string(options.max_new_tokens) +
-                " new ones exceed max_position_embeddings, " +
-                std::to_string(config.max_position_embeddings));
+  if (batch < 1)
+    throw std::invalid_argument("generate: batch must be at least 1, got " + std::to_string(batch));
+  const std::int64_t longest = model.config().max_position_embeddings;
+  for (const std::vector<std::int32_t>& prompt : prompts) {
+    if (std::ssize(prompt) + options.max_new_tokens > longest) {
+      throw Error("a prompt of " + std::to_string(prompt.size()) + " tokens and " +
+                  std::to_string(options.max_new_tokens) +
+                  " new ones exceed max_position_embeddings, " + std::to_string(longest));
+    }
   }
+}
 
+}  // namespace
+
+GenerationStatistics generate(const Model& model, RoutingSource& source,
+                              std::span<const std::vector<std::int32_t>> prompts, int batch,
+                              const GenerationOptions& options,
+                              const std::function<void(std::size_t, std::int32_t)>& on_token) {
+  check(model, prompts, batch, options);
   GenerationStatistics statistics;
-  statistics.prompt_tokens = static_cast<std::int64_t>(prompt.size());
-  std::mt19937_64 random(options.seed);
-  KvCache cache;
-  const auto run = [&](std::span<const std::int32_t> ids) {
-    ForwardTrace trace;
-    const auto logits = model.forward(ids, cache, routers, Model::LogitsOf::last_token, &trace);
-    for (const ExecutedRouting& routing : trace.routing) statistics.experts.add(routing.counts);
-    return choose(logits, options.temperature, random);
+  const auto& eos = model.config().eos_token_ids;
+  const auto take = [&](Continuation& continuation, std::int32_t token) {
+    continuation.next = {token};
+    continuation.ended =
+        options.stop_at_eos && std::find(eos.begin(), eos.end(), token) != eos.end();
+    if (continuation.ended) return;
+    on_token(continuation.prompt, token);
+    ++statistics.new_tokens;
+    continuation.ended = ++continuation.new_tokens == options.max_new_tokens;
+  };
+  const auto run = [&](std::span<Continuation> some) {
+    std::vector<ForwardTrace> traces(some.size());
+    std::vector<Sequence> sequences;
+    for (std::size_t i = 0; i < some.size(); ++i)
+      sequences.push_back({some[i].next, &some[i].cache, &traces[i]});
+    const std::vector<float> logits = model.forward(sequences, source, Model::LogitsOf::last_token);
+    const std::size_t vocabulary = logits.size() / some.size();
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      for (const ExecutedRouting& routing : traces[i].routing)
+        statistics.experts.add(routing.counts);
+      take(some[i], choose(std::span(logits).subspan(i * vocabulary, vocabulary),
+                           options.temperature, some[i].random));
+    }
   };
 
-  const Stopwatch prefill;
-  std::int32_t token = run(prompt);
-  statistics.prefill_seconds = prefill.seconds();
+  std::vector<Continuation> running;
+  std::size_t next = 0;
+  do {
+    const Stopwatch prefill;
+    while (next < prompts.size() && running.size() < static_cast<std::size_t>(batch)) {
+      running.push_back({next, prompts[next], std::mt19937_64(options.seed)});
+      statistics.prompt_tokens += std::ssize(prompts[next]);
+      run({&running.back(), 1});
+      if (running.back().ended) running.pop_back();
+      ++next;
+    }
+    statistics.prefill_seconds += prefill.seconds();
 
-  const Stopwatch decode;
-  const auto& eos = config.eos_token_ids;
-  while (true) {
-    if (options.stop_at_eos && std::find(eos.begin(), eos.end(), token) != eos.end()) break;
-    on_token(token);
-    ++statistics.new_tokens;
-    if (statistics.new_tokens == options.max_new_tokens) break;
-    token = run({&token, 1});
-    ++statistics.decode_steps;
-  }
-  statistics.decode_seconds = decode.seconds();
+    const Stopwatch decode;
+    if (!running.empty()) run(running);
+    statistics.decode_steps += std::ssize(running);
+    std::erase_if(running, [](const Continuation& continuation) { return continuation.ended; });
+    statistics.decode_seconds += decode.seconds();
+  } while (next < prompts.size() || !running.empty());
   return statistics;
+}
+
+GenerationStatistics generate(const Model& model, std::span<const fdroute::AnyRouter> routers,
+                              std::span<const std::int32_t> prompt,
+                              const GenerationOptions& options,
+                              const std::function<void(std::int32_t)>& on_token) {
+  const std::vector<std::int32_t> ids(prompt.begin(), prompt.end());
+  PolicyRouting source(routers);
+  return generate(model, source, {&ids, 1}, 1, options,
+                  [&](std::size_t, std::int32_t id) { on_token(id); });
 }
 
 }  // namespace olmoe

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <fdroute/any_router.hpp>
 #include <functional>
@@ -17,20 +18,31 @@ struct GenerationOptions {
   bool stop_at_eos = true;   ///< end before max_new_tokens at one of the config's eos ids
 };
 
-/// How a generation went. Times are in seconds.
+/// How a generation went, over all prompts. Times are in seconds.
 struct GenerationStatistics {
   std::int64_t prompt_tokens = 0;
   std::int64_t new_tokens = 0;
   double prefill_seconds = 0.0;
-  std::int64_t decode_steps = 0;  ///< tokens run one at a time, after the prompt
+  std::int64_t decode_steps = 0;  ///< tokens run one at a time for a sequence, after its prompt
   double decode_seconds = 0.0;
-  ExpertCounter experts;  ///< over the prompt and all tokens run
+  ExpertCounter experts;  ///< over the prompts and all tokens run
 };
 
-/// Continues `prompt`; `on_token` is called with each new token as soon as it is chosen. Ties
-/// between logits go to the lower id. Throws Error as Model::forward does, before anything is run
-/// if the prompt and max_new_tokens together exceed max_position_embeddings; std::invalid_argument
-/// for options out of range.
+/// Continues `prompts`, up to `batch` of them at a time: their next tokens are run together, and
+/// when a sequence ends the next prompt takes its place. A prompt is run alone. `on_token` is
+/// called with a prompt's index and each of its new tokens as soon as it is chosen. Ties between
+/// logits go to the lower id. Each sequence samples with a generator of its own, of the same seed:
+/// where `source` routes a token by its own sequence alone, the text is that of the prompt alone.
+///
+/// Throws Error as Model::forward does, before anything is run if a prompt and max_new_tokens
+/// together exceed max_position_embeddings; std::invalid_argument for options out of range and a
+/// batch of less than 1.
+GenerationStatistics generate(const Model& model, RoutingSource& source,
+                              std::span<const std::vector<std::int32_t>> prompts, int batch,
+                              const GenerationOptions& options,
+                              const std::function<void(std::size_t, std::int32_t)>& on_token);
+
+/// generate() of one prompt, routed by a policy.
 GenerationStatistics generate(const Model& model, std::span<const fdroute::AnyRouter> routers,
                               std::span<const std::int32_t> prompt,
                               const GenerationOptions& options,

@@ -175,57 +175,108 @@ Model::Model(const std::filesystem::path& directory, Compute compute)
   load.check_all_used();
 }
 
-std::vector<float> Model::forward(std::span<const std::int32_t> ids, KvCache& cache,
-                                  const RoutingSource& source, LogitsOf logits_of,
-                                  ForwardTrace* trace) const {
-  const auto hidden = static_cast<std::size_t>(config_.hidden_size);
-  const std::size_t tokens = ids.size();
-  if (tokens == 0) throw Error("the prompt has no tokens");
-  if (cache.positions + static_cast<std::int64_t>(tokens) > config_.max_position_embeddings) {
-    throw Error("a sequence of " +
-                std::to_string(cache.positions + static_cast<std::int64_t>(tokens)) +
-                " tokens exceeds max_position_embeddings, " +
-                std::to_string(config_.max_position_embeddings));
+void Model::check(std::span<const Sequence> sequences, const RoutingSource& source) const {
+  if (sequences.empty()) throw Error("no sequence given");
+  for (const Sequence& sequence : sequences) {
+    if (sequence.ids.empty()) throw Error("the prompt has no tokens");
+    const std::int64_t length = sequence.cache->positions + std::ssize(sequence.ids);
+    if (length > config_.max_position_embeddings) {
+      throw Error("a sequence of " + std::to_string(length) +
+                  " tokens exceeds max_position_embeddings, " +
+                  std::to_string(config_.max_position_embeddings));
+    }
+    for (const std::int32_t id : sequence.ids) {
+      if (id < 0 || id >= config_.vocab_size) {
+        throw Error("token id " + std::to_string(id) + " is outside the vocabulary of " +
+                    std::to_string(config_.vocab_size));
+      }
+    }
   }
   if (source.layers() != config_.num_hidden_layers) {
     throw Error("a routing of " + std::to_string(source.layers()) + " layers given for " +
                 std::to_string(layers_.size()) + " layers");
   }
+}
 
-  for (const std::int32_t id : ids) {
-    if (id < 0 || id >= config_.vocab_size) {
-      throw Error("token id " + std::to_string(id) + " is outside the vocabulary of " +
-                  std::to_string(config_.vocab_size));
+std::vector<float> Model::forward(std::span<const Sequence> sequences, RoutingSource& source,
+                                  LogitsOf logits_of) const {
+  check(sequences, source);
+  const auto hidden = static_cast<std::size_t>(config_.hidden_size);
+  const auto vocabulary = static_cast<std::size_t>(config_.vocab_size);
+  std::size_t longest = 0;
+  std::vector<std::size_t> result_rows;  // (sequences): where a sequence's logits begin
+  std::size_t rows = 0;
+  for (const Sequence& sequence : sequences) {
+    sequence.cache->layers.resize(layers_.size());
+    if (sequence.trace != nullptr) {
+      sequence.trace->hidden_states.resize(layers_.size() + 1);
+      sequence.trace->routing.resize(layers_.size());
     }
+    longest = std::max(longest, sequence.ids.size());
+    result_rows.push_back(rows);
+    if (logits_of == LogitsOf::every_token) rows += sequence.ids.size();
+    if (logits_of == LogitsOf::last_token) ++rows;
   }
+  std::vector<float> result(rows * vocabulary);
 
-  cache.layers.resize(layers_.size());
-  if (trace != nullptr) {
-    trace->hidden_states.resize(layers_.size() + 1);
-    trace->routing.resize(layers_.size());
-  }
+  const std::size_t piece = std::max<std::size_t>(chunk_tokens / sequences.size(), 1);
   Workspace workspace;
-  std::vector<float> result;
-  for (std::size_t begin = 0; begin < tokens; begin += chunk_tokens) {
-    const std::size_t count = std::min(chunk_tokens, tokens - begin);
-    const std::vector<float> x =
-        run_chunk(ids.subspan(begin, count), cache, source, trace, workspace);
-    const std::int64_t first_token = cache.positions - static_cast<std::int64_t>(count);
-    if (logits_of == LogitsOf::every_token) append(result, logits(x, first_token));
-    if (logits_of == LogitsOf::last_token && begin + count == tokens)
-      result = logits(std::span(x).last(hidden), cache.positions - 1);
+  for (std::size_t begin = 0; begin < longest; begin += piece) {
+    std::vector<Sequence> parts;
+    std::vector<Stretch> stretches;
+    for (std::size_t s = 0; s < sequences.size(); ++s) {
+      const auto& [ids, cache, trace] = sequences[s];
+      if (begin >= ids.size()) continue;
+      parts.push_back({ids.subspan(begin, std::min(piece, ids.size() - begin)), cache, trace});
+      stretches.push_back({s, cache->positions, std::ssize(parts.back().ids)});
+    }
+    const std::vector<float> x = run_chunk(parts, stretches, source, workspace);
+
+    // The rows whose logits are wanted, and where these go.
+    std::vector<float> states;
+    std::vector<Stretch> wanted;
+    std::vector<std::size_t> places;
+    std::size_t row = 0;
+    for (const Stretch& stretch : stretches) {
+      const auto tokens = static_cast<std::size_t>(stretch.tokens);
+      const bool ends = begin + tokens == sequences[stretch.sequence].ids.size();
+      row += tokens;
+      const std::size_t take = logits_of == LogitsOf::every_token          ? tokens
+                               : logits_of == LogitsOf::last_token && ends ? 1
+                                                                           : 0;
+      if (take == 0) continue;
+      append(states, std::span(x).subspan((row - take) * hidden, take * hidden));
+      const std::int64_t after = stretch.start + stretch.tokens;
+      const auto n = static_cast<std::int64_t>(take);
+      wanted.push_back({stretch.sequence, after - n, n});
+      places.push_back(result_rows[stretch.sequence] +
+                       (logits_of == LogitsOf::every_token ? begin : 0));
+    }
+    if (wanted.empty()) continue;
+    const std::vector<float> found = logits(states, wanted);
+    auto from = found.begin();
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      const auto n = static_cast<std::ptrdiff_t>(vocabulary) * wanted[i].tokens;
+      std::copy_n(from, n, result.begin() + static_cast<std::ptrdiff_t>(places[i] * vocabulary));
+      from += n;
+    }
   }
   return result;
 }
 
-std::vector<float> Model::run_chunk(std::span<const std::int32_t> ids, KvCache& cache,
-                                    const RoutingSource& source, ForwardTrace* trace,
+std::vector<float> Model::run_chunk(std::span<const Sequence> sequences,
+                                    std::span<const Stretch> stretches, RoutingSource& source,
                                     Workspace& workspace) const {
   const auto hidden = static_cast<std::size_t>(config_.hidden_size);
-  std::vector<float> x(ids.size() * hidden);
-  for (std::size_t t = 0; t < ids.size(); ++t)
-    copy_row(embeddings_, ids[t], std::span(x).subspan(t * hidden, hidden));
-  check_finite(x, ids.size(), cache.positions, "the embedding");
+  std::vector<float> x(static_cast<std::size_t>(tokens_of(stretches)) * hidden);
+  std::size_t at = 0;
+  for (const Sequence& sequence : sequences) {
+    for (const std::int32_t id : sequence.ids) {
+      copy_row(embeddings_, id, std::span(x).subspan(at, hidden));
+      at += hidden;
+    }
+  }
+  check_finite(x, stretches, "the embedding");
 
   std::vector<float>& normed = workspace.normed;
   std::vector<float>& branch = workspace.branch;
@@ -234,44 +285,72 @@ std::vector<float> Model::run_chunk(std::span<const std::int32_t> ids, KvCache& 
   const auto add_branch = [&] {
     for (std::size_t i = 0; i < x.size(); ++i) x[i] += branch[i];
   };
+  // Calls visit(trace, first row, rows) for each sequence that is traced.
+  const auto trace_each = [&](const auto& visit) {
+    std::size_t row = 0;
+    for (const Sequence& sequence : sequences) {
+      if (sequence.trace != nullptr) visit(*sequence.trace, row, sequence.ids.size());
+      row += sequence.ids.size();
+    }
+  };
+  const auto trace_states = [&](std::size_t layer) {
+    trace_each([&](ForwardTrace& trace, std::size_t first, std::size_t n) {
+      append(trace.hidden_states[layer], std::span(x).subspan(first * hidden, n * hidden));
+    });
+  };
+  std::vector<LayerCache*> caches(sequences.size());
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     const DecoderLayer& layer = layers_[l];
-    if (trace != nullptr) append(trace->hidden_states[l], x);
+    trace_states(l);
     rms_norm(layer.input_norm, config_.rms_norm_eps, x, normed);
-    attend(config_, layer.attention, rotary_, normed, cache.positions, cache.layers[l], branch);
+    for (std::size_t i = 0; i < sequences.size(); ++i) caches[i] = &sequences[i].cache->layers[l];
+    attend(config_, layer.attention, rotary_, normed, stretches, caches, branch);
     add_branch();
     rms_norm(layer.post_attention_norm, config_.rms_norm_eps, x, normed);
-    mix_experts(config_, layer.moe, source, static_cast<int>(l), cache.positions, normed,
+    mix_experts(config_, layer.moe, source, static_cast<int>(l), stretches, normed,
                 workspace.routing, branch, workspace.experts);
     add_branch();
-    check_finite(workspace.routing.logits, ids.size(), cache.positions, "the router logits", l);
-    check_finite(x, ids.size(), cache.positions, "the hidden state", l);
-    if (trace != nullptr) trace->routing[l].append(workspace.routing);
+    check_finite(workspace.routing.logits, stretches, "the router logits", l);
+    check_finite(x, stretches, "the hidden state", l);
+    trace_each([&](ForwardTrace& trace, std::size_t first, std::size_t n) {
+      trace.routing[l].append(workspace.routing, first, n);
+    });
   }
   rms_norm(norm_, config_.rms_norm_eps, x, x);
-  check_finite(x, ids.size(), cache.positions, "the last hidden state");
-  cache.positions += static_cast<std::int64_t>(ids.size());
-  if (trace != nullptr) append(trace->hidden_states.back(), x);
+  check_finite(x, stretches, "the last hidden state");
+  trace_states(layers_.size());
+  for (const Sequence& sequence : sequences) sequence.cache->positions += std::ssize(sequence.ids);
   return x;
 }
 
 std::vector<float> Model::logits(std::span<const float> hidden_states,
                                  std::int64_t first_token) const {
-  const std::size_t tokens = hidden_states.size() / static_cast<std::size_t>(config_.hidden_size);
-  std::vector<float> logits(tokens * static_cast<std::size_t>(config_.vocab_size));
+  const std::int64_t tokens = std::ssize(hidden_states) / config_.hidden_size;
+  const Stretch all{.start = first_token, .tokens = tokens};
+  return logits(hidden_states, {&all, 1});
+}
+
+std::vector<float> Model::logits(std::span<const float> hidden_states,
+                                 std::span<const Stretch> stretches) const {
+  std::vector<float> logits(static_cast<std::size_t>(tokens_of(stretches) * config_.vocab_size));
   linear({{lm_head_, {}, logits}}, hidden_states);
-  check_finite(logits, tokens, first_token, "the logits");
+  check_finite(logits, stretches, "the logits");
   return logits;
 }
 
-void Model::check_finite(std::span<const float> rows, std::size_t tokens, std::int64_t first_token,
+void Model::check_finite(std::span<const float> rows, std::span<const Stretch> stretches,
                          const char* what, std::optional<std::size_t> layer) const {
   const std::size_t bad = first_not_finite(rows);
   if (bad == rows.size()) return;
-  const auto token = first_token + static_cast<std::int64_t>(bad / (rows.size() / tokens));
+  const auto width = static_cast<std::int64_t>(rows.size()) / tokens_of(stretches);
+  std::int64_t row = static_cast<std::int64_t>(bad) / width;
+  auto stretch = stretches.begin();
+  for (; row >= stretch->tokens; ++stretch) row -= stretch->tokens;
+  const bool several = stretches.size() > 1 || stretch->sequence > 0;
   throw Error(directory_.string() + ": " +
               (layer ? "layer " + std::to_string(*layer) + ": " : std::string()) + kind(rows[bad]) +
-              " in " + what + " of token " + std::to_string(token) +
+              " in " + what + " of token " + std::to_string(stretch->start + row) +
+              (several ? " of sequence " + std::to_string(stretch->sequence) : std::string()) +
               "; the weights are damaged, or too large for float");
 }
 

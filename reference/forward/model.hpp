@@ -20,12 +20,19 @@ struct KvCache {
   std::int64_t positions = 0;      ///< tokens seen
 };
 
-/// What one call of Model::forward computed on the way, for whoever asks.
+/// What Model::forward computed on the way for the tokens of one sequence, for whoever asks.
 struct ForwardTrace {
   /// (layers + 1) x (tokens, hidden): the embeddings, each layer's output, the last of them after
   /// the final norm, as transformers' output_hidden_states has it.
   std::vector<std::vector<float>> hidden_states;
   std::vector<ExecutedRouting> routing;  ///< one per layer
+};
+
+/// The next tokens of one sequence.
+struct Sequence {
+  std::span<const std::int32_t> ids;  ///< they follow the tokens in `cache`
+  KvCache* cache;
+  ForwardTrace* trace = nullptr;  ///< if given, appended to
 };
 
 /// The weights of one layer. Norms are copies in float.
@@ -38,7 +45,8 @@ struct DecoderLayer {
 
 /// An OLMoE decoder on the CPU. Weights stay in the mapped checkpoint. Arithmetic is in float, but
 /// for what Compute says of the products with weights; the router's are always in float. A token's
-/// result does not depend on the number of tokens computed together, to the last bit.
+/// result depends on its experts and on the tokens before it, to the last bit, and not on what else
+/// is computed together with it.
 class Model {
  public:
   /// Opens a Hugging Face directory: config.json and weights. Throws Error if a file is missing or
@@ -55,20 +63,28 @@ class Model {
 
   enum class LogitsOf : std::uint8_t { every_token, last_token, no_token };
 
-  /// Runs `ids` after the tokens in `cache` and returns logits (tokens, vocabulary), those of the
-  /// last token alone, or none. Throws Error for an empty `ids`, an id outside the vocabulary, more
+  /// Runs several sequences together, each with a cache of its own, so that a weight is read once
+  /// for all of them. Returns logits (tokens, vocabulary) of all tokens, sequence after sequence;
+  /// of each sequence's last token, (sequences, vocabulary); or none.
+  ///
+  /// `source` is asked once a layer for all rows that are run at once: with n sequences, the next
+  /// 512 / n tokens of each, and less where a sequence ends.
+  ///
+  /// Throws Error for no sequence or one without `ids`, an id outside the vocabulary, more
   /// positions than the model was made for, and a `source` of another number of layers. Throws
-  /// Error, naming layer and token (its position in the sequence), if router logits, a hidden state
-  /// or logits are infinite or NaN; `cache` and `trace` are then good for nothing.
-  std::vector<float> forward(std::span<const std::int32_t> ids, KvCache& cache,
-                             const RoutingSource& source, LogitsOf logits_of,
-                             ForwardTrace* trace = nullptr) const;
+  /// Error, naming layer and token (its position, and the index of its sequence if there are
+  /// several), if router logits, a hidden state or logits are infinite or NaN; caches and traces
+  /// are then good for nothing.
+  std::vector<float> forward(std::span<const Sequence> sequences, RoutingSource& source,
+                             LogitsOf logits_of) const;
 
-  /// forward() routed by a policy: one router per layer.
+  /// forward() of one sequence, routed by a policy: one router per layer.
   std::vector<float> forward(std::span<const std::int32_t> ids, KvCache& cache,
                              std::span<const fdroute::AnyRouter> routers, LogitsOf logits_of,
                              ForwardTrace* trace = nullptr) const {
-    return forward(ids, cache, PolicyRouting(routers), logits_of, trace);
+    const Sequence alone{ids, &cache, trace};
+    PolicyRouting source(routers);
+    return forward({&alone, 1}, source, logits_of);
   }
 
   /// Logits (tokens, vocabulary) of the last hidden states of a ForwardTrace (tokens, hidden), or
@@ -85,14 +101,20 @@ class Model {
  private:
   struct Workspace;
 
-  /// The last hidden states of `ids`, few enough of them to be run at once.
-  std::vector<float> run_chunk(std::span<const std::int32_t> ids, KvCache& cache,
-                               const RoutingSource& source, ForwardTrace* trace,
+  void check(std::span<const Sequence> sequences, const RoutingSource& source) const;
+
+  /// The last hidden states (rows, hidden) of sequences[i]'s stretches[i], all of its ids: few
+  /// enough of them to be run at once.
+  std::vector<float> run_chunk(std::span<const Sequence> sequences,
+                               std::span<const Stretch> stretches, RoutingSource& source,
                                Workspace& workspace) const;
 
-  /// Throws Error unless all of `rows`, shape (tokens, anything), are finite; `what` is of token
-  /// first_token + the row.
-  void check_finite(std::span<const float> rows, std::size_t tokens, std::int64_t first_token,
+  std::vector<float> logits(std::span<const float> hidden_states,
+                            std::span<const Stretch> stretches) const;
+
+  /// Throws Error unless all of `rows`, shape (tokens of `stretches`, anything), are finite; `what`
+  /// is what they are of a token.
+  void check_finite(std::span<const float> rows, std::span<const Stretch> stretches,
                     const char* what, std::optional<std::size_t> layer = {}) const;
 
   std::filesystem::path directory_;

@@ -7,12 +7,18 @@
 
 namespace olmoe {
 
+std::int64_t tokens_of(std::span<const Stretch> stretches) {
+  std::int64_t rows = 0;
+  for (const Stretch& stretch : stretches) rows += stretch.tokens;
+  return rows;
+}
+
 int PolicyRouting::floor(int layer) const {
   return at(layer).bounds().min_k;
 }
 
-void PolicyRouting::route(int layer, std::int64_t, fdroute::LogitsView<float> logits,
-                          fdroute::RoutingView<std::int32_t> out) const {
+void PolicyRouting::route(int layer, std::span<const Stretch>, fdroute::LogitsView<float> logits,
+                          fdroute::RoutingView<std::int32_t> out) {
   at(layer).route(logits, out);
 }
 
@@ -24,18 +30,22 @@ int CountedRouting::floor(int layer) const {
   return at(layer).empty() ? 0 : *std::min_element(at(layer).begin(), at(layer).end());
 }
 
-void CountedRouting::route(int layer, std::int64_t start, fdroute::LogitsView<float> logits,
-                           fdroute::RoutingView<std::int32_t> out) const {
-  const std::int32_t* counts = at(layer).data() + first_row_ + start;
-  for (std::ptrdiff_t token = 0; token < logits.tokens; ++token) {
-    const auto row = out.from(token);
-    if (counts[token] > 0) {
-      topk_[static_cast<std::size_t>(counts[token] - 1)].route(logits.slice(token, 1), row);
-      continue;
+void CountedRouting::route(int layer, std::span<const Stretch> stretches,
+                           fdroute::LogitsView<float> logits,
+                           fdroute::RoutingView<std::int32_t> out) {
+  std::ptrdiff_t token = 0;
+  for (const Stretch& stretch : stretches) {
+    const std::int32_t* counts = at(layer).data() + first_rows_[stretch.sequence] + stretch.start;
+    for (const std::int32_t* count = counts; count < counts + stretch.tokens; ++count, ++token) {
+      const auto row = out.from(token);
+      if (*count > 0) {
+        topk_[static_cast<std::size_t>(*count - 1)].route(logits.slice(token, 1), row);
+        continue;
+      }
+      std::fill_n(row.experts, row.capacity, -1);
+      std::fill_n(row.weights, row.capacity, 0.0F);
+      row.counts[0] = 0;
     }
-    std::fill_n(row.experts, row.capacity, -1);
-    std::fill_n(row.weights, row.capacity, 0.0F);
-    row.counts[0] = 0;
   }
 }
 

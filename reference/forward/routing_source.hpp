@@ -1,18 +1,31 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <fdroute/any_router.hpp>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "forward/config.hpp"
 
 namespace olmoe {
 
-/// Chooses the experts of one sequence's tokens, layer by layer: what Model::forward asks.
+/// Tokens of one sequence that are run together: those at positions start, start + 1 ...
+struct Stretch {
+  std::size_t sequence = 0;  ///< its index among the sequences that are run together
+  std::int64_t start = 0;
+  std::int64_t tokens = 0;
+};
+
+/// How many tokens they have together.
+std::int64_t tokens_of(std::span<const Stretch> stretches);
+
+/// Chooses the experts of tokens, layer by layer: what Model::forward asks.
 ///
-/// A token's routing may depend on its logits, its layer and its position in the sequence, and on
-/// nothing else, so that a sequence gets the same routing in whatever pieces it is run.
+/// A source whose routing of a token depends on nothing but its logits, its layer, its sequence and
+/// its position gives a sequence the same routing in whatever pieces and company it is run. Another
+/// one says on what else its routing depends.
 class RoutingSource {
  public:
   RoutingSource() = default;
@@ -26,10 +39,10 @@ class RoutingSource {
   virtual int capacity(int layer) const = 0;
   virtual int floor(int layer) const = 0;
 
-  /// Routes the tokens at positions start, start + 1, ...; out.capacity is at least
-  /// capacity(layer).
-  virtual void route(int layer, std::int64_t start, fdroute::LogitsView<float> logits,
-                     fdroute::RoutingView<std::int32_t> out) const = 0;
+  /// Routes the tokens of `stretches`, each of another sequence, whose rows stand one after the
+  /// other in `logits` and `out`; out.capacity is at least capacity(layer).
+  virtual void route(int layer, std::span<const Stretch> stretches,
+                     fdroute::LogitsView<float> logits, fdroute::RoutingView<std::int32_t> out) = 0;
 };
 
 /// Routing by a policy: one router per layer.
@@ -41,8 +54,8 @@ class PolicyRouting final : public RoutingSource {
   int layers() const override { return static_cast<int>(routers_.size()); }
   int capacity(int layer) const override { return at(layer).capacity(); }
   int floor(int layer) const override;
-  void route(int layer, std::int64_t start, fdroute::LogitsView<float> logits,
-             fdroute::RoutingView<std::int32_t> out) const override;
+  void route(int layer, std::span<const Stretch> stretches, fdroute::LogitsView<float> logits,
+             fdroute::RoutingView<std::int32_t> out) override;
 
  private:
   const fdroute::AnyRouter& at(int layer) const {
@@ -56,18 +69,18 @@ class PolicyRouting final : public RoutingSource {
 /// own k would give it, weights and order included.
 class CountedRouting final : public RoutingSource {
  public:
-  /// `counts`: (layers) x (rows), each in [0, experts]; the sequence's first token is row
-  /// `first_row`. `topk[k - 1]` is the router for k, up to the largest count. Both must outlive
-  /// this.
-  CountedRouting(const std::vector<std::vector<std::int32_t>>& counts, std::int64_t first_row,
-                 std::span<const fdroute::AnyRouter> topk)
-      : counts_(counts), first_row_(first_row), topk_(topk) {}
+  /// `counts`: (layers) x (rows), each in [0, experts]; the first token of sequence s is row
+  /// first_rows[s]. `topk[k - 1]` is the router for k, up to the largest count. `counts` and `topk`
+  /// must outlive this.
+  CountedRouting(const std::vector<std::vector<std::int32_t>>& counts,
+                 std::vector<std::int64_t> first_rows, std::span<const fdroute::AnyRouter> topk)
+      : counts_(counts), first_rows_(std::move(first_rows)), topk_(topk) {}
 
   int layers() const override { return static_cast<int>(counts_.size()); }
   int capacity(int layer) const override;
   int floor(int layer) const override;
-  void route(int layer, std::int64_t start, fdroute::LogitsView<float> logits,
-             fdroute::RoutingView<std::int32_t> out) const override;
+  void route(int layer, std::span<const Stretch> stretches, fdroute::LogitsView<float> logits,
+             fdroute::RoutingView<std::int32_t> out) override;
 
  private:
   const std::vector<std::int32_t>& at(int layer) const {
@@ -75,7 +88,7 @@ class CountedRouting final : public RoutingSource {
   }
 
   const std::vector<std::vector<std::int32_t>>& counts_;
-  std::int64_t first_row_;
+  std::vector<std::int64_t> first_rows_;  // (sequences)
   std::span<const fdroute::AnyRouter> topk_;
 };
 

@@ -27,7 +27,7 @@ std::optional<DocumentLosses> CostCurve::at(double mean_experts) const {
   if (above == losses_.begin()) return std::nullopt;
   const auto below = std::prev(above);
   const double distance = above->first - below->first;
-  if (distance > 1.0) return std::nullopt;
+  if (distance > widest_gap_) return std::nullopt;
   const double share = (mean_experts - below->first) / distance;
   DocumentLosses losses(below->second.size());
   for (std::size_t d = 0; d < losses.size(); ++d)

@@ -4,10 +4,12 @@
 #include <cmath>
 #include <cstddef>
 #include <memory>
+#include <numeric>
 #include <stdexcept>
 #include <utility>
 
 #include "formats/error.hpp"
+#include "forward/completed_routing.hpp"
 #include "forward/memory.hpp"
 #include "measure/at.hpp"
 #include "measure/parallel.hpp"
@@ -110,19 +112,43 @@ std::int64_t scored_of(std::span<const Job> jobs) {
   return jobs.back().first_scored + jobs.back().scored();
 }
 
-/// Runs one window. Touches only the window's own part of `record`.
-Sums run_window(const Model& model, const RoutingSource& source, const Text& text, const Job& job,
+/// Jobs that are run together, by index.
+using Batch = std::vector<std::size_t>;
+
+std::vector<Batch> batches_of(const std::vector<Job>& jobs, const EvaluationOptions& options) {
+  std::vector<std::size_t> order(jobs.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::size_t together = 1;
+  if (options.group && options.group->kind == Grouping::Kind::batch) {
+    together = at(options.group->size);
+    constexpr std::uint64_t seed = 1;
+    Shuffle{seed}(order);
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return jobs[a].window.length > jobs[b].window.length;
+    });
+  }
+  std::vector<Batch> batches;
+  for (auto begin = order.begin(); begin != order.end();) {
+    const auto end = begin + std::min(std::ssize(order) - (begin - order.begin()),
+                                      static_cast<std::ptrdiff_t>(together));
+    batches.emplace_back(begin, end);
+    begin = end;
+  }
+  return batches;
+}
+
+/// The ids that a window reads, and after them the last one that it predicts.
+std::span<const std::int32_t> ids_of(const Text& text, const Window& window) {
+  return std::span(text.ids).subspan(at(window.first), at(window.length) + 1);
+}
+
+/// Sums up one window from its trace. Touches only the window's own part of `record`.
+Sums sum_window(const Model& model, const ForwardTrace& trace, const Text& text, const Job& job,
                 const EvaluationRecord* baseline, EvaluationRecord* record) {
   const Config& config = model.config();
   const auto hidden = at(config.hidden_size);
   const auto vocabulary = at(config.vocab_size);
-  const std::span<const std::int32_t> ids =
-      std::span(text.ids).subspan(at(job.window.first), at(job.window.length) + 1);
-
-  KvCache cache;
-  ForwardTrace trace;
-  model.forward(ids.first(ids.size() - 1), cache, source, Model::LogitsOf::no_token, &trace);
-
+  const std::span<const std::int32_t> ids = ids_of(text, job.window);
   Sums sums(config.num_hidden_layers, config.num_experts);
   for (std::size_t l = 0; l < trace.routing.size(); ++l) sums.routing[l].add(trace.routing[l]);
 
@@ -167,7 +193,42 @@ Sums run_window(const Model& model, const RoutingSource& source, const Text& tex
   return sums;
 }
 
-using MakeSource = std::function<std::unique_ptr<RoutingSource>(std::int64_t first_row)>;
+/// The source for windows whose first rows are these.
+using MakeSource =
+    std::function<std::unique_ptr<RoutingSource>(const std::vector<std::int64_t>& first_rows)>;
+
+/// Runs a batch. Writes its windows' sums and returns what it loaded, (layers); nothing without a
+/// group.
+std::vector<LoadSums> run_batch(const Model& model, const MakeSource& make_source,
+                                std::span<const Text> texts, const std::vector<Job>& jobs,
+                                const Batch& batch, const EvaluationOptions& options,
+                                const EvaluationRecord* baseline, EvaluationRecord* record,
+                                std::vector<Sums>& sums) {
+  std::vector<KvCache> caches(batch.size());
+  std::vector<ForwardTrace> traces(batch.size());
+  std::vector<Sequence> sequences;
+  std::vector<std::int64_t> first_rows;
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    const Job& job = jobs[batch[i]];
+    const auto ids = ids_of(texts[job.text], job.window);
+    sequences.push_back({ids.first(ids.size() - 1), &caches[i], &traces[i]});
+    first_rows.push_back(job.first_row);
+  }
+  model.forward(sequences, *make_source(first_rows), Model::LogitsOf::no_token);
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    const Job& job = jobs[batch[i]];
+    sums[batch[i]] = sum_window(model, traces[i], texts[job.text], job, baseline, record);
+  }
+  if (!options.group) return {};
+
+  std::vector<LoadSums> loads(model.layers().size(), LoadSums(model.config().num_experts));
+  for (std::size_t l = 0; l < loads.size(); ++l) {
+    std::vector<const ExecutedRouting*> routings;
+    for (const ForwardTrace& trace : traces) routings.push_back(&trace.routing[l]);
+    loads[l].add(*options.group, routings);
+  }
+  return loads;
+}
 
 Evaluation evaluate_windows(const Model& model, const MakeSource& make_source,
                             std::span<const Text> texts, const std::vector<Job>& jobs,
@@ -189,22 +250,26 @@ Evaluation evaluate_windows(const Model& model, const MakeSource& make_source,
   }
 
   std::vector<Sums> sums(jobs.size(), Sums(config.num_hidden_layers, config.num_experts));
+  const std::vector<Batch> batches = batches_of(jobs, options);
+  std::vector<std::vector<LoadSums>> loads(batches.size());
   std::int64_t done = 0;
-  parallel_for(n_jobs, [&](std::int64_t j) {
-    const Job& job = jobs[at(j)];
+  parallel_for(std::ssize(batches), [&](std::int64_t b) {
+    const Batch& batch = batches[at(b)];
+    const Job& first = jobs[batch.front()];
     try {
-      sums[at(j)] =
-          run_window(model, *make_source(job.first_row), texts[job.text], job, baseline, record);
+      loads[at(b)] =
+          run_batch(model, make_source, texts, jobs, batch, options, baseline, record, sums);
     } catch (const Error& error) {
-      throw Error(texts[job.text].name + ", window from token " + std::to_string(job.window.first) +
-                  ": " + error.what());
+      throw Error(texts[first.text].name + ", window from token " +
+                  std::to_string(first.window.first) +
+                  (batch.size() > 1 ? " and those run with it: " : ": ") + error.what());
     }
     if (!options.on_progress) return;
 #pragma omp critical(olmoe_evaluation_progress)
-    options.on_progress(++done, n_jobs);
+    options.on_progress(done += std::ssize(batch), n_jobs);
   });
 
-  const auto source = make_source(0);
+  const auto source = make_source({});
   const auto finish = [&](TextEvaluation& text, const Sums& all) {
     text.predicted_tokens = all.scored;
     text.perplexity = perplexity_of(text.nll);
@@ -220,6 +285,13 @@ Evaluation evaluate_windows(const Model& model, const MakeSource& make_source,
   };
 
   Evaluation result;
+  if (options.group) {
+    std::vector<LoadSums> sum = loads.front();
+    for (std::size_t b = 1; b < loads.size(); ++b) {
+      for (std::size_t l = 0; l < sum.size(); ++l) sum[l].add(loads[b][l]);
+    }
+    result.loads = expert_loads(model, *options.group, sum);
+  }
   Sums total(config.num_hidden_layers, config.num_experts);
   std::vector<Estimate> nlls;
   std::vector<Estimate> differences;
@@ -312,8 +384,14 @@ Evaluation evaluate(const Model& model, std::span<const fdroute::AnyRouter> rout
                     const EvaluationRecord* baseline, EvaluationRecord* record) {
   check_texts(model.config(), texts, given);
   const EvaluationOptions options = with_defaults(model.config(), given);
-  const MakeSource make_source = [&](std::int64_t) {
-    return std::make_unique<PolicyRouting>(routers);
+  if ((options.completion && !options.group) || (options.random_residents && !options.completion))
+    throw std::invalid_argument(
+        "evaluate: a completion needs a group, random residents need a completion");
+  const MakeSource make_source =
+      [&](const std::vector<std::int64_t>&) -> std::unique_ptr<RoutingSource> {
+    if (!options.completion) return std::make_unique<PolicyRouting>(routers);
+    return std::make_unique<CompletedRouting>(routers, *options.group, *options.completion,
+                                              options.random_residents);
   };
   return evaluate_windows(model, make_source, texts, jobs_of(texts, options), options, baseline,
                           record);
@@ -347,8 +425,8 @@ Evaluation evaluate_counts(const Model& model, const RowCounts& counts,
     }
   }
   const auto topk = topk_routers(config.num_experts, largest, weights);
-  const MakeSource make_source = [&](std::int64_t first_row) {
-    return std::make_unique<CountedRouting>(counts, first_row, topk);
+  const MakeSource make_source = [&](const std::vector<std::int64_t>& first_rows) {
+    return std::make_unique<CountedRouting>(counts, first_rows, topk);
   };
   return evaluate_windows(model, make_source, texts, jobs, options, baseline, record);
 }

@@ -2,14 +2,17 @@
 
 #include <cstdint>
 #include <fdroute/any_router.hpp>
+#include <fdroute/completion.hpp>
 #include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "forward/grouping.hpp"
 #include "forward/model.hpp"
 #include "measure/estimates.hpp"
+#include "measure/expert_loads.hpp"
 #include "measure/routing_statistics.hpp"
 #include "measure/texts.hpp"
 
@@ -23,6 +26,13 @@ struct EvaluationOptions {
   /// Tokens from a window to the next; 0: half a window, so that a scored token has at least that
   /// much context, the text's beginning apart.
   std::int64_t stride = 0;
+  /// Whose loads are counted. With batch:N, N windows are run together; which, is chosen by chance,
+  /// of about one length, from all texts.
+  std::optional<Grouping> group = {};
+  /// Completes each token's experts by those that its `group`, which must be there, has loaded.
+  std::optional<fdroute::Completion> completion = {};
+  /// The control: as many as `completion` adds, but any loaded ones, at random by this seed.
+  std::optional<std::uint64_t> random_residents = {};
   /// Called after each window with the number of windows done and in total; never concurrently.
   std::function<void(std::int64_t, std::int64_t)> on_progress = {};
 };
@@ -61,8 +71,9 @@ struct Evaluation {
   /// between texts do not count as noise, and is absent if one of theirs is. A text's error is of
   /// its documents as clusters; of its windows, which says nothing of other texts, if it has one.
   TextEvaluation total;
-  double macro_nll = 0.0;         ///< mean of the domains' nll, each text weighing the same
-  double macro_perplexity = 0.0;  ///< exp(macro_nll)
+  std::optional<ExpertLoads> loads;  ///< of all texts, if options.group is there
+  double macro_nll = 0.0;            ///< mean of the domains' nll, each text weighing the same
+  double macro_perplexity = 0.0;     ///< exp(macro_nll)
 };
 
 /// The number of experts of every row executed, (layers) x (rows): windows in order, text after
@@ -79,13 +90,15 @@ struct EvaluationRecord {
 };
 
 /// Runs `routers`, one per layer, over the windows of every document of every text. A document
-/// shorter than the window is one window.
+/// shorter than the window is one window. A completion makes a token's loss depend on the tokens of
+/// its group; without one, the group changes nothing but the loads.
 ///
 /// `baseline` is the record of an evaluation of the same model, texts and windows; without it
 /// there is no BaselineComparison. `record`, if given, is filled. Windows run in parallel and are
 /// summed in order: the result does not depend on the number of threads, to the last bit. Throws as
 /// check_texts() and Model::forward() do, text and window named, and Error for a perplexity beyond
-/// double; std::invalid_argument for a baseline of other texts or windows.
+/// double; std::invalid_argument for a baseline of other texts or windows, and for a
+/// completion without a group.
 Evaluation evaluate(const Model& model, std::span<const fdroute::AnyRouter> routers,
                     std::span<const Text> texts, const EvaluationOptions& options = {},
                     const EvaluationRecord* baseline = nullptr, EvaluationRecord* record = nullptr);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <fdroute/score/log_softmax.hpp>
 #include <fdroute/score/logit.hpp>
+#include <fdroute/score/robust_zscore.hpp>
 #include <fdroute/score/zscore.hpp>
 #include <stdexcept>
 #include <utility>
@@ -51,8 +52,10 @@ std::vector<float> losing_scores(const LayerLogits& logits, std::string_view sco
   if (score == fdroute::LogSoftmax::name)
     return losing_scores_by(fdroute::LogSoftmax{}, logits, trim);
   if (score == fdroute::ZScore::name) return losing_scores_by(fdroute::ZScore{}, logits, trim);
+  if (score == fdroute::RobustZScore::name)
+    return losing_scores_by(fdroute::RobustZScore{}, logits, trim);
   throw std::invalid_argument("losing_scores: unknown score " + quote(score) +
-                              "; accepted are logit, log_softmax, zscore");
+                              "; accepted are logit, log_softmax, zscore, robust_zscore");
 }
 
 std::vector<fdroute::TabulatedNull> FittedNulls::nulls() const {

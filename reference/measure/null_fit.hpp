@@ -17,9 +17,9 @@
 namespace olmoe {
 
 /// The scores of every token without its `trim` largest: what a null distribution is fitted on, and
-/// what should be uniform under it. `score` is "logit", "log_softmax" or "zscore"; they are
-/// computed as the router computes them. Throws std::invalid_argument for another score, and unless
-/// 0 <= trim < experts; Error for a score that is not finite.
+/// what should be uniform under it. `score` is "logit", "log_softmax", "zscore" or "robust_zscore";
+/// they are computed as the router computes them. Throws std::invalid_argument for another score,
+/// and unless 0 <= trim < experts; Error for a score that is not finite.
 std::vector<float> losing_scores(const LayerLogits& logits, std::string_view score, int trim);
 
 struct NullOptions {

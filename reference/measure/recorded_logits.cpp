@@ -60,7 +60,8 @@ RecordedLogits record_logits(const Model& model, std::span<const fdroute::AnyRou
         static_cast<std::int64_t>(std::ceil(options.held_out_share * static_cast<double>(windows)));
     if (held_out == windows)
       throw Error(text.name + ": is too short to hold a window of " + std::to_string(window) +
-                  " tokens out: it has " + std::to_string(text.ids.size()));
+                  " tokens out: it has " + std::to_string(text.ids.size()) +
+                  "; give more text, or other text to check the fit on (--held-out FILE)");
     for (std::int64_t w = 0; w < windows; ++w) {
       const auto [first, length] = cuts[at(w)];
       std::int64_t& next = rows[w >= windows - held_out ? 1 : 0];

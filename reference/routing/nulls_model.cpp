@@ -23,9 +23,11 @@ void check_nulls_model(const std::filesystem::path& nulls, const Model& model) {
   const auto found = file.metadata().find("router_sha256");
   if (found == file.metadata().end() || found->second == router_sha256(model)) return;
   const auto fitted_on = file.metadata().find("model");
-  throw Error(nulls.string() + ": was fitted on another model" +
-              (fitted_on == file.metadata().end() ? "" : ", " + quote(fitted_on->second)) +
-              ": its routers differ from this one's");
+  throw Error(
+      nulls.string() + ": was fitted on another model" +
+      (fitted_on == file.metadata().end() ? "" : ", " + quote(fitted_on->second)) +
+      ": its routers differ from this one's; to fit this model's: olmoe calibrate --model DIR "
+      "--text FILE --out nulls.safetensors");
 }
 
 }  // namespace olmoe

@@ -70,12 +70,28 @@ std::vector<std::string> by_layer(const std::string& policy, std::size_t layers)
   return policies;
 }
 
+/// The command that fits nulls on a score, or on the default one.
+std::string calibrate_command(const std::string& score) {
+  return "olmoe calibrate" + (score.empty() ? "" : " --score " + score) +
+         " --model DIR --text FILE --out nulls.safetensors";
+}
+
+/// The one score that a policy names for all layers, or nothing.
+std::string score_in(const std::string& policy) {
+  for (const std::string_view item : items_of(policy).items) {
+    const auto [key, value] = key_and_value(item);
+    if (key == "score=" && value.find('/') == std::string_view::npos) return std::string(value);
+  }
+  return {};
+}
+
 }  // namespace
 
 std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::string& policy,
                                              std::span<const fdroute::TabulatedNull> nulls,
                                              std::span<const std::vector<float>> selection_bias) {
-  const fdroute::SoftmaxWeights weights{.renormalize = config.norm_topk_prob};
+  const fdroute::SoftmaxWeights weights{.renormalize = config.norm_topk_prob,
+                                        .mass_k = config.num_experts_per_tok};
   const std::string text =
       policy == native_policy ? "topk:k=" + std::to_string(config.num_experts_per_tok) : policy;
   const auto layers = static_cast<std::size_t>(config.num_hidden_layers);
@@ -88,7 +104,13 @@ std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::st
     fdroute::ParseOptions<> options{.weights = weights};
     if (!nulls.empty()) options.null = &nulls[routers.size()];
     if (!selection_bias.empty()) options.selection_bias = selection_bias[routers.size()];
-    routers.push_back(fdroute::parse_router(of_layer, config.num_experts, options));
+    try {
+      routers.push_back(fdroute::parse_router(of_layer, config.num_experts, options));
+    } catch (const std::invalid_argument& error) {
+      const std::string words = error.what();
+      if (!words.ends_with("give a fitted one, or null=normal")) throw;
+      throw std::invalid_argument(words + "; to fit one: " + calibrate_command(score_in(policy)));
+    }
   }
   return routers;
 }
@@ -101,7 +123,8 @@ std::vector<fdroute::AnyRouter> make_routers(const Config& config, const std::st
   try {
     return make_routers(config, policy, std::span(tables), biases);
   } catch (const fdroute::NullMismatch& error) {
-    throw Error(nulls.string() + ": " + error.what());
+    throw Error(nulls.string() + ": " + error.what() +
+                "; to fit nulls on that score: " + calibrate_command(score_in(policy)));
   }
 }
 

@@ -62,10 +62,20 @@ Json to_json(const Estimate& estimate) {
   return {{"value", estimate.value}, {"error", optional_json(estimate.error)}};
 }
 
+Json to_json(const ExpertLoads& loads) {
+  return {{"group", to_text(loads.grouping)},
+          {"groups", loads.groups},
+          {"tokens_per_group", loads.tokens_per_group},
+          {"mean", loads.mean},
+          {"layers", loads.layers},
+          {"bytes_per_token", loads.bytes_per_token}};
+}
+
 Json to_json(const Evaluation& evaluation) {
   Json json;
   json["total"] = text_json(evaluation.total);
   json["total"]["routing"] = routing_json(evaluation.total.routing);
+  if (evaluation.loads) json["total"]["loads"] = to_json(*evaluation.loads);
   json["macro_nll"] = evaluation.macro_nll;
   json["macro_perplexity"] = evaluation.macro_perplexity;
   json["domains"] = Json::array();

@@ -12,8 +12,10 @@ namespace olmoe {
 /// {"value", "error"}; the error is null where it could not be estimated.
 nlohmann::ordered_json to_json(const Estimate& estimate);
 
-/// An evaluation as JSON. The names are those of docs/experiments.md; what was not measured is
-/// null.
+nlohmann::ordered_json to_json(const ExpertLoads& loads);
+
+/// An evaluation as JSON; "loads" is there if it has any. The names are those of
+/// docs/experiments.md; what was not measured is null.
 nlohmann::ordered_json to_json(const Evaluation& evaluation);
 
 /// {"mean", "std"}.

@@ -173,6 +173,22 @@ std::vector<Configuration> frontier_grid(const Config& config) {
                       .per_layer = family.per_layer});
     }
   }
+
+  const std::vector<Family> by_mass{
+      {topk_mass_family, "topk:k=", ""},
+      {"threshold_mass", "threshold:t=?" + bounds, ""},
+      {"bh_mass", "bh:alpha=?" + bounds, FittedNullKey{"log_softmax", 8}.text()}};
+  for (const Family& family : by_mass) {
+    for (const int target : {5, 4, 3}) {
+      const bool is_fixed = family.name == topk_mass_family;
+      grid.push_back({.name = family.name + "_mean" + std::to_string(target),
+                      .family = family.name,
+                      .policy = family.policy + (is_fixed ? std::to_string(target) : ""),
+                      .nulls = family.nulls,
+                      .target = target,
+                      .fit_mass = true});
+    }
+  }
   return grid;
 }
 

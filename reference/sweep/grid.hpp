@@ -27,8 +27,10 @@ struct Configuration {
   Role role = Role::Row;
   /// The configuration whose mean experts on the development text are the target; empty: none.
   std::string like = {};
+  /// The mass_exponent of the weights is fitted on the development text.
+  bool fit_mass = false;
 
-  /// Whether `policy` has a parameter left open.
+  /// Whether `policy` has a parameter left open, or is fixed top-k with a target, its own k.
   bool is_open() const { return target.has_value() || !like.empty(); }
 };
 
@@ -53,15 +55,20 @@ std::vector<Configuration> bh21_grid(const Config& config);
 ///   bh_log_softmax_trim{4,6,10,12} besides;
 /// * bh_layers: BH on log_softmax with trim 8, an alpha per layer such that each has the mean;
 /// * top_p, relative, threshold, slope: rules without a null; slope's sigma is the tail's of
-///   log_softmax with trim 8.
+///   log_softmax with trim 8;
+/// * topk_mass, threshold_mass, bh_mass (log_softmax, trim 8), at 5, 4 and 3: with a fitted
+///   mass_exponent each.
 ///
-/// All with 1 to 12 experts. Throws Error for a model with fewer than 16 experts.
+/// The adaptive ones with 1 to 12 experts. Throws Error for a model with fewer than 16 experts.
 std::vector<Configuration> frontier_grid(const Config& config);
 
 /// The family of top-k with a fixed k for each layer, and its configurations for mean experts
 /// 2 ... 12: the sweep chooses the counts on the development text.
 inline constexpr const char* layers_family = "layers";
 std::vector<Configuration> layers_curve(const Config& config);
+
+/// The family of fixed top-k with a fitted mass_exponent: what such weights alone are worth.
+inline constexpr const char* topk_mass_family = "topk_mass";
 
 /// What stands in the plan for slope's sigma: the mean of the null tables' tails.
 inline constexpr const char* tail_sigma = "sigma=tail";
@@ -71,6 +78,9 @@ inline constexpr const char* tail_sigma = "sigma=tail";
 /// configuration that it is `like`. `canonical` is file_grid()'s.
 std::vector<Configuration> rivals(const std::vector<Configuration>& rows, bool with_slope,
                                   const std::function<std::string(const std::string&)>& canonical);
+
+/// The grid of experts loaded, which is run_loads()'s.
+inline constexpr const char* loads_grid_name = "loads";
 
 /// Whether a row of bh21 is that of max_k 16 again, as rows of max_k 32 and 64 are: few counts
 /// reach

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "measure/student_t.hpp"
+#include "routing/canonical_policy.hpp"
 #include "sweep/claims.hpp"
 #include "sweep/report_text.hpp"
 
@@ -133,6 +134,37 @@ void write_equal_cost(std::ostream& out, const std::vector<const SweepRow*>& row
   out << "\n";
 }
 
+/// What scaled weights are worth, and what a rule adds to them.
+void write_mass(std::ostream& out, const SweepResults& results) {
+  std::vector<const SweepRow*> rows;
+  for (const SweepRow& row : results.rows) {
+    if (row.configuration.fit_mass) rows.push_back(&row);
+  }
+  if (rows.empty()) return;
+  out << "## Weights with a fitted exponent\n\n"
+         "Weights times (P_K / P_S)^g, with g fitted on the development text for each row. Ratios "
+         "of perplexity, ± their standard errors over documents, to plain top-k at the same mean "
+         "experts (randomised between two k), and to top-k with a g of its own: what the rule adds "
+         "to the weights.\n\n"
+         "| configuration | experts | g | to plain top-k | to top-k with its own g | p |\n"
+         "|---|---:|---:|---:|---:|---:|\n";
+  const auto ratio = [](const std::optional<DocumentMean>& nll) -> std::optional<DocumentMean> {
+    if (!nll) return std::nullopt;
+    const double value = std::exp(nll->value);
+    return DocumentMean{nll->documents, value, value * nll->error};
+  };
+  for (const SweepRow* row : rows) {
+    const CanonicalPolicy policy(row->result.at("policy").get<std::string>());
+    const auto g = policy.arguments.find("mass_exponent");
+    out << "| " << code(row->configuration.name) << " | " << fixed(row->mean_experts, 2) << " | "
+        << (g == policy.arguments.end() ? "0" : g->second) << " | "
+        << with_error(ratio(row->against_topk), 4) << " | "
+        << with_error(ratio(row->against_topk_mass), 4) << " | "
+        << (row->against_topk_mass ? p_text(p_zero(*row->against_topk_mass)) : "–") << " |\n";
+  }
+  out << "\n";
+}
+
 void write_dealt(std::ostream& out, const std::vector<const SweepRow*>& rows) {
   if (std::none_of(rows.begin(), rows.end(), [](const auto* row) { return row->dealt; })) return;
   out << "## Counts dealt to random tokens\n\n"
@@ -240,6 +272,7 @@ void write_plan(std::ostream& out, const SweepResults& results) {
   const auto rows = adaptive_rows(results);
   if (rows.empty()) return;
   write_equal_cost(out, rows);
+  write_mass(out, results);
   write_dealt(out, rows);
   write_permuted(out, rows);
   write_discoveries(out, rows);

@@ -276,6 +276,11 @@ bool run_gnuplot(const std::filesystem::path& directory, const std::string& stem
 
 Pictures write_plots(const PlotData& data, const std::filesystem::path& directory,
                      const std::string& stem) {
+  return write_script(gnuplot_script(data, stem), directory, stem);
+}
+
+Pictures write_script(const std::string& script, const std::filesystem::path& directory,
+                      const std::string& stem) {
   make_directories(directory);
   const auto picture = [&](const std::string& format) { return directory / (stem + "." + format); };
   const std::array<std::string, 2> formats{"png", "svg"};
@@ -283,7 +288,7 @@ Pictures write_plots(const PlotData& data, const std::filesystem::path& director
     std::error_code ignored;
     std::filesystem::remove(picture(format), ignored);  // none is better than one of other numbers
   }
-  write_atomically(directory / (stem + ".gp"), gnuplot_script(data, stem));
+  write_atomically(directory / (stem + ".gp"), script);
   for (const std::string& format : formats) {
     const TemporaryFile temporary(picture(format));
     const std::string target = temporary.path().filename().string();

@@ -43,9 +43,14 @@ enum class Pictures : std::uint8_t { none, failed, drawn };
 /// any text: they stand in strings that gnuplot takes as they are.
 std::string gnuplot_script(const PlotData& data, const std::string& stem);
 
-/// Writes `directory`/`stem`.gp, and by gnuplot `stem`.png and `stem`.svg. Pictures of an earlier
-/// run are removed first. Returns whether there is a gnuplot on this machine: none or drawn. Throws
-/// Error if gnuplot fails or a file cannot be written.
+/// Writes a script as `directory`/`stem`.gp, and by gnuplot `stem`.png and `stem`.svg. Pictures of
+/// an earlier run are removed first. Returns whether there is a gnuplot on this machine: none or
+/// drawn. Throws Error if gnuplot fails or a file cannot be written. The script takes `format` and
+/// `target`.
+Pictures write_script(const std::string& script, const std::filesystem::path& directory,
+                      const std::string& stem);
+
+/// write_script() of gnuplot_script().
 Pictures write_plots(const PlotData& data, const std::filesystem::path& directory,
                      const std::string& stem);
 

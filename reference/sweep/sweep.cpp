@@ -22,6 +22,7 @@
 #include "forward/generation.hpp"
 #include "measure/discoveries.hpp"
 #include "measure/evaluation.hpp"
+#include "measure/fit_mass.hpp"
 #include "measure/layer_counts.hpp"
 #include "measure/null_fit.hpp"
 #include "measure/permuted_control.hpp"
@@ -70,6 +71,7 @@ class Sweep {
   const RouterLogits& calibration_logits();
   double mean_on_development(const std::string& name);
   std::string layers_policy(double mean_experts);
+  std::string with_fitted_mass(const Target& target, std::span<const fdroute::TabulatedNull> nulls);
   Solved solve(const Configuration& configuration);
   Json measure(const Configuration& configuration, const Routers& routers, Progress& progress,
                Json& timing);
@@ -177,6 +179,21 @@ double tail_scale(std::span<const fdroute::TabulatedNull> nulls) {
   return sum / static_cast<double>(nulls.size());
 }
 
+/// A policy with its mass_exponent fitted on the development text; solved for the target if it has
+/// an open parameter.
+std::string Sweep::with_fitted_mass(const Target& target,
+                                    std::span<const fdroute::TabulatedNull> nulls) {
+  const Model& model = inputs_.model;
+  const EvaluationOptions options{.window = inputs_.evaluation.window,
+                                  .stride = inputs_.evaluation.window};
+  const auto& texts = inputs_.calibration_texts;
+  if (target.policy.find('?') != std::string::npos)
+    return solve_with_mass(model, target, nulls, texts, options, inputs_.selection_bias)
+        .solved.policy;
+  const MassFit fit = fit_mass(model, target.policy, nulls, texts, options, inputs_.selection_bias);
+  return with_mass(target.policy, fit.exponent, model.config().num_experts_per_tok);
+}
+
 Solved Sweep::solve(const Configuration& configuration) {
   const auto& tables = nulls(configuration.nulls);
   std::string policy = configuration.policy;
@@ -192,11 +209,13 @@ Solved Sweep::solve(const Configuration& configuration) {
                                           : mean_on_development(configuration.like),
                       .per_layer = configuration.per_layer};
   try {
-    const SolvedPolicy solved =
-        solve_policy(inputs_.model, target, tables, inputs_.calibration_texts,
-                     {.window = inputs_.evaluation.window}, inputs_.selection_bias);
-    return {make_routers(inputs_.model.config(), solved.policy, tables, inputs_.selection_bias),
-            {}};
+    const std::string solved =
+        configuration.fit_mass
+            ? with_fitted_mass(target, tables)
+            : solve_policy(inputs_.model, target, tables, inputs_.calibration_texts,
+                           {.window = inputs_.evaluation.window}, inputs_.selection_bias)
+                  .policy;
+    return {make_routers(inputs_.model.config(), solved, tables, inputs_.selection_bias), {}};
   } catch (const Unreachable& error) {
     // A family may not reach every mean; that is a result, not the end of the sweep.
     return {{}, error.what()};
@@ -210,9 +229,7 @@ std::optional<fdroute::SoftmaxWeights> common_weights(const Routers& routers) {
   if (weights == nullptr) return std::nullopt;
   for (const fdroute::AnyRouter& router : routers) {
     const fdroute::SoftmaxWeights* const other = router.softmax_weights();
-    if (other == nullptr || other->temperature != weights->temperature ||
-        other->renormalize != weights->renormalize)
-      return std::nullopt;
+    if (other == nullptr || *other != *weights) return std::nullopt;
     // Counts are dealt to the largest logits, lower index first. A preset, which has no bounds or
     // names a rule, may rank by what its string does not say.
     const auto arguments = CanonicalPolicy(router.policy()).arguments;
@@ -339,7 +356,7 @@ double Sweep::weight_of(const Configuration& configuration) const {
   const bool is_row = configuration.role == Configuration::Role::Row;
   const bool is_fixed =
       configuration.policy == native_policy || configuration.policy.starts_with("topk:");
-  return 1.0 + (configuration.is_open() ? 2.0 : 0.0) +
+  return 1.0 + (configuration.is_open() ? 2.0 : 0.0) + (configuration.fit_mass ? 4.0 : 0.0) +
          (is_row && !is_fixed ? static_cast<double>(options_.shuffles) : 0.0);
 }
 

@@ -13,7 +13,7 @@ struct SweepOptions {
   std::filesystem::path model;
   Compute compute = Compute::f32;
   std::filesystem::path out;
-  std::string grid = "bh21";       ///< bh21, frontier, or a file of policy strings
+  std::string grid = "bh21";       ///< bh21, frontier, loads, or a file of policy strings
   std::vector<std::string> texts;  ///< files or directories; empty: MODEL/text
   /// Development text: what nulls are fitted, parameters solved and the best of many chosen on.
   /// Empty: MODEL/development if `texts` is empty too and there is one; else the first quarter of

@@ -31,7 +31,7 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 bool fits_nulls(const SweepOptions& options) {
-  return options.grid == "frontier";
+  return options.grid == "frontier" || options.grid == loads_grid_name;
 }
 
 /// Throws Error unless the sweep's files can hold `text` as a label.
@@ -96,8 +96,10 @@ SweepInputs::SweepInputs(const SweepOptions& options)
 }
 
 void SweepInputs::load_texts(const SweepOptions& options) {
-  const auto paths =
-      options.texts.empty() ? std::vector{(options.model / "text").string()} : options.texts;
+  const auto own = options.model / "text";
+  if (options.texts.empty() && !std::filesystem::is_directory(own))
+    throw Error(own.string() + ": there is no such directory; name texts to evaluate, --text FILE");
+  const auto paths = options.texts.empty() ? std::vector{own.string()} : options.texts;
   texts = olmoe::load_texts(paths, tokenizer);
   check_names(texts);
   const auto beside = options.model / "development";
@@ -152,7 +154,8 @@ void SweepInputs::load_prompts(const SweepOptions& options) {
 void SweepInputs::load_given_nulls(const SweepOptions& options) {
   if (fits_nulls(options)) {
     if (!options.nulls.empty())
-      throw std::invalid_argument("--grid frontier fits its own nulls; --nulls cannot be given");
+      throw std::invalid_argument("--grid " + options.grid +
+                                  " fits its own nulls; --nulls cannot be given");
     return;
   }
   const std::filesystem::path path = nulls_file(options);
@@ -196,6 +199,7 @@ void SweepInputs::choose_configurations(const SweepOptions& options) {
   const auto add = [&](std::vector<Configuration> more) {
     std::move(more.begin(), more.end(), std::back_inserter(plan.configurations));
   };
+  if (options.grid == loads_grid_name) return;  // a grid of other configurations
   if (fits_nulls(options)) {
     plan.stem = "frontier";
     plan.configurations = frontier_grid(config);

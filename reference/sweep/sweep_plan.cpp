@@ -43,6 +43,7 @@ Configuration configuration_from(const Field& field, double experts) {
   const std::string role = field["role"].text();
   if (role != row_role && role != curve_role) field["role"].fail("'row' or 'curve'");
   if (!field["like"].text().empty()) result.like = field["like"].name();
+  result.fit_mass = field["fit_mass"].flag();
   result.role = role == row_role ? Configuration::Role::Row : Configuration::Role::Curve;
   return result;
 }
@@ -82,6 +83,7 @@ Json to_json(const Configuration& configuration) {
   json["per_layer"] = configuration.per_layer;
   json["role"] = configuration.role == Configuration::Role::Row ? row_role : curve_role;
   json["like"] = configuration.like;
+  json["fit_mass"] = configuration.fit_mass;
   return json;
 }
 

@@ -77,7 +77,8 @@ struct Measured {
     });
   }
   bool is_top_k() const {
-    return result.at("policy").get<std::string>().starts_with("topk:") &&
+    return !configuration->fit_mass &&
+           result.at("policy").get<std::string>().starts_with("topk:") &&
            result.at("evaluation").at("total").at("routing").at("experts").at("std") == 0.0;
   }
 };
@@ -158,8 +159,13 @@ SweepRow make_row(const Measured& own, const Measured& baseline, const Curves& c
   row.reduction = 1.0 - row.mean_experts / baseline.mean();
   row.adaptive = own.adaptive();
   row.delta = document_mean(difference(own.losses, baseline.losses));
-  if (!row.adaptive) return row;  // fixed counts are what the others are compared with
+  // Fixed counts are what the others are compared with.
+  if (!row.adaptive && !row.configuration.fit_mass) return row;
   row.against_topk = against_curve(curves.topk, own);
+  if (row.configuration.fit_mass)
+    row.against_topk_mass =
+        against(own, rival_of(row.configuration, topk_mass_family, all), curves.topk);
+  if (!row.adaptive) return row;
   row.against_layers = against_curve(curves.layers, own);
   row.against_threshold = against(own, rival_of(row.configuration, "threshold", all), curves.topk);
   row.against_slope = against(own, rival_of(row.configuration, "slope", all), curves.topk);
@@ -306,6 +312,7 @@ Json full_results(const SweepResults& results) {
     entry["against_layers"] = to_json(row.against_layers);
     entry["against_threshold"] = to_json(row.against_threshold);
     entry["against_slope"] = to_json(row.against_slope);
+    entry["against_topk_mass"] = to_json(row.against_topk_mass);
     entry["dealt_cost"] = to_json(row.dealt);
     entry.update(row.result);
     json["configurations"].push_back(entry);

@@ -37,9 +37,12 @@ struct SweepRow {
   DocumentMean delta{};  ///< nll - the baseline's
   /// An adaptive policy's nll - a rival's at its mean experts: randomised top-k, a fixed k for each
   /// layer, and the plain threshold and the slope rule, whose means are made equal along top-k's
-  /// curve. Nothing for a fixed count, and where the rival was not measured on both sides.
+  /// curve. Nothing for a fixed count (but a fitted mass_exponent), and where the rival was not
+  /// measured on both sides.
   std::optional<DocumentMean> against_topk{}, against_layers{}, against_threshold{},
       against_slope{};
+  /// nll - that of top-k with a fitted mass_exponent of its own, for rows with a fitted one.
+  std::optional<DocumentMean> against_topk_mass{};
   std::optional<double> development{};  ///< against_topk.value on the development text
   std::optional<DealtCost> dealt{};
 };

@@ -21,6 +21,7 @@
 #include "library/support.hpp"
 
 namespace fd = fdroute;
+using test::index;
 
 namespace {
 // Counts down to the allocation that fails; negative: none does. The shared library allocates by
@@ -49,6 +50,12 @@ extern "C" {
 int route_from_c(const float* logits, std::int32_t* experts, float* weights);
 int other_forms_from_c(const float* logits, const std::int32_t* experts, const float* weights);
 std::int64_t rejections_from_c(const double* p, std::size_t m);
+int completion_from_c(const float* logits);
+}
+
+TEST_CASE("a completion from C") {
+  const std::array<float, 8> logits{4.0F, 3.0F, 2.0F, 1.0F, 1.0F, 2.0F, 4.0F, 3.0F};
+  CHECK(completion_from_c(logits.data()) == 0);
 }
 
 namespace {
@@ -591,6 +598,124 @@ TEST_CASE("multiple testing from C is that of C++") {
   CHECK(fdroute_adjusted("hc", p.data(), 2, p.data()) == FDROUTE_INVALID_ARGUMENT);
   CHECK(std::string(fdroute_last_error()) ==
         "hc:search=0.5,deviation=rank,level=1 has no adjusted p-values");
+}
+
+namespace {
+
+template <class Id>
+void check_completion(std::int32_t id_type) {
+  test::Random random(1621);
+  const Router router("topk:k=3", 70);
+  const fd::Router expected_router(70, fd::TopK{3});
+  const test::Batch batch = test::batch_of_every_kind(70, 4, random);
+  const std::ptrdiff_t tokens = batch.tokens();
+  test::Padded<Id> routing(tokens, 8, fd::Padding::repeat_valid);
+  const fdroute_logits logits{batch.logits.data(), FDROUTE_F32, tokens, 70, 1, nullptr, 0, nullptr};
+  const fd::RoutingView<Id> view = routing.view();
+  const fdroute_padded out{view.experts, id_type,     8,      FDROUTE_REPEAT_VALID,
+                           view.weights, view.counts, nullptr};
+  REQUIRE(fdroute_route_padded(router.handle, &logits, &out) == FDROUTE_OK);
+  std::array<std::uint64_t, 2> mask{};
+  REQUIRE(fdroute_union(&out, tokens, 70, mask.data()) == FDROUTE_OK);
+  const fd::ExpertSet united = fd::union_of(view, tokens, 70);
+  CHECK(mask == std::array{united.words[0], united.words[1]});
+  REQUIRE(fdroute_budget(&out, tokens, 70, 30, 2, mask.data()) == FDROUTE_OK);
+  const fd::ExpertSet bought = fd::budget_of(view, tokens, 70, 30, 2);
+  CHECK(mask == std::array{bought.words[0], bought.words[1]});
+
+  test::Padded<Id> expected = routing;
+  expected_router.complete(batch.view(), fd::Residency(mask.data()), {9, 8}, expected.view());
+  REQUIRE(fdroute_complete(router.handle, &logits, mask.data(), 0, 9, 8, &out) == FDROUTE_OK);
+  CHECK(routing == expected);
+  std::vector<std::uint64_t> masks(index(tokens) * 3);
+  for (auto& word : masks) word = random.bits();
+  expected_router.complete(batch.view(), fd::Residency(masks.data(), 3), {12, 8}, expected.view());
+  REQUIRE(fdroute_complete(router.handle, &logits, masks.data(), 3, 12, 8, &out) == FDROUTE_OK);
+  CHECK(routing == expected);
+
+  fdroute_cache* cache = nullptr;
+  REQUIRE(fdroute_cache_create(70, 16, &cache) == FDROUTE_OK);
+  fd::ExpertCache expected_cache(70, 16);
+  std::int64_t loads = -1;
+  for (int turn = 0; turn < 2; ++turn) {
+    REQUIRE(fdroute_cache_touch(cache, &out, tokens, &loads) == FDROUTE_OK);
+    CHECK(loads == expected_cache.touch(view, tokens));
+    REQUIRE(fdroute_cache_resident(cache, mask.data()) == FDROUTE_OK);
+    CHECK(mask ==
+          std::array{expected_cache.resident().words[0], expected_cache.resident().words[1]});
+  }
+  CHECK(fdroute_cache_touch(cache, &out, tokens, nullptr) == FDROUTE_OK);
+  fdroute_cache_destroy(cache);
+}
+
+}  // namespace
+
+TEST_CASE("completions and masks are the library's, whatever the type of the ids") {
+  check_completion<std::int32_t>(FDROUTE_I32);
+  check_completion<std::int64_t>(FDROUTE_I64);
+  check_completion<std::int16_t>(FDROUTE_I16);
+  check_completion<std::uint8_t>(FDROUTE_U8);
+}
+
+TEST_CASE("what completion refuses leaves the routing as it was") {
+  const Router router("topk:k=2", 4);
+  const std::array<float, 4> logits{3.0F, 2.0F, 1.0F, 0.0F};
+  std::array<std::int32_t, 3> experts{0, 1, -1};
+  std::array<float, 3> weights{0.5F, 0.25F, 0.0F};
+  std::int32_t count = 2;
+  const std::uint64_t all = 0xF;
+  const fdroute_logits rows{logits.data(), FDROUTE_F32, 1, 4, 1, nullptr, 0, nullptr};
+  fdroute_padded out{experts.data(), FDROUTE_I32, 3,      FDROUTE_MINUS_ONE,
+                     weights.data(), &count,      nullptr};
+  const auto refusal = [&](int window, int max_k, std::int64_t stride = 0,
+                           const std::uint64_t* resident = nullptr) {
+    CHECK(fdroute_complete(router.handle, &rows, resident, stride, window, max_k, &out) ==
+          FDROUTE_INVALID_ARGUMENT);
+    CHECK(weights[0] == 0.5F);
+    return std::string(fdroute_last_error());
+  };
+  CHECK(refusal(0, 3, 0, &all) ==
+        "Completion: window and max_k must be at least 1, got window 0, max_k 3");
+  CHECK(refusal(3, 3) == "resident must not be a null pointer");
+  CHECK(refusal(3, 3, -1, &all) ==
+        "resident_stride must be at least the words of a mask, 1, got -1");
+  CHECK(refusal(3, 4, 0, &all) == "capacity must be at least min(max_k, experts), 4, got 3");
+  count = 4;
+  CHECK(refusal(3, 3, 0, &all) == "counts must lie in [0, 3], got 4");
+  count = -1;
+  CHECK(refusal(3, 3, 0, &all) == "counts must lie in [0, 3], got -1");
+  count = 2;
+  experts[1] = 4;
+  CHECK(refusal(3, 3, 0, &all) == "ids must lie in [0, 4), got 4");
+  experts[1] = 1;
+  CHECK(fdroute_complete(nullptr, &rows, &all, 0, 3, 3, &out) == FDROUTE_INVALID_ARGUMENT);
+  CHECK(fdroute_complete(router.handle, &rows, &all, 0, 3, 3, &out) == FDROUTE_OK);
+  CHECK(count == 3);
+  CHECK(experts[2] == 2);
+
+  std::uint64_t mask = 7;
+  const auto error = [](fdroute_status status) {
+    CHECK(status == FDROUTE_INVALID_ARGUMENT);
+    return std::string(fdroute_last_error());
+  };
+  CHECK(error(fdroute_union(&out, 1, 0, &mask)) == "experts must lie in [1, 1024], got 0");
+  CHECK(error(fdroute_union(&out, -1, 4, &mask)) == "tokens must be >= 0, got -1");
+  CHECK(error(fdroute_union(&out, 1, 2, &mask)) == "ids must lie in [0, 2), got 2");
+  CHECK(error(fdroute_union(&out, 1, 4, nullptr)) == "mask must not be a null pointer");
+  CHECK(mask == 7);
+  CHECK(fdroute_union(nullptr, 0, 4, &mask) == FDROUTE_OK);
+  CHECK(mask == 0);
+  out.weights = nullptr;
+  CHECK(fdroute_union(&out, 1, 4, &mask) == FDROUTE_OK);
+  CHECK(mask == 7);
+  CHECK(error(fdroute_budget(&out, 1, 4, 2, 1, &mask)) == "weights must not be a null pointer");
+  fdroute_cache* cache = nullptr;
+  CHECK(error(fdroute_cache_create(4, 5, &cache)) ==
+        "ExpertCache: 1 <= size <= experts <= 1024 must hold, got size 5, experts 4");
+  CHECK(error(fdroute_cache_touch(nullptr, &out, 1, nullptr)) ==
+        "cache must not be a null pointer");
+  CHECK(error(fdroute_cache_resident(nullptr, &mask)) == "cache must not be a null pointer");
+  fdroute_cache_destroy(nullptr);
 }
 
 TEST_CASE("a nulls file gives a layer's null") {

@@ -12,6 +12,10 @@ int other_forms_from_c(const float* logits, const int32_t* experts, const float*
 /* The number of p-values that BH rejects at 0.05, or -1. */
 int64_t rejections_from_c(const double* p, size_t m);
 
+/* Completes two rows of four logits, of which each has one expert, by a
+ * mask, and uses them in a cache; 0 if all went as it must. */
+int completion_from_c(const float* logits);
+
 int route_from_c(const float* logits, int32_t* experts, float* weights) {
   fdroute_router* router = NULL;
   int32_t count = 0;
@@ -70,4 +74,42 @@ int other_forms_from_c(const float* logits, const int32_t* experts, const float*
 int64_t rejections_from_c(const double* p, size_t m) {
   int64_t count = -1;
   return fdroute_rejections("bh:alpha=0.05", p, m, &count, NULL) == FDROUTE_OK ? count : -1;
+}
+
+int completion_from_c(const float* logits) {
+  fdroute_router* router = NULL;
+  fdroute_cache* cache = NULL;
+  fdroute_logits rows = {0};
+  fdroute_padded routing = {0};
+  int32_t experts[4];
+  float weights[4];
+  int32_t counts[2];
+  uint64_t mask = 0;
+  int64_t loads = 0;
+  int wrong = 0;
+
+  rows.data = logits;
+  rows.dtype = FDROUTE_F32;
+  rows.tokens = 2;
+  rows.stride = 4;
+  rows.expert_stride = 1;
+  routing.experts = experts;
+  routing.id_type = FDROUTE_I32;
+  routing.capacity = 2;
+  routing.padding = FDROUTE_MINUS_ONE;
+  routing.weights = weights;
+  routing.counts = counts;
+  if (fdroute_router_create("topk:k=1", 4, NULL, NULL, &router) != FDROUTE_OK) return 1;
+  wrong |= fdroute_route_padded(router, &rows, &routing) != FDROUTE_OK;
+  wrong |= fdroute_union(&routing, 2, 4, &mask) != FDROUTE_OK || mask != 5;
+  wrong |= fdroute_budget(&routing, 2, 4, 3, 1, &mask) != FDROUTE_OK || mask != 5;
+  mask |= 2;
+  wrong |= fdroute_complete(router, &rows, &mask, 0, 2, 2, &routing) != FDROUTE_OK;
+  wrong |= counts[0] != 2 || experts[1] != 1 || counts[1] != 1 || experts[3] != -1;
+  wrong |= fdroute_cache_create(4, 2, &cache) != FDROUTE_OK;
+  wrong |= fdroute_cache_touch(cache, &routing, 2, &loads) != FDROUTE_OK || loads != 3;
+  wrong |= fdroute_cache_resident(cache, &mask) != FDROUTE_OK || mask != 5;
+  fdroute_cache_destroy(cache);
+  fdroute_router_destroy(router);
+  return wrong;
 }

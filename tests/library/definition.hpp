@@ -1,6 +1,10 @@
 #pragma once
 
+#include <cstddef>
+
 #include "fdroute/arch.hpp"
+#include "fdroute/completion.hpp"
+#include "fdroute/detail/block/complete.hpp"
 #include "fdroute/detail/block/in_blocks.hpp"
 #include "fdroute/detail/block/policy_kernels.hpp"
 #include "fdroute/detail/block/route_block.hpp"
@@ -43,6 +47,16 @@ class Definition {
                                 [&](fdroute::LogitsView<T> row, View to) {
                                   return detail::route_row(router, row.data, to);
                                 });
+  }
+
+  template <class = fdroute::DefaultArch, class T, class Id>
+  void complete(fdroute::LogitsView<T> logits, fdroute::Residency resident,
+                fdroute::Completion completion, fdroute::RoutingView<Id> routing) const noexcept {
+    namespace detail = fdroute::detail;
+    const auto router = detail::PolicyKernels<fdroute::ScalarArch, Parts>::erase(parts_);
+    for (std::ptrdiff_t t = 0; t < logits.tokens; ++t) {
+      detail::complete_row(router, logits.row(t), resident.mask_of(t), completion, routing.from(t));
+    }
   }
 
  private:

@@ -21,7 +21,7 @@ using Row = std::vector<float>;
 
 // ---- Scores ------------------------------------------------------------------------------------
 
-enum class Score { logit, log_softmax, zscore };
+enum class Score { logit, log_softmax, zscore, robust_zscore };
 
 /// score = (logit - shift) * scale in float; shift and scale are rounded to float once.
 struct Map {
@@ -62,9 +62,26 @@ inline Map zscore_map(const Row& logits) {
   return {static_cast<float>(mean), static_cast<float>(std::min(1 / sd, limit))};
 }
 
+inline long double median(std::vector<long double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t n = values.size();
+  return (values[(n - 1) / 2] + values[n / 2]) / 2;
+}
+
+/// score_j = (logit_j - median) / (1.4826 MAD) over the finite logits.
+inline Map robust_zscore_map(const Row& logits) {
+  std::vector<long double> values = finite_values(logits);
+  const long double centre = median(values);
+  for (long double& x : values) x = std::abs(x - centre);
+  const long double limit = std::numeric_limits<float>::max();
+  const long double scale = 1 / (1.482602218505601860547L * median(values));
+  return {static_cast<float>(centre), static_cast<float>(std::min(scale, limit))};
+}
+
 inline Map score_map(Score score, const Row& logits) {
   if (score == Score::log_softmax) return log_softmax_map(logits);
   if (score == Score::zscore) return zscore_map(logits);
+  if (score == Score::robust_zscore) return robust_zscore_map(logits);
   return {0.0F, 1.0F};
 }
 

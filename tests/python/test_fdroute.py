@@ -38,6 +38,18 @@ def upper_tail(z: float) -> float:
     return 0.5 * math.erfc(z / math.sqrt(2))
 
 
+def kernel_p(sample: list[float], tail: int, bandwidth: float, excess: float, score: float) -> float:
+    """Null.fit's P(S >= score) by its definition; `sample` ascends."""
+    n = len(sample)
+    body = sample[: n - tail]
+    u = body[-1]
+    if score > u:
+        return tail / n * math.exp(-(score - u) / excess)
+    return tail / n + sum(
+        upper_tail((score - x) / bandwidth) - upper_tail((2 * u - score - x) / bandwidth) for x in body
+    ) / n
+
+
 def route_by_definition(row: list[float], alpha: float, max_k: int) -> list[tuple[int, float]]:
     """BH on z-scores under a normal null, at least one and at most max_k experts, softmax over all as weights."""
     m = len(row)
@@ -223,9 +235,7 @@ class Nulls(unittest.TestCase):
         excess = sum(x - begin for x in sample[n - 100 :]) / 100
 
         def estimate(score: float) -> float:
-            at = min(score, begin)
-            p = sum(upper_tail((at - x) / bandwidth) for x in sample) / n
-            return p * math.exp(-(score - at) / excess)
+            return kernel_p(sample, 100, bandwidth, excess, score)
 
         # The p-value of an expert shows through Bonferroni: rejected if p <= alpha / experts.
         row = RANDOM.normal(0, 1, 8).astype(np.float32)
@@ -257,9 +267,7 @@ class Nulls(unittest.TestCase):
             begin = sample[n - tail - 1]
             excess = (sample[n - tail :] - begin).mean()
             for score in np.float32([sample[0], -1, 0, 0.5, 1, 2, begin, begin + 1, begin + 4]).tolist():
-                at = min(score, begin)
-                p = sum(upper_tail((at - x) / bandwidth) for x in sample.tolist()) / n
-                p *= math.exp(-(score - at) / excess)
+                p = kernel_p(sample.tolist(), tail, bandwidth, excess, score)
                 self.assertAlmostEqual(self.p_value(null, score), p, delta=1e-4 * max(p, 1e-3), msg=f"{n} {score}")
 
     def test_load_is_the_file(self) -> None:

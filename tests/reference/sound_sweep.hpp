@@ -86,7 +86,7 @@ inline nlohmann::ordered_json sound_result(const olmoe::Config& config,
   }
   text.windows.push_back({4, 4 * (varied ? 1.615 : 1.5)});
   text.windows_of.back() = 2;
-  olmoe::Evaluation evaluation{{text}, text, 1.5, 4.5};
+  olmoe::Evaluation evaluation{{text}, text, {}, 1.5, 4.5};
 
   nlohmann::ordered_json result;
   result["policy"] = varied ? "top_p:p=0.5" : "topk:k=1,min_k=1";

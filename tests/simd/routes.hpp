@@ -172,7 +172,33 @@ struct Routes {
   std::vector<std::int32_t> csr_experts;
   std::vector<float> csr_weights;
   std::vector<fdroute::TokenStatus> csr_status;
+  std::vector<std::int32_t> completed_experts;  // padded
+  std::vector<float> completed_weights;
+  std::vector<std::int32_t> completed_counts;
+  std::vector<fdroute::TokenStatus> completed_status;
 };
+
+/// How a case's routing is completed: windows of some sizes, up to more experts than vectors list.
+inline fdroute::Completion completion_of(const Case& c) {
+  constexpr std::array windows{1, 4, 8, 8, 12, 16, 17, 40};
+  return {windows[static_cast<std::size_t>(c.k) % windows.size()], 1 + c.k % 23};
+}
+
+/// Masks of resident experts, shape (tokens, words): of half of them, of few or of most.
+inline std::vector<std::uint64_t> masks_of(const Case& c, std::size_t tokens) {
+  std::vector<std::uint64_t> masks(tokens * (static_cast<std::size_t>(c.experts) + 63) / 64 + 16);
+  std::uint64_t state = static_cast<std::uint64_t>(c.k);
+  const auto next = [&] {
+    state = state * 6364136223846793005U + 1442695040888963407U;
+    return state ^ (state >> 29);
+  };
+  for (std::size_t i = 0; i < masks.size(); ++i) {
+    masks[i] = next();
+    if (i % 3 == 1) masks[i] &= next();
+    if (i % 3 == 2) masks[i] |= next();
+  }
+  return masks;
+}
 
 /// What the kernels make of a row of numbers.
 struct RowKernels {
@@ -331,6 +357,15 @@ Routes route_on(const Case& c) {
     routes.offsets.resize(n + 1);
     routes.csr_experts.resize(n * width);
     routes.csr_weights.resize(n * width);
+    const fd::Completion completion = completion_of(c);
+    const auto completed_width =
+        std::max(width, std::min(static_cast<std::size_t>(completion.max_k), experts));
+    routes.completed_experts.resize(n * completed_width);
+    routes.completed_weights.resize(n * completed_width);
+    routes.completed_counts.resize(n);
+    routes.completed_status.resize(n);
+    const std::vector<std::uint64_t> resident_masks = masks_of(c, n);
+    const fd::Residency resident(resident_masks.data(), static_cast<std::ptrdiff_t>(words));
     const auto route = [&](auto all) {
       const std::ptrdiff_t slice = c.slice > 0 ? c.slice : std::max(tokens, std::ptrdiff_t{1});
       for (std::ptrdiff_t t = 0; t < tokens; t += slice) {
@@ -345,6 +380,12 @@ Routes route_on(const Case& c) {
         router.template route<Arch>(logits, padded.from(t));
         router.template route<Arch>(logits, dense.from(t));
         router.template route<Arch>(logits, masks.from(t));
+        const fd::RoutingView completed{
+            routes.completed_experts.data(), routes.completed_weights.data(),
+            routes.completed_counts.data(),  static_cast<int>(completed_width),
+            fd::Padding::repeat_valid,       routes.completed_status.data()};
+        router.template route<Arch>(logits, completed.from(t));
+        router.template complete<Arch>(logits, resident.from(t), completion, completed.from(t));
         // A call counts its places from 0 on.
         std::int64_t* offsets = routes.offsets.data() + t;
         const std::int64_t before = *offsets;

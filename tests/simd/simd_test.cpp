@@ -40,6 +40,10 @@ std::string difference(const Routes& a, const Routes& b) {
   if (!same_bits(a.dense_status, b.dense_status)) return "dense status";
   if (!same_bits(a.mask_status, b.mask_status)) return "mask status";
   if (!same_bits(a.csr_status, b.csr_status)) return "CSR status";
+  if (!same_bits(a.completed_counts, b.completed_counts)) return "completed counts";
+  if (!same_bits(a.completed_experts, b.completed_experts)) return "completed experts";
+  if (!same_bits(a.completed_weights, b.completed_weights)) return "completed weights";
+  if (!same_bits(a.completed_status, b.completed_status)) return "completed status";
   return "";
 }
 
@@ -96,7 +100,9 @@ std::vector<int> every_width() {
 
 AnyWeights random_weights(test::Random& random) {
   const bool renormalize = random.below(2) == 0;
-  return {.softmax = {random.below(4) == 0 ? 0.7 : 1.0, renormalize},
+  const double mass_exponent = renormalize || random.below(2) == 0 ? 0.0 : 0.4;
+  return {.softmax = {random.below(4) == 0 ? 0.7 : 1.0, renormalize, mass_exponent,
+                      1 + random.below(random.below(2) == 0 ? 12 : 140)},
           .sigmoid = {renormalize, std::array{0.0, 1e-20, 0.25}[index(random.below(3))]},
           .by_sigmoid = random.below(3) == 0,
           .factor = std::array{1.0F, 1.0F, 2.5F}[index(random.below(3))]};
@@ -188,6 +194,7 @@ TEST_CASE("every Arch routes with the same bits, and as the definition says") {
   const Compiled scalar = compiled_for_scalar();
   test::Random random(141);
   std::int64_t selected = 0;
+  std::int64_t added = 0;
   for (const int experts : every_width()) {
     for (int policy = 0; policy < Case::policies; ++policy) {
       for (int repeat = 0; repeat < 4; ++repeat) {
@@ -200,10 +207,14 @@ TEST_CASE("every Arch routes with the same bits, and as the definition says") {
         for (const Compiled& arch : archs)
           CHECK_MESSAGE(difference(arch.route(c), expected) == "", arch.name, ": ", text_of(c));
         selected = std::accumulate(expected.counts.begin(), expected.counts.end(), selected);
+        added = std::accumulate(expected.completed_counts.begin(), expected.completed_counts.end(),
+                                added) -
+                std::accumulate(expected.counts.begin(), expected.counts.end(), std::int64_t{0});
       }
     }
   }
   CHECK(selected > 100'000);
+  CHECK(added > 100'000);
 }
 
 TEST_CASE("TopP where a sum of probabilities is the level, or next to it") {

@@ -43,7 +43,8 @@ struct SigmoidWeights {
 
   /// How kernels make these weights (Kernel::weight_recipe).
   detail::WeightRecipe recipe() const noexcept {
-    return {detail::WeightRecipe::Of::sigmoid, renormalize, epsilon};
+    return {
+        .of = detail::WeightRecipe::Of::sigmoid, .renormalize = renormalize, .parameter = epsilon};
   }
 
   void validate(int) const {

@@ -48,27 +48,30 @@ def scores(logits: ArrayLike, score: str) -> NDArray[np.float64]:
 
 
 def _kernel_survival(
-    ordered: NDArray[np.float64], bandwidth: float, end: float
+    body: NDArray[np.float64], above: int, bandwidth: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points up to `end`, at most 1000, and a Gaussian kernel estimate's survival function at them."""
+    """Points up to the last of `body`, at most 1000, and the survival function there: see Null.fit."""
     per_bandwidth, reach = 64, 7 * 64
-    step = bandwidth / per_bandwidth
-    last = math.ceil((end - ordered[0]) / step + reach)
-    places = last + int((ordered[-1] - end) / step) + 2
-    if places > 1 << 22:
+    step, end, n = bandwidth / per_bandwidth, body[-1], len(body) + above
+    last = math.ceil((end - body[0]) / step + reach)
+    if last > 1 << 22:
         raise ValueError("scores range over too many bandwidths; there are outliers too far for a kernel estimate")
     # Each score is shared by its two neighbours on a lattice whose point `last` is `end`.
-    position = (ordered - end) / step + last
+    position = (body - end) / step + last
     below = position.astype(np.int64)
     share = position - below
-    mass = np.bincount(below, 1 - share, places) + np.bincount(below + 1, share, places)
-    mass /= len(ordered)
-    stride = max(1, -(-last // 999))
-    index = np.arange(last, -1, -stride)[::-1]
+    mass = (np.bincount(below, 1 - share, last + 2) + np.bincount(below + 1, share, last + 2)) / n
     kernel = np.array([0.5 * math.erfc(-d / per_bandwidth / math.sqrt(2)) for d in range(-reach, reach + 1)])
-    padded = np.concatenate([np.zeros(reach), mass, np.zeros(reach)])
-    above = np.concatenate([np.cumsum(padded[::-1])[::-1], [0.0]])
-    survival = np.array([padded[i : i + 2 * reach + 1] @ kernel + above[i + 2 * reach + 1] for i in index])
+    padded = np.concatenate([np.zeros(reach), mass, np.zeros(2 * reach)])
+    in_full = np.concatenate([np.cumsum(padded[::-1])[::-1], [0.0]])
+
+    def g(i: int) -> float:
+        if i > last + reach:
+            return 0.0
+        return padded[i : i + 2 * reach + 1] @ kernel + in_full[min(i + 2 * reach + 1, len(padded))]
+
+    index = np.arange(last, -1, -max(1, -(-last // 999)))[::-1]
+    survival = np.array([above / n + g(i) - g(2 * last - i) for i in index])
     return end + (index - last) * step, np.minimum(survival, 1.0)
 
 
@@ -85,8 +88,8 @@ def _survival_table(sample: NDArray[np.float64]) -> tuple[NDArray[np.float64], N
         raise ValueError(f"the largest {tail + 1} scores are all equal: there is no tail to fit")
     iqr = ordered[3 * n // 4] - ordered[n // 4]
     spread = min(ordered.std(), iqr / 1.34) if iqr > 0 else ordered.std()
-    points, survival = _kernel_survival(ordered, 0.9 * spread * n**-0.2, begin)
-    # Equal to the last bit where nothing is left out; the order of sums may say otherwise.
+    points, survival = _kernel_survival(ordered[: n - tail], tail, 0.9 * spread * n**-0.2)
+    # Where nothing changes, sums in another order may differ in the last bit.
     log_sf = np.minimum.accumulate(np.log(survival))
     return np.append(points, begin + excess), np.append(log_sf, log_sf[-1] - 1)
 
@@ -114,11 +117,12 @@ class Null:
     def fit(cls, logits: ArrayLike, score: str = "log_softmax", trim: int = 8) -> Null:
         """Fits a layer's router logits (tokens, experts) without each token's `trim` largest.
 
-        A Gaussian kernel estimate of bandwidth 0.9 min(sd, IQR / 1.34) n^(-1/5) over the n scores that are
-        left, in at most 1000 points; beyond the last 1e-4 of them, but at least 100 (a tenth if there are
-        fewer than 1000), an exponential tail of their mean excess: as `olmoe calibrate` fits, whose table is
-        within 1e-4 of this one (docs/nulls.md). Trim about as many as the model takes experts, on text that
-        nothing is measured on. ValueError unless 0 <= trim < experts, and for fewer than 100 scores.
+        The tail begins at the score u that leaves 1e-4 of the n scores above it, but at least 100 (a tenth if
+        there are fewer than 1000): an exponential one of their mean excess. Below u, p(s) = share above u + G(s)
+        - G(2u - s), where G(s) is the sum of Q((s - s_i) / h) / n over the scores s_i <= u, Q the normal survival
+        function and h = 0.9 min(sd, IQR / 1.34) n^(-1/5), in at most 1000 points: as `olmoe calibrate` fits.
+        Trim about as many as the model takes experts, on text that nothing is measured on (docs/nulls.md).
+        ValueError unless 0 <= trim < experts, and for fewer than 100 scores.
         """
         values = scores(logits, score)
         experts = values.shape[1]

@@ -80,6 +80,11 @@ TEST_CASE("a policy string makes the router that it describes") {
                     fd::Router(16, rule, fd::Logit{}, fd::NormalNull{}, weights)));
   CHECK(route_alike(fd::parse_router("bh:alpha=0.3", 16, table("zscore"), weights),
                     fd::Router(16, rule, fd::ZScore{}, table("zscore"), weights)));
+  CHECK(route_alike(fd::parse_router("bh:alpha=0.3", 16, table("robust_zscore"), weights),
+                    fd::Router(16, rule, fd::RobustZScore{}, table("robust_zscore"), weights)));
+  CHECK(route_alike(parse("holm:alpha=0.3,null=normal,score=robust_zscore,max_k=5"),
+                    fd::Router(16, fd::Holm{0.3}, fd::RobustZScore{}, fd::NormalNull{}, weights,
+                               fd::ExpertBounds{1, 5})));
   // The comparison can tell.
   CHECK(!route_alike(parse("bh:alpha=0.3"), parse("bh:alpha=0.7")));
   CHECK(!route_alike(parse("bh:alpha=0.3"), parse("bh:alpha=0.3,null=normal")));
@@ -168,6 +173,46 @@ TEST_CASE("what a policy leaves out takes its documented value") {
         "topk:k=2,min_k=1,max_k=16,temperature=0.25,renormalize=true");
   CHECK(canonical("topk:k=2,renormalize=false,temperature=3", {0.25, true}) ==
         "topk:k=2,min_k=1,max_k=16,temperature=3,renormalize=false");
+}
+
+TEST_CASE("mass_exponent and mass_k are written where there is an exponent") {
+  const std::string topk = "topk:k=2,min_k=1,max_k=16,temperature=1,renormalize=false";
+  CHECK(canonical("topk:k=2,mass_exponent=0") == topk);
+  CHECK(canonical("topk:k=2,mass_exponent=0,mass_k=8") == topk);
+  CHECK(canonical("topk:k=2,mass_k=5") == topk + ",mass_k=5");  // not in vain: it was given
+  CHECK(canonical("topk:k=2,mass_exponent=0.4") == topk + ",mass_exponent=0.4,mass_k=8");
+  CHECK(canonical("topk:k=2,mass_k=6,mass_exponent=0.4") == topk + ",mass_exponent=0.4,mass_k=6");
+  CHECK(canonical("topk:k=2,weights=scaled(softmax),mass_exponent=0.4,factor=2")
+            .ends_with("renormalize=false,mass_exponent=0.4,mass_k=8,factor=2"));
+  // A model's own.
+  const fd::SoftmaxWeights own{.mass_exponent = 0.25, .mass_k = 6};
+  CHECK(canonical("topk:k=2", own) == topk + ",mass_k=6");
+  CHECK(canonical("topk:k=2,mass_exponent=0", own) == topk + ",mass_exponent=0");
+  for (const std::string policy : {"topk:k=2", "topk:k=2,mass_exponent=0", "bh:mass_k=3",
+                                   "bh:alpha=0.1,mass_exponent=0.37", "top_p:mass_exponent=1"}) {
+    CHECK(canonical(canonical(policy)) == canonical(policy));
+    CHECK(canonical(canonical(policy, own), own) == canonical(policy, own));
+  }
+  CHECK(rejection("bh:mass_exponent=1.5") ==
+        "policy 'bh:mass_exponent=1.5': SoftmaxWeights: mass_exponent must lie in [0, 1], got 1.5");
+  CHECK(rejection("bh:mass_exponent=0.5,mass_k=0") ==
+        "policy 'bh:mass_exponent=0.5,mass_k=0': SoftmaxWeights: mass_k must be at least 1, got 0");
+  CHECK(rejection("bh:renormalize=true,mass_exponent=0.5") ==
+        "policy 'bh:renormalize=true,mass_exponent=0.5': SoftmaxWeights: renormalize undoes "
+        "mass_exponent, got 0.5");
+}
+
+TEST_CASE("a string's mass_exponent routes as the weights put together in C++") {
+  test::Random random(57);
+  const test::Batch batch = test::batch_of_every_kind(16, 4, random);
+  const fd::SoftmaxWeights weights{.mass_exponent = 0.4, .mass_k = 6};
+  CHECK(test::routed(fd::parse_router("topk:k=2,mass_exponent=0.4,mass_k=6", 16), batch.view()) ==
+        test::routed(fd::Router(16, fd::TopK{2}, weights), batch.view()));
+  const fd::AnyRouter bh = fd::parse_router(
+      "bh:alpha=0.3,null=normal,mass_exponent=0.4,mass_k=6,weights=scaled(softmax),factor=2", 16);
+  const fd::Router same(16, fd::BenjaminiHochberg{0.3}, fd::ZScore{}, fd::NormalNull{},
+                        fd::Scaled<fd::SoftmaxWeights>{weights, 2.0F});
+  CHECK(test::routed(bh, batch.view()) == test::routed(same, batch.view()));
 }
 
 TEST_CASE("a written-out policy reads back as itself") {
@@ -268,25 +313,26 @@ TEST_CASE("a malformed policy: where, and what is accepted there") {
 
   CHECK(rejection("topk:kk=3") ==
         "policy 'topk:kk=3', position 6: unknown key 'kk'; topk accepts k, min_k, max_k, ranking, "
-        "ties, weights, temperature, renormalize");
+        "ties, weights, temperature, renormalize, mass_exponent, mass_k");
   CHECK(rejection("topk:k=3,alpha=0.1") ==
         "policy 'topk:k=3,alpha=0.1', position 10: unknown key 'alpha'; topk accepts k, min_k, "
-        "max_k, ranking, ties, weights, temperature, renormalize");
+        "max_k, ranking, ties, weights, temperature, renormalize, mass_exponent, mass_k");
   CHECK(rejection("top_p:t=0.1") ==
         "policy 'top_p:t=0.1', position 7: unknown key 't'; top_p accepts p, min_k, max_k, "
-        "ranking, ties, weights, temperature, renormalize");
+        "ranking, ties, weights, temperature, renormalize, mass_exponent, mass_k");
   CHECK(rejection("relative:p=0.1") ==
         "policy 'relative:p=0.1', position 10: unknown key 'p'; relative accepts t, min_k, max_k, "
-        "ranking, ties, weights, temperature, renormalize");
+        "ranking, ties, weights, temperature, renormalize, mass_exponent, mass_k");
   CHECK(rejection("bh:k=3") ==
         "policy 'bh:k=3', position 4: unknown key 'k'; bh accepts alpha, min_k, max_k, null, "
-        "score, prior, ranking, ties, weights, temperature, renormalize");
+        "score, prior, ranking, ties, weights, temperature, renormalize, mass_exponent, mass_k");
   CHECK(rejection("bh:mean=0") ==
         "policy 'bh:mean=0', position 4: unknown key 'mean'; bh accepts alpha, min_k, max_k, null, "
-        "score, prior, ranking, ties, weights, temperature, renormalize");
+        "score, prior, ranking, ties, weights, temperature, renormalize, mass_exponent, mass_k");
   CHECK(rejection("bh:null=normal,k=2") ==
         "policy 'bh:null=normal,k=2', position 16: unknown key 'k'; bh accepts alpha, min_k, "
-        "max_k, null, score, mean, sd, prior, ranking, ties, weights, temperature, renormalize");
+        "max_k, null, score, mean, sd, prior, ranking, ties, weights, temperature, renormalize, "
+        "mass_exponent, mass_k");
 
   CHECK(rejection("topk:k=three") ==
         "policy 'topk:k=three', position 8: k takes an integer, got 'three'");
@@ -310,8 +356,8 @@ TEST_CASE("a malformed policy: where, and what is accepted there") {
         "policy 'bh:temperature=warm', position 16: temperature takes a number, got 'warm'");
 
   CHECK(rejection("bh:score=softmax") ==
-        "policy 'bh:score=softmax', position 10: score is one of logit, log_softmax, zscore, got "
-        "'softmax' (did you mean 'log_softmax'?)");
+        "policy 'bh:score=softmax', position 10: score is one of logit, log_softmax, zscore, "
+        "robust_zscore, got 'softmax' (did you mean 'log_softmax'?)");
   CHECK(rejection("bh:null=gumbel") ==
         "policy 'bh:null=gumbel', position 9: null is one of tabulated, normal, logistic, "
         "conformal, per_expert, got 'gumbel'");
@@ -324,7 +370,7 @@ TEST_CASE("a malformed policy: where, and what is accepted there") {
   CHECK(rejection("bh:null=logistic,sd=2") ==
         "policy 'bh:null=logistic,sd=2', position 18: unknown key 'sd'; bh accepts alpha, min_k, "
         "max_k, null, score, location, scale, prior, ranking, ties, weights, temperature, "
-        "renormalize");
+        "renormalize, mass_exponent, mass_k");
   CHECK(rejection("bh:renormalize=1") ==
         "policy 'bh:renormalize=1', position 16: renormalize is one of false, true, got '1'");
   CHECK(rejection(std::string("topk:k=3\0", 9)) ==

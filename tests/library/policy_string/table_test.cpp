@@ -228,6 +228,7 @@ TEST_CASE("the keys and values of the grammar are those that strings take, in th
         rows, [&](const std::string& row) { return row.starts_with(cell + " |"); }));
   }
   read("bh", with_prior);
+  read("bh:mass_exponent=0.5", options);
   std::set<std::string> documented;
   for (const std::string& key :
        first_cells(lines_between("docs/policies.md", "## Strings", "## Your own")))
@@ -293,7 +294,7 @@ TEST_CASE("a stranger's policy is refused like the library's") {
         "policy 'equal:n=3', position 7: unknown key 'n'; equal accepts k");
   CHECK(own_rejection("positive:k=3") ==
         "policy 'positive:k=3', position 10: unknown key 'k'; positive accepts min_k, max_k, "
-        "ranking, ties, weights, temperature, renormalize");
+        "ranking, ties, weights, temperature, renormalize, mass_exponent, mass_k");
   CHECK(own_rejection("uncorrected:level=x,null=normal") ==
         "policy 'uncorrected:level=x,null=normal', position 19: level takes a number, got 'x'");
   CHECK(own_rejection("uncorrected:level=2,null=normal") ==

@@ -123,6 +123,8 @@ std::vector<Kind> some_kinds(int experts) {
   kinds.push_back(kind_of(fd::Router(experts, fd::TopK{few})));
   kinds.push_back(kind_of(fd::Router(experts, fd::TopK{few}, renormalized)));
   kinds.push_back(kind_of(fd::Router(experts, fd::TopK{few}, fd::SoftmaxWeights{0.7, false})));
+  kinds.push_back(kind_of(
+      fd::Router(experts, fd::TopK{few}, fd::SoftmaxWeights{.mass_exponent = 0.4, .mass_k = 8})));
   kinds.push_back(kind_of(fd::Router(experts, fd::TopK{few}, fd::Scaled{softmax, 2.5F})));
   kinds.push_back(kind_of(fd::Router(experts, fd::TopK{few}, fd::SigmoidWeights{true})));
   kinds.push_back(kind_of(fd::Router(experts, fd::TopK{few}, fd::SparseMixerWeights{0.2F})));

@@ -20,6 +20,7 @@
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/presets.hpp"
 #include "fdroute/ranking/by_sigmoid.hpp"
+#include "fdroute/residency.hpp"
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/zscore.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
@@ -137,6 +138,7 @@ void check_no_allocation(const AnyPolicy& router) {
   test::Guarded<float> dense(batch.tokens() * router.experts());
   test::Csr csr(batch.tokens(), batch.tokens() * router.capacity());
   test::Csr<std::int64_t> wide_csr(batch.tokens(), batch.tokens() * router.capacity());
+  fd::ExpertCache cache(router.experts(), (router.experts() + 1) / 2);
   CHECK(allocations_of([&] {
           router.route(batch.view(), csr.view());
           router.route(doubles, wide_csr.view());
@@ -146,6 +148,15 @@ void check_no_allocation(const AnyPolicy& router) {
           router.route(doubles, out.view());
           router.route(batch.view(), fd::DenseView{dense.data(), router.experts()});
           router.route(masked, out.view());
+          const fd::Completion completion{12, router.capacity()};
+          router.complete(masked, fd::union_of(out.view(), batch.tokens(), router.experts()),
+                          completion, out.view());
+          router.route(doubles, wide.view());
+          cache.touch(wide.view(), batch.tokens());
+          router.complete(doubles, cache.resident(), completion, wide.view());
+          router.complete(BackToFront{}, batch.view(),
+                          fd::budget_of(wide.view(), batch.tokens(), router.experts(), 20),
+                          completion, wide.view());
         }) == 0);
   CHECK(out.guards_intact());
 }
@@ -239,6 +250,27 @@ TEST_CASE("routing by keys that are not the logits uses at most 192 KiB of stack
     const std::size_t thread_alone = stack_of([] {});
     const std::size_t used = stack_of([&] { router.route(doubles, padded.view()); });
     CHECK(used - thread_alone > 128 * 1024);
+    CHECK(used - thread_alone <= 192 * 1024);
+  }
+}
+
+TEST_CASE("completing uses at most 192 KiB of stack") {
+  for (const int experts : {64, fd::max_experts}) {
+    const fd::AnyRouter router(
+        fd::Router(experts, fd::TopK{3}, fd::SigmoidWeights{}, {}, fd::BySigmoid{}), "");
+    test::Random random(115);
+    const test::Batch batch = test::batch_of_every_kind(experts, 6, random);
+    const std::vector<double> logits(batch.logits.begin(), batch.logits.end());
+    const fd::LogitsView doubles(logits.data(), batch.tokens(), experts);
+    test::Padded<std::int64_t> padded(batch.tokens(), experts);
+    const std::vector<std::uint64_t> mask(16, ~std::uint64_t{0});
+    const fd::Completion completion{40, 40};
+    const std::size_t thread_alone = stack_of([] {});
+    const std::size_t used = stack_of([&] {
+      router.route(doubles, padded.view());
+      router.complete(doubles, fd::Residency(mask.data()), completion, padded.view());
+    });
+    CHECK(used - thread_alone > 64 * 1024);
     CHECK(used - thread_alone <= 192 * 1024);
   }
 }

@@ -17,6 +17,7 @@
 #include "fdroute/any_router.hpp"
 #include "fdroute/formats.hpp"
 #include "fdroute/null/normal.hpp"
+#include "fdroute/residency.hpp"
 #include "fdroute/rows.hpp"
 #include "fdroute/score/zscore.hpp"
 #include "fdroute/selection/benjamini_hochberg.hpp"
@@ -177,6 +178,57 @@ TEST_CASE("a batch, a row list and a list of routers that break a promise end th
   CHECK(route_each({1, 0}) ==
         "fdroute: precondition violated: router_of has an entry for each "
         "token\n");
+}
+
+TEST_CASE("a completion that breaks a promise ends the process") {
+  const fd::Router router(70, fd::TopK{3});
+  const fd::AnyRouter any(router, "");
+  const std::vector<float> logits(2 * 70);
+  const std::vector<std::uint64_t> masks(4, ~std::uint64_t{0});
+  test::Padded out(2, 8);
+  router.route(fd::LogitsView(logits.data(), 2, 70), out.view());
+  const auto complete = [&](fd::Completion completion, std::ptrdiff_t stride, int experts,
+                            const fd::RoutingView<>& routing) {
+    const fd::LogitsView view(logits.data(), 2, experts);
+    const fd::Residency resident(masks.data(), stride);
+    const std::string words =
+        last_words([&] { router.complete(view, resident, completion, routing); });
+    CHECK(last_words([&] { any.complete(view, resident, completion, routing); }) == words);
+    return words;
+  };
+  const auto precondition = [](const std::string& text) {
+    return "fdroute: precondition violated: " + text + "\n";
+  };
+  const fd::RoutingView<> routing = out.view();
+  CHECK(complete({8, 8}, 0, 70, routing) == "did not abort: ");
+  CHECK(complete({8, 8}, 2, 70, routing) == "did not abort: ");
+  CHECK(complete({8, 8}, 0, 69, routing) == wrong_experts);
+  const std::string positive = precondition("completion.window >= 1 and completion.max_k >= 1");
+  CHECK(complete({0, 8}, 0, 70, routing) == positive);
+  CHECK(complete({8, 0}, 0, 70, routing) == positive);
+  CHECK(complete({8, 9}, 0, 70, routing) ==
+        precondition("routing.capacity >= min(completion.max_k, experts)"));
+  const std::string stride =
+      precondition("resident.stride >= BitmaskView::words_per_token(experts), or 0");
+  CHECK(complete({8, 8}, 1, 70, routing) == stride);
+  CHECK(complete({8, 8}, -2, 70, routing) == stride);
+  const std::string count = precondition("0 <= every count <= routing.capacity");
+  routing.counts[1] = 9;
+  CHECK(complete({8, 8}, 0, 70, routing) == count);
+  CHECK(last_words([&] { fd::union_of(routing, 2, 70); }) == count);
+  routing.counts[1] = -1;
+  CHECK(complete({8, 8}, 0, 70, routing) == count);
+  routing.counts[1] = 3;
+  const std::string id = precondition("every id lies in [0, experts)");
+  for (const int wrong : {70, -1}) {
+    routing.experts[8] = wrong;
+    CHECK(complete({8, 8}, 0, 70, routing) == id);
+    CHECK(last_words([&] { fd::union_of(routing, 2, 70); }) == id);
+    CHECK(last_words([&] { fd::budget_of(routing, 2, 70, 8); }) == id);
+    CHECK(last_words([&] { fd::ExpertCache(70, 8).touch(routing, 2); }) == id);
+  }
+  CHECK(last_words([&] { fd::union_of(routing, 0, 1025); }) ==
+        precondition("1 <= experts <= max_experts"));
 }
 
 TEST_CASE("no conversion drops an expert that finds no place") {

@@ -9,6 +9,7 @@
 
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/logit.hpp"
+#include "fdroute/score/robust_zscore.hpp"
 #include "fdroute/score/zscore.hpp"
 #include "library/oracle.hpp"
 #include "library/support.hpp"
@@ -20,6 +21,7 @@ static_assert(fd::Score<fd::Logit> && fd::Score<fd::LogSoftmax> && fd::Score<fd:
 static_assert(fd::Logit::name == "logit");
 static_assert(fd::LogSoftmax::name == "log_softmax");
 static_assert(fd::ZScore::name == "zscore");
+static_assert(fd::Score<fd::RobustZScore> && fd::RobustZScore::name == "robust_zscore");
 
 namespace {
 
@@ -82,6 +84,9 @@ TEST_CASE("scores are their definitions") {
   SUBCASE("zscore") {
     check_definition(fd::ZScore{}, oracle::Score::zscore, 0.0);
   }
+  SUBCASE("robust_zscore") {
+    check_definition(fd::RobustZScore{}, oracle::Score::robust_zscore, 0.0);
+  }
 }
 
 TEST_CASE("scores of rows done by hand") {
@@ -95,11 +100,34 @@ TEST_CASE("scores of rows done by hand") {
   CHECK(map_of(fd::ZScore{}, {2.0F, 4.0F, 4.0F, 4.0F, 5.0F, 5.0F, 7.0F, 9.0F}).scale == 0.5F);
 }
 
+TEST_CASE("robust zscores by hand") {
+  // Median 4.5, deviations 2.5 .5 .5 .5 .5 .5 2.5 4.5.
+  const fd::ScoreMap map =
+      map_of(fd::RobustZScore{}, {2.0F, 4.0F, 4.0F, 4.0F, 5.0F, 5.0F, 7.0F, 9.0F});
+  CHECK(map.shift == 4.5F);
+  CHECK(map.scale == static_cast<float>(1.0 / (1.4826022185056018 * 0.5)));
+  // Ten strong experts of 65 move neither median nor MAD.
+  std::vector<float> row;
+  for (int j = 0; j < 65; ++j) row.push_back(static_cast<float>(j - 32));
+  const fd::ScoreMap before = map_of(fd::RobustZScore{}, row);
+  CHECK(before.shift == 0.0F);
+  CHECK(before.scale == static_cast<float>(1.0 / (1.4826022185056018 * 16.0)));
+  for (std::size_t j = 55; j < 65; ++j) row[j] += 1000.0F;
+  const fd::ScoreMap after = map_of(fd::RobustZScore{}, row);
+  CHECK(after.shift == before.shift);
+  CHECK(after.scale == before.scale);
+  // With more than half of the logits equal there is no spread.
+  CHECK(map_of(fd::RobustZScore{}, {1.0F, 1.0F, 1.0F, 2.0F}).scale == Limits::max());
+  CHECK(map_of(fd::RobustZScore{}, {1.0F, 1.0F, 1.0F, 2.0F})(1.0F) == 0.0F);
+}
+
 TEST_CASE("scores leave out what is not finite") {
   const std::vector<float> with{test::nan, 1.0F, test::infinity, 3.0F, -test::infinity};
   CHECK(map_of(fd::LogSoftmax{}, with).shift == map_of(fd::LogSoftmax{}, {1.0F, 3.0F}).shift);
   CHECK(map_of(fd::ZScore{}, with).shift == 2.0F);
   CHECK(map_of(fd::ZScore{}, with).scale == 1.0F);
+  CHECK(map_of(fd::RobustZScore{}, with).shift == 2.0F);
+  CHECK(map_of(fd::RobustZScore{}, with).scale == map_of(fd::RobustZScore{}, {1.0F, 3.0F}).scale);
 }
 
 TEST_CASE("scores at the ends of float's range") {

@@ -207,13 +207,20 @@ TEST_CASE("every form, batch and slicing of a routing has the same bits, those o
   for (const int experts : widths) {
     const test::Batch batch = batch_of(experts, 1, random);
     const int min_k = random.below(std::min(experts, 20) + 1);
-    for (const bool renormalize : {false, true}) {
-      const fd::SoftmaxWeights weights{.renormalize = renormalize};
+    const int mass_k = 1 + random.below(std::min(experts + 2, 24));
+    for (const fd::SoftmaxWeights& weights :
+         {fd::SoftmaxWeights{}, fd::SoftmaxWeights{.renormalize = true},
+          fd::SoftmaxWeights{.mass_exponent = 0.4, .mass_k = mass_k}}) {
       check_forms(experts, weights, {0}, batch);
       check_forms(experts, weights, {min_k, std::max(1, min_k + random.below(4))}, batch);
     }
     if (experts % 8 != 0) continue;
     check_forms(experts, fd::SoftmaxWeights{0.7, true}, {min_k}, batch);
+    if constexpr (compiled(8)) {
+      check_forms<true>(
+          experts, fd::SoftmaxWeights{.temperature = 0.7, .mass_exponent = 0.4, .mass_k = mass_k},
+          {min_k}, batch);
+    }
     if constexpr (compiled(8)) {
       check_forms<true>(experts, fd::Scaled<fd::SoftmaxWeights>{{.renormalize = true}, 2.5F}, {1},
                         batch);
@@ -226,8 +233,10 @@ TEST_CASE("slices of 1 to 17 tokens") {
   test::Random random(122);
   for (const int experts : {5, 32, 64, 96, 256}) {
     const test::Batch batch = batch_of(experts, 2, random);
-    for (const bool renormalize : {false, true}) {
-      with_routers(experts, fd::SoftmaxWeights{.renormalize = renormalize}, {2},
+    for (const fd::SoftmaxWeights& weights :
+         {fd::SoftmaxWeights{}, fd::SoftmaxWeights{.renormalize = true},
+          fd::SoftmaxWeights{.mass_exponent = 0.4, .mass_k = 8}}) {
+      with_routers(experts, weights, {2},
                    [&](const std::string& name, const auto& router, const auto&) {
                      INFO(name, ", ", experts, " experts");
                      const test::Padded<> whole = test::routed(router, batch.view());

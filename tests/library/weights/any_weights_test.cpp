@@ -76,6 +76,11 @@ std::vector<SomeWeights> weights() {
       const fd::SoftmaxWeights softmax{temperature, renormalize};
       all.push_back({softmax, sum, true});
       all.push_back({fd::Scaled<fd::SoftmaxWeights>{softmax, 16.0F}, 16.0 * sum, true});
+      if (renormalize) continue;
+      for (const double g : {0.3, 1.0}) {
+        const fd::SoftmaxWeights mass{.temperature = temperature, .mass_exponent = g, .mass_k = 3};
+        all.push_back({mass, sum, true});
+      }
     }
     const fd::SigmoidWeights sigmoid{renormalize, renormalize ? 1e-20 : 0.0};
     all.push_back({sigmoid, sum});

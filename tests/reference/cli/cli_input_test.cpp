@@ -182,7 +182,7 @@ TEST_CASE("options that name one of a few values take their names alone, and hel
   refused({"make-random", "--config", model, "--out", out, "--dtype"}, "bf16, f16, f32");
   refused({"calibrate", "--model", model, "--text", "x", "--out", out, "--method"}, "kde, ecdf");
   refused({"calibrate", "--model", model, "--text", "x", "--out", out, "--score"},
-          "logit, log_softmax, zscore");
+          "logit, log_softmax, zscore, robust_zscore");
   refused({"verify", "--model", model, "--preset"}, "hf-integration-test");
 }
 
@@ -253,6 +253,20 @@ TEST_CASE("what is not replaced: pipes, devices, directories; an empty text name
   check_error({"logits", "--model", model, "--out", "x", "--ids", ""}, 2, {"--ids: is empty"});
   check_error({"merge", "--out", "x", ""}, 2, {"shards: is empty"});
   check_error({"perplexiti"}, 2, {"no subcommand 'perplexiti'; there are generate, tokenize"});
+}
+
+TEST_CASE("what one's own checkpoint may lack is answered with what to do") {
+  const NanoCopy copy;
+  std::filesystem::remove(copy.path() / "nulls.safetensors");
+  const std::string text = copy.file("text.txt");
+  check_error({"sweep", "--model", copy.model(), "--out", copy.file("out")}, 1,
+              {copy.file("text") + ": there is no such directory; name texts to evaluate, --text"});
+  check_error({"perplexity", "--model", copy.model(), "--text", text, "--route", "bh:score=zscore"},
+              2, {"needs a null distribution", "olmoe calibrate --score zscore --model DIR"});
+  check_error({"sweep", "--model", copy.model(), "--out", copy.file("out"), "--text", text}, 2,
+              {"needs a null distribution", "olmoe calibrate --model DIR --text FILE"});
+  check_error({"calibrate", "--model", copy.model(), "--out", copy.file("n"), "--text", text}, 1,
+              {"too short to hold a window of", "--held-out FILE"});
 }
 
 TEST_CASE("weights that are truncated under a run end it with a line that names the file") {

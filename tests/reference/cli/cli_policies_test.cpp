@@ -45,6 +45,7 @@ std::vector<std::string> policies() {
   all.emplace_back(
       "relative:t=0.3,ranking=group_limited(sigmoid),groups=8,kept=4,selection_bias=none,"
       "ties=highest,weights=scaled(sigmoid),factor=2");
+  all.emplace_back("topk:k=3,mass_exponent=0.4");
   return all;
 }
 
@@ -164,6 +165,42 @@ TEST_CASE("calibrate solves every policy that a string can name, or says why it 
                   2, {"policy '" + setting + "0.5'", "takes an integer"});
     }
   }
+}
+
+TEST_CASE("calibrate --fit-mass prints the losses and a policy that perplexity runs") {
+  const TempDir directory;
+  const std::string text = text_file(directory);
+  const std::string out = (directory.path() / "nulls.safetensors").string();
+  const auto calibrate = [&](std::vector<std::string> options) {
+    std::vector<std::string> line{"calibrate", "--model",    nano.string(), "--text", text,
+                                  "--out",     out,          "--window",    "64",     "--threads",
+                                  "1",         "--fit-mass", "--policy"};
+    line.insert(line.end(), options.begin(), options.end());
+    return run_olmoe(line);
+  };
+  for (const std::vector<std::string>& options :
+       {std::vector<std::string>{"topk:k=2"},
+        std::vector<std::string>{"threshold:t=?,max_k=12", "--target-experts", "3"}}) {
+    const Outcome outcome = calibrate(options);
+    check_ran(outcome);
+    CHECK(outcome.out.find("mass_exponent  nll (nats/token)") != std::string::npos);
+    CHECK(outcome.out.find("  least") != std::string::npos);
+    const std::size_t begin = outcome.out.find("--route '") + 9;
+    const std::string policy = outcome.out.substr(begin, outcome.out.find('\'', begin) - begin);
+    CAPTURE(policy);
+    CHECK(policy.find(",mass_exponent=0.") != std::string::npos);
+    CHECK(policy.ends_with(",mass_k=8"));
+    check_ran(run_olmoe({"perplexity", "--model", nano.string(), "--text", text, "--window", "64",
+                         "--nulls", out, "--route", policy}));
+  }
+  const auto error = [&](std::vector<std::string> options, const std::string& words) {
+    const Outcome outcome = calibrate(options);
+    CHECK(outcome.code == 2);
+    CHECK(outcome.err.find(words) != std::string::npos);
+  };
+  error({"bh:alpha=?"}, "--fit-mass needs a --policy without '?', or --target-experts");
+  error({"topk:k=2,mass_exponent=0.5"}, "has a mass_exponent, so there is none to fit");
+  error({"topk:k=2,renormalize=true"}, "renormalize undoes mass_exponent");
 }
 
 TEST_CASE("verify runs every policy that a string can name") {

@@ -470,9 +470,12 @@ TEST_CASE("a policy that the nulls cannot serve is refused") {
   CHECK(error_of([&] { olmoe::make_routers(config, "bh:score=logit", nulls); }) ==
         nulls.string() +
             ": Router: the null distribution was fitted on score 'log_softmax', the router uses "
-            "'logit'");
+            "'logit'; to fit nulls on that score: olmoe calibrate --score logit --model DIR --text "
+            "FILE --out nulls.safetensors");
   CHECK_THROWS_WITH_AS(olmoe::make_routers(config, "bh", std::filesystem::path()),
-                       "policy 'bh' needs a null distribution: give a fitted one, or null=normal",
+                       "policy 'bh' needs a null distribution: give a fitted one, or null=normal; "
+                       "to fit one: olmoe calibrate --model DIR --text FILE --out "
+                       "nulls.safetensors",
                        std::invalid_argument);
   CHECK(olmoe::make_routers(config, "native", std::filesystem::path()).front().policy() ==
         "topk:k=8,min_k=1,max_k=64,temperature=1,renormalize=false");

@@ -66,7 +66,7 @@ TEST_CASE("the losers' p-values are uniform on tokens that the fit has not seen"
   LayerLogits held_out = all;
   held_out.values.erase(held_out.values.begin(),
                         held_out.values.begin() + static_cast<std::ptrdiff_t>(fit.values.size()));
-  for (const char* score : {"logit", "log_softmax", "zscore"}) {
+  for (const char* score : {"logit", "log_softmax", "zscore", "robust_zscore"}) {
     for (const int trim : {0, 4}) {
       CAPTURE(score);
       CAPTURE(trim);

@@ -45,5 +45,7 @@ TEST_CASE("recording keeps the logits of whole texts, in windows, some held out"
   const std::vector<Text> one{{"one window", {1, 2, 3}, ""}};
   CHECK(error_of([&] {
           olmoe::record_logits(model, native, one, {.window = 8, .held_out_share = 0.1});
-        }) == "one window: is too short to hold a window of 8 tokens out: it has 3");
+        }) ==
+        "one window: is too short to hold a window of 8 tokens out: it has 3; give more "
+        "text, or other text to check the fit on (--held-out FILE)");
 }

@@ -32,5 +32,6 @@ TEST_CASE("a nulls file of another model's routers is refused, one that names no
   write({{"router_sha256", olmoe::router_sha256(other)}, {"model", "gqa"}});
   CHECK(error() == path.string() +
                        ": was fitted on another model, 'gqa': its routers differ from "
-                       "this one's");
+                       "this one's; to fit this model's: olmoe calibrate --model DIR --text FILE "
+                       "--out nulls.safetensors");
 }

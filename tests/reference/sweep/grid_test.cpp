@@ -51,11 +51,16 @@ TEST_CASE("Grid frontier has top-k for k = 1 ... 16 and every family at every ta
   std::set<std::string> names;
   for (const Configuration& c : grid) {
     names.insert(c.name);
-    CHECK(c.target.has_value() == (c.policy.find('?') != std::string::npos));
+    const bool is_fixed = c.family == olmoe::topk_mass_family;
+    CHECK((c.target.has_value() && !is_fixed) == (c.policy.find('?') != std::string::npos));
+    CHECK(c.fit_mass == (c.name.find("_mass_") != std::string::npos));
   }
   for (int k = 1; k <= 16; ++k)
     CHECK(names.contains("topk_" + std::to_string(k) + (k == 8 ? "_baseline" : "")));
-  CHECK(grid.size() == 16 + 5 * 15);
+  CHECK(grid.size() == 16 + 5 * 15 + 3 * 3);
+  CHECK(names.contains("topk_mass_mean3"));
+  CHECK(names.contains("threshold_mass_mean5"));
+  CHECK(names.contains("bh_mass_mean4"));
   CHECK(names.contains("bh_logit_trim0_mean4"));
   CHECK(names.contains("bh_log_softmax_trim8_mean3"));
   CHECK(names.contains("top_p_mean7"));

@@ -113,3 +113,51 @@ TEST_CASE("A row that is another again is no hypothesis of its own") {
   CHECK(families.front().rows.front().claimed);
   CHECK(says(sweep.report(), "`again` is `top_p_mean2` again, and counted once"));
 }
+
+TEST_CASE("Rows with a fitted exponent stand against top-k with one of its own") {
+  const olmoe::Config config = small_config();
+  const TempDir dir;
+  const olmoe::SweepDirectory directory(dir.path() / "sweep");
+  olmoe::SweepPlan plan = sound_plan(config);
+  plan.configurations.push_back(
+      {.name = "topk_2", .family = "top-k", .policy = "topk:k=2", .nulls = {}, .target = {}});
+  plan.configurations.push_back({.name = "topk_mass_mean2",
+                                 .family = "topk_mass",
+                                 .policy = "topk:k=2",
+                                 .nulls = {},
+                                 .target = 2,
+                                 .fit_mass = true});
+  plan.configurations.push_back({.name = "bh_mass_mean2",
+                                 .family = "bh_mass",
+                                 .policy = "bh:alpha=?",
+                                 .nulls = {},
+                                 .target = 2,
+                                 .fit_mass = true});
+  directory.write_plan(plan);
+  const auto& c = plan.configurations;
+  const auto mean_of_2 = [](Json result) {
+    result["evaluation"]["total"]["routing"]["experts"]["mean"] = 2.0;
+    return result;
+  };
+  directory.write_result(plan, c[0], sound_result(config, c[0]));
+  directory.write_result(plan, c[1], mean_of_2(sound_result(config, c[1])));
+  Json by_mass = mean_of_2(sound_result(config, c[2]));  // a loss of 1.45, not 1.5
+  by_mass["policy"] = "topk:k=2,min_k=1,mass_exponent=0.3,mass_k=8";
+  for (Json& window : by_mass["evaluation"]["domains"][0]["windows"])
+    window[1] = 1.45 * window[0].get<double>();
+  directory.write_result(plan, c[2], by_mass);
+  directory.write_result(plan, c[3], sound_result(config, c[3], true));  // 1.6 at 1.5 experts
+
+  const olmoe::SweepResults results = olmoe::read_results(directory);
+  CHECK(results.curve.at(2.0) == doctest::Approx(std::exp(1.5)));  // plain top-k's alone
+  const olmoe::SweepRow& topk = results.rows.at(2);
+  const olmoe::SweepRow& bh = results.rows.at(3);
+  REQUIRE(topk.against_topk);
+  CHECK(topk.against_topk->value == doctest::Approx(-0.05));
+  CHECK_FALSE(topk.against_topk_mass);
+  REQUIRE(bh.against_topk_mass);
+  CHECK(bh.against_topk_mass->value == doctest::Approx(0.15));
+  const std::string report = olmoe::report(results, olmoe::Pictures::none);
+  CHECK(says(report, "| `topk_mass_mean2` | 2.00 | 0.3 | 0.9512 ± 0.0000 | – | – |"));
+  CHECK(says(report, "| `bh_mass_mean2` | 1.50 | 0 | 1.1052 ± 0.0031 | 1.1618 ± 0.0033 |"));
+}

@@ -73,7 +73,9 @@ class BlockCompleter {
   [[gnu::noinline]] static void complete(const ErasedRouter& router, LogitsView<T> logits,
                                          Residency resident, Completion completion,
                                          RoutingView<Id> out) noexcept {
-    if (!router.has_kernels || router.calls->ranks) [[unlikely]] {
+    // By mass, the weight of one expert depends on all that are selected and on mass_k others.
+    if (!router.has_kernels || router.calls->ranks || router.weights.of == WeightRecipe::Of::mass)
+        [[unlikely]] {
       for (int t = 0; t < logits.tokens; ++t)
         complete_row(router, logits.row(t), resident.mask_of(t), completion, out.from(t));
       return;
@@ -183,9 +185,10 @@ class BlockCompleter {
     const int room = completion_.max_k - count;
     int n = 0;
     for (int i = 0; i < window_ - count; ++i) {
-      const std::int32_t expert = ranked[i];
-      ranked[n] = expert;
-      n += static_cast<int>(n < room && has_bit(resident, expert));
+      const auto expert = static_cast<std::uint32_t>(ranked[i]);
+      const auto is_resident = static_cast<int>(resident[expert / 64] >> (expert % 64) & 1U);
+      ranked[n] = ranked[i];
+      n += is_resident & static_cast<int>(n < room);
     }
     return n;
   }

@@ -67,10 +67,8 @@ struct ErasedRouter {
   WeightRecipe weights{};
   const float* critical = nullptr;  // kernel_table(), where count_one() may read it, else null
 
-  /// Whether weights are exps over the sum of all experts'.
-  bool weighs_by_all() const noexcept {
-    return weights.of == WeightRecipe::Of::softmax && !weights.renormalize;
-  }
+  /// Whether weights are made of the exps of all experts' logits and their sum.
+  bool weighs_by_all() const noexcept { return weights.of_exps() && !weights.renormalize; }
 
   /// Whether weights are those that write_sets() knows: factors of the exps of a row of logits, of
   /// which the largest is selected if they are renormalised.
@@ -124,10 +122,19 @@ class PolicyKernels {
                                 SmallRows::fit(parts.experts, router.capacity);
     }
     if constexpr (P::has_critical_scores && has_map_kernel) router.critical = parts.critical.data();
+    if (router.weights.of == WeightRecipe::Of::mass) [[unlikely]]
+      restrict_to_mass(router);
     return router;
   }
 
  private:
+  /// The masses are those of ranked experts, which must be the largest logits', mass_k of them.
+  static void restrict_to_mass(ErasedRouter& router) noexcept {
+    router.has_small_kernel = false;
+    router.critical = nullptr;
+    if (!router.keys_are_logits || by_expert_p) router.weights.of = WeightRecipe::Of::other;
+  }
+
   static const P& of(const void* parts) noexcept { return *static_cast<const P*>(parts); }
 
   static void select(const void* parts, std::span<const float> logits, RoutedRow& row) noexcept {

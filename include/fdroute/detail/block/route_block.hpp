@@ -138,7 +138,7 @@ class BlockRouter {
                    bool weighs) noexcept {
     const bool reads_largest =
         router.keys_are_logits && (router.calls->reads_largest || router.calls->reads_exps);
-    if (reads_largest || (weighs && router.weights.of == WeightRecipe::Of::softmax))
+    if (reads_largest || (weighs && router.weights.of_exps()))
       return load_rows<Arch, true>(block, logits);
     load_rows<Arch, false>(block, logits);
   }
@@ -171,9 +171,21 @@ class BlockRouter {
   }
 
   void rank(bool weighs, bool sets_suffice) noexcept {
+    if (weighs && router_.weights.of == WeightRecipe::Of::mass) [[unlikely]]
+      return rank_by_mass();
     if (!router_.calls->ranks) rank_best<Arch>(keys_, sets_suffice);
     if (weighs && router_.weights.of != WeightRecipe::Of::other)
       weigh_ranked<Arch>(logits_, router_.weights, keys_);
+  }
+
+  /// These weights read the mass_k best experts, too, selected or not.
+  [[gnu::noinline]] void rank_by_mass() noexcept {
+    const auto selected = keys_.count;
+    const int most = std::min(router_.weights.mass_k, router_.experts);
+    for (int t = 0; t < keys_.tokens; ++t) keys_.count[at(t)] = std::max(selected[at(t)], most);
+    rank_best<Arch>(keys_, false);
+    keys_.count = selected;
+    weigh_by_mass<Arch>(logits_, router_.weights, keys_);
   }
 
   /// Writes tokens from t on, up to the first that the view's kernel leaves, which is returned.

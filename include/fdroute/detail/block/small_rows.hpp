@@ -137,7 +137,7 @@ FDROUTE_KERNEL void weigh_small(SmallRows& small, const WeightRecipe& recipe) no
       for (std::size_t i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
     }
     const auto some = sums[0] > Wide(0.0);
-    const Wide inverse = Wide(1.0) / choose(some, sums[0] + Wide(recipe.epsilon), Wide(1.0));
+    const Wide inverse = Wide(1.0) / choose(some, sums[0] + Wide(recipe.parameter), Wide(1.0));
     for (std::size_t i = 0; i < selected; ++i)
       store(narrow(widen(Lane::load(small.weights[i].data())) * inverse), i);
     return;

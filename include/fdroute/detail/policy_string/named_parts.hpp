@@ -62,8 +62,13 @@ GroupLimited<Inner> read_groups(Settings& s, Inner ranking) {
 
 template <class Settings>
 SoftmaxWeights read_softmax(Settings& s) {
-  const double temperature = s.number("temperature", s.options().weights.temperature);
-  return {temperature, s.flag("renormalize", s.options().weights.renormalize)};
+  SoftmaxWeights weights = s.options().weights;
+  weights.temperature = s.number("temperature", weights.temperature);
+  weights.renormalize = s.flag("renormalize", weights.renormalize);
+  weights.mass_exponent = s.option("mass_exponent", weights.mass_exponent);
+  weights.mass_k = weights.mass_exponent == 0.0 ? s.option("mass_k", weights.mass_k)
+                                                : s.number("mass_k", weights.mass_k);
+  return weights;
 }
 
 template <class Settings>

@@ -16,6 +16,7 @@
 #include "fdroute/null/weighted.hpp"
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/logit.hpp"
+#include "fdroute/score/robust_zscore.hpp"
 #include "fdroute/score/zscore.hpp"
 
 // What a policy string says of the null distribution and the score. Settings is a PolicySettings.
@@ -27,12 +28,14 @@ inline constexpr std::array<std::string_view, 5> null_names{"tabulated", "normal
                                                             "conformal", "per_expert"};
 
 /// Every score that strings can name.
-inline constexpr std::array<std::string_view, 3> score_names{Logit::name, LogSoftmax::name,
-                                                             ZScore::name};
+inline constexpr std::array<std::string_view, 4> score_names{Logit::name, LogSoftmax::name,
+                                                             ZScore::name, RobustZScore::name};
+
+using NamedScore = std::variant<Logit, LogSoftmax, ZScore, RobustZScore>;
 
 /// A score and a null distribution: `expert_null`, if there is one, in the place of `null`.
 struct NullAndScore {
-  std::variant<Logit, LogSoftmax, ZScore> score{};
+  NamedScore score{};
   AnyNull null{};
   std::optional<AnyExpertNull> expert_null{};
 };
@@ -78,7 +81,7 @@ std::string take_given_null(const Settings& s, std::string_view name, NullAndSco
 }
 
 template <class Settings>
-std::variant<Logit, LogSoftmax, ZScore> read_score(Settings& s, std::string_view otherwise) {
+NamedScore read_score(Settings& s, std::string_view otherwise) {
   s.refuse_value("score", "rank",
                  "ranks within a token are 1 .. m whatever its logits are, so their p-values are "
                  "k/m and every token would get the same number of experts");
@@ -87,6 +90,7 @@ std::variant<Logit, LogSoftmax, ZScore> read_score(Settings& s, std::string_view
   if (name == Logit::name) return Logit{};
   if (name == LogSoftmax::name) return LogSoftmax{};
   if (name == ZScore::name) return ZScore{};
+  if (name == RobustZScore::name) return RobustZScore{};
   s.refuse("null", "the null distribution was fitted on score " + quote(name) +
                        ", which no policy string can name");
 }

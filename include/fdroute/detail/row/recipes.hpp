@@ -36,16 +36,21 @@ struct KeyRecipe {
 struct WeightRecipe {
   enum class Of : std::uint8_t {
     other,    // none of these: by the policy's call operator
+    sigmoid,  // or, renormalised, over the sum of the selected ones' plus epsilon
     softmax,  // exps over the sum of all experts', or, renormalised, over that of the selected
               // ones'
-    sigmoid,  // or, renormalised, over the sum of the selected ones' plus epsilon
+    mass,     // as softmax not renormalised, times mass_factor()
   };
 
   Of of = Of::other;
   bool renormalize = false;
-  double epsilon = 0.0;
+  int mass_k = 0;                          // of mass
+  double parameter = 0.0;                  // of sigmoid, epsilon; of mass, its exponent
   float factor = 1.0F;                     // of the product made last, in float
   const SoftmaxWeights* policy = nullptr;  // if the weights are of this type
+
+  /// Whether they are made of exps of differences from the largest logit.
+  constexpr bool of_exps() const noexcept { return of >= Of::softmax; }
 };
 
 }  // namespace fdroute::inline v0::detail

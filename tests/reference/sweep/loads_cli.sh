@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# `olmoe sweep --grid loads` on the bundled model and a little text: every row, the same files with
+# any number of threads, and errors before any work.
+# usage: loads_cli.sh OLMOE MODEL_DIRECTORY
+set -euo pipefail
+olmoe=$1
+model=$2
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir"
+
+fail() {
+  echo "loads_cli: $*" >&2
+  exit 1
+}
+
+# The command fails with this exit code and one line on stderr that holds the fact.
+fails() {
+  local code=$1 fact=$2 got=0
+  shift 2
+  "$@" >out 2>err || got=$?
+  [ "$got" = "$code" ] || fail "exit code $got, not $code: $*"
+  grep -qF -- "$fact" err || fail "'$fact' is not in: $(cat err)"
+  [ "$(wc -l <err)" = 1 ] || fail "more than one line: $(cat err)"
+}
+
+head -c 700 "$model/text/bible.txt" >prose.txt
+head -c 700 "$model/text/python.txt" >code.txt
+sweep=("$olmoe" sweep --model "$model" --grid loads --text prose.txt --text code.txt --window 32)
+
+fails 2 'fits its own nulls' "${sweep[@]}" --out bad --nulls "$model/nulls.safetensors"
+fails 2 '--shard' "${sweep[@]}" --out bad --shard 1/2
+fails 2 '--resume' "${sweep[@]}" --out bad --resume
+[ ! -e bad ] || fail "an error left a directory"
+
+"${sweep[@]}" --threads 1 --out one >one.out 2>one.err
+report=one/loads_report.md
+[ "$(cat one.out)" = $report ] || fail "no report: $(cat one.out one.err)"
+for file in full_results.json summary.csv report.md; do
+  [ -s "one/loads_$file" ] || fail "no loads_$file"
+done
+measured=$(tail -n +2 one/loads_summary.csv | wc -l)
+missing=$(grep -c '^\* `.*_mean' one/loads_report.md || true)
+[ $((measured + missing)) = 147 ] || fail "$measured rows and $missing without a solution"
+for group in 'Batch of 16' '8 consecutive tokens' 'Cache of 16 experts a layer'; do
+  grep -q "^## $group$" "$report" || fail "no section '$group'"
+done
+grep -q '^batch16_topk_mean3,batch:16,topk,3,3,' one/loads_summary.csv ||
+  fail "top-3 alone has not 3 experts"
+if command -v gnuplot >/dev/null; then
+  [ -s one/visualizations/loads_analysis.png ] || fail "no picture"
+fi
+
+"${sweep[@]}" --threads 3 --out three >/dev/null 2>&1
+diff -r one three || fail "the number of threads changes results"
+fails 1 'holds a sweep' "${sweep[@]}" --out one
+echo "loads_cli: all as promised"
