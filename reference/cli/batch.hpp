@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <fdroute/any_router.hpp>
+#include <filesystem>
 #include <functional>
 #include <span>
 #include <string>
@@ -28,6 +29,10 @@ struct TokenBatch {
 /// beyond int32.
 TokenBatch token_batch(const Tensor& tensor);
 
+/// Input ids from a file: the tensor `input_ids` of a .safetensors file, else a JSON array of ids
+/// or of such arrays, all of one length. Throws Error, naming the file, for anything else.
+TokenBatch read_token_batch(const std::filesystem::path& path);
+
 /// What a model computed on a TokenBatch; tokens = sequences x length, in order.
 struct BatchResult {
   std::vector<float> logits;  ///< (tokens, vocabulary)
@@ -35,7 +40,8 @@ struct BatchResult {
 };
 
 /// Runs every sequence on its own, from an empty cache, and calls `on_sequence` after each. Throws
-/// Error, naming the batch's origin, as Model::forward does.
+/// Error, naming the batch's origin, as Model::forward does, and if the result does not fit the
+/// machine's memory.
 BatchResult run_batch(const Model& model, const TokenBatch& batch,
                       std::span<const fdroute::AnyRouter> routers,
                       const std::function<void()>& on_sequence = {});

@@ -1,6 +1,5 @@
 #include <cstdint>
 #include <filesystem>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,8 +10,6 @@
 #include "cli/common_options.hpp"
 #include "cli/input.hpp"
 #include "formats/error.hpp"
-#include "formats/json.hpp"
-#include "formats/safetensors.hpp"
 #include "formats/safetensors_writer.hpp"
 #include "routing/routing.hpp"
 #include "tokenizer/tokenizer.hpp"
@@ -30,34 +27,8 @@ struct LogitsOptions {
   RouteOptions route;
 };
 
-/// An array of ids, or an array of such arrays, all of one length.
-TokenBatch batch_from_json(const std::string& path) {
-  nlohmann::json json = read_json(path);
-  if (!json.is_array()) throw Error(path + ": an array of token ids is expected");
-  if (json.empty() || !json.front().is_array()) json = nlohmann::json::array({json});
-
-  TokenBatch batch;
-  batch.origin = path;
-  batch.sequences = static_cast<std::int64_t>(json.size());
-  batch.length = static_cast<std::int64_t>(json.front().size());
-  for (const nlohmann::json& sequence : json) {
-    if (!sequence.is_array() || static_cast<std::int64_t>(sequence.size()) != batch.length)
-      throw Error(path + ": the sequences differ in length");
-    for (const nlohmann::json& id : sequence) {
-      if (!id.is_number_integer() || id < 0 || id > std::numeric_limits<std::int32_t>::max())
-        throw Error(path + ": " + show(id) + " is not a token id");
-      batch.ids.push_back(id.get<std::int32_t>());
-    }
-  }
-  return batch;
-}
-
 TokenBatch read_batch(const LogitsOptions& options) {
-  if (!options.ids.empty()) {
-    if (std::filesystem::path(options.ids).extension() == ".safetensors")
-      return token_batch(SafetensorsFile(options.ids).at("input_ids"));
-    return batch_from_json(options.ids);
-  }
+  if (!options.ids.empty()) return read_token_batch(options.ids);
   const Tokenizer tokenizer =
       Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
   InputText input{options.text.value_or(""), "--text"};

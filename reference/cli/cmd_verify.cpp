@@ -15,6 +15,7 @@
 #include "cli/common_options.hpp"
 #include "cli/integration_test.hpp"
 #include "cli/json_output.hpp"
+#include "formats/checkpoint.hpp"
 #include "formats/error.hpp"
 #include "formats/json.hpp"
 #include "formats/sha256.hpp"
@@ -38,6 +39,12 @@ struct VerifyOptions {
   bool json = false;
 };
 
+/// A capture's text, fit for a terminal.
+std::string shown(const std::string& text) {
+  constexpr std::size_t longest = 2000;  // a policy may list values of many layers
+  return one_line(text, longest);
+}
+
 template <class... Values>
 std::string format(const char* pattern, Values... values) {
   std::array<char, 64> text;
@@ -60,7 +67,7 @@ class Comparison {
   void begin(const std::string& policy) {
     route_ = policy;
     if (!json_)
-      std::printf("\nroute %s\n%-26s %-14s %25s\n", policy.c_str(), "tensor", "shape",
+      std::printf("\nroute %s\n%-26s %-14s %25s\n", shown(policy).c_str(), "tensor", "shape",
                   "max |diff|   rel. error");
   }
 
@@ -142,7 +149,7 @@ class Comparison {
       object.update(numbers);
       rows_.push_back(std::move(object));
     } else {
-      std::printf("%-26s %-14s %25s  %s\n", name.c_str(), shape.c_str(), result.c_str(),
+      std::printf("%-26s %-14s %25s  %s\n", shown(name).c_str(), shape.c_str(), result.c_str(),
                   good ? "ok" : "FAILED");
     }
   }
@@ -170,6 +177,14 @@ std::string metadata(const SafetensorsFile& capture, const std::string& key) {
   return found->second;
 }
 
+/// Throws Error unless a name in a capture's metadata is that of a file in the model's directory.
+void check_plain_file_name(const std::string& name, const SafetensorsFile& capture,
+                           const std::string& key) {
+  if (is_plain_file_name(name)) return;
+  throw Error(capture.path().string() + ": metadata '" + key + "' names " + quote(name) +
+              ", no plain file name");
+}
+
 /// The files the capture was made from must be the files at hand: a changed weight may belong to an
 /// expert that no captured token reached.
 void verify_files(const std::string& model, const SafetensorsFile& capture,
@@ -179,6 +194,7 @@ void verify_files(const std::string& model, const SafetensorsFile& capture,
   if (!json.is_object() || json.empty())
     throw Error(capture.path().string() + ": metadata 'sha256' is not an object of checksums");
   for (const auto& [file, expected] : json.items()) {
+    check_plain_file_name(file, capture, "sha256");
     const std::string actual = sha256_file(std::filesystem::path(model) / file);
     comparison.file(file, expected.is_string() ? expected.get<std::string>() : "", actual);
   }
@@ -363,7 +379,10 @@ void verify_policies(const VerifyOptions& options, const Model& model,
   const std::string policy = metadata(capture, "bh.policy");
   std::filesystem::path nulls = options.nulls;
   const std::string recorded = metadata(capture, "bh.nulls");
-  if (nulls.empty() && !recorded.empty()) nulls = std::filesystem::path(options.model) / recorded;
+  if (nulls.empty() && !recorded.empty()) {
+    check_plain_file_name(recorded, capture, "bh.nulls");
+    nulls = std::filesystem::path(options.model) / recorded;
+  }
   comparison.begin(policy);
   verify_policy(model, capture, "bh.", make_routers(model.config(), policy, nulls), comparison);
 }
@@ -379,7 +398,7 @@ void run(const VerifyOptions& options) {
   const std::string torch = metadata(capture, "torch");
   if (!options.json)
     std::printf("%s against %s\n(transformers %s, torch %s)\n\n", options.model.c_str(),
-                options.capture.c_str(), transformers.c_str(), torch.c_str());
+                options.capture.c_str(), shown(transformers).c_str(), shown(torch).c_str());
   Comparison comparison(capture, options.atol, options.json);
   verify_files(options.model, capture, comparison);
 

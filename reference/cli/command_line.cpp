@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <exception>
 #include <fdroute/detail/policy_string/closest.hpp>
 #include <fdroute/version.hpp>
@@ -91,6 +92,15 @@ class Formatter : public CLI::FormatterBase {
     return help_text(*app);
   }
 };
+
+/// The exit code of a program that has done its work: what it has printed may not fit its place.
+int finish_output() {
+  constexpr int failure = 1;
+  std::cout.flush();
+  if (std::cout && std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return 0;
+  std::cerr << "olmoe: cannot write to standard output\n";
+  return failure;
+}
 
 }  // namespace
 
@@ -314,11 +324,10 @@ int CommandLine::run(int argc, char** argv) {
   try {
     check_subcommand(argc, argv);
     app_->parse(argc, argv);
-    std::cout.flush();
-    if (!std::cout) throw std::runtime_error("cannot write to standard output");
-    return 0;
+    return finish_output();
   } catch (const CLI::Success& request) {  // for help or the version
-    return app_->exit(request);
+    app_->exit(request);
+    return finish_output();
   } catch (const CLI::ParseError& error) {
     const auto commands = app_->get_subcommands();
     complain(

@@ -1,11 +1,13 @@
 #include "cli/commands.hpp"
 #include "cli/common_options.hpp"
 #include "formats/mapped_file.hpp"
+#include "formats/temporary_file.hpp"
 #include "kernels/wait_policy.hpp"
 
 int main(int argc, char** argv) {
   olmoe::sleep_while_waiting(argv);
   olmoe::report_truncated_files();
+  olmoe::tidy_when_ended();
   olmoe::limit_threads();
 
   olmoe::CommandLine line("OLMoE on the CPU, routed by fdroute");

@@ -31,17 +31,19 @@ std::map<std::string, std::vector<std::string>> read_index(const fs::path& path)
   std::map<std::string, std::vector<std::string>> shards;
   for (const auto& [name, value] : index["weight_map"].items()) {
     const std::string shard = value.is_string() ? value.get<std::string>() : "";
-    // An index must not lead out of its directory.
-    if (fs::path(shard).filename() != shard || shard.empty() || shard == "." || shard == ".." ||
-        shard.find('\0') != std::string::npos) {
+    if (!is_plain_file_name(shard))
       fail("places tensor " + quote(name) + " in " + show(value) + ", no plain file name");
-    }
     shards[shard].push_back(name);
   }
   return shards;
 }
 
 }  // namespace
+
+bool is_plain_file_name(const std::string& name) {
+  return fs::path(name).filename() == name && !name.empty() && name != "." && name != ".." &&
+         name.find('\0') == std::string::npos;
+}
 
 Checkpoint::Checkpoint(const fs::path& directory) {
   std::error_code ignored;

@@ -10,6 +10,10 @@
 
 namespace olmoe {
 
+/// Whether `name` is the name of a file in a directory, and leads to no other directory: what a
+/// file from elsewhere may name.
+bool is_plain_file_name(const std::string& name);
+
 /// The weights of a model directory: model.safetensors, or else the shards that
 /// model.safetensors.index.json names, with all that is in them. Move-only.
 class Checkpoint {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "formats/error.hpp"
+#include "formats/limits.hpp"
 #include "formats/mapped_file.hpp"
 
 namespace olmoe {
@@ -14,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t max_depth = 64;
+constexpr std::size_t max_depth = Limits::json_depth;
 
 // Builds a document from the parser's events, in linear time. Given a visitor, it hands over each
 // member of the outermost object as soon as it is complete, and keeps none.

@@ -1,6 +1,7 @@
 #include "formats/safetensors.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <limits>
 #include <numeric>
@@ -12,6 +13,8 @@
 namespace olmoe {
 
 using nlohmann::json;
+
+static_assert(std::endian::native == std::endian::little, "the header's length is little-endian");
 
 /// What a tensor's entry in the header says, checked but for its place among the others.
 struct SafetensorsFile::Header {

@@ -1,12 +1,11 @@
 #include "formats/safetensors_writer.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
-#include <cstdio>
 #include <string_view>
 #include <system_error>
 
-#include "formats/atomic_file.hpp"
 #include "formats/error.hpp"
 #include "formats/json.hpp"
 #include "formats/safetensors.hpp"
@@ -14,6 +13,8 @@
 namespace olmoe {
 
 using nlohmann::json;
+
+static_assert(std::endian::native == std::endian::little, "the header's length is little-endian");
 
 std::uint64_t TensorInfo::bytes() const {
   const auto bytes = byte_size(dtype, shape);
@@ -24,10 +25,7 @@ std::uint64_t TensorInfo::bytes() const {
 
 SafetensorsWriter::SafetensorsWriter(std::filesystem::path path, std::vector<TensorInfo> tensors,
                                      const std::map<std::string, std::string>& metadata)
-    : path_(std::move(path)),
-      // Beside `path`, since a rename does not cross file systems.
-      temporary_(temporary_beside(path_)),
-      tensors_(std::move(tensors)) {
+    : path_(std::move(path)), temporary_(path_), tensors_(std::move(tensors)) {
   std::sort(tensors_.begin(), tensors_.end(), [](const TensorInfo& a, const TensorInfo& b) {
     const std::size_t a_size = size(a.dtype);
     const std::size_t b_size = size(b.dtype);
@@ -56,16 +54,11 @@ SafetensorsWriter::SafetensorsWriter(std::filesystem::path path, std::vector<Ten
   text.resize((text.size() + 7) / 8 * 8, ' ');
   check_safetensors_header(text, path_.string());
 
-  out_.open(temporary_, std::ios::binary);
+  out_.open(temporary_.path(), std::ios::binary);
   if (!out_) fail("cannot create the file");
   const std::uint64_t header_size = text.size();
   out_.write(reinterpret_cast<const char*>(&header_size), sizeof(header_size));
   out_.write(text.data(), static_cast<std::streamsize>(text.size()));
-}
-
-SafetensorsWriter::~SafetensorsWriter() {
-  std::error_code ignored;
-  std::filesystem::remove(temporary_, ignored);
 }
 
 void SafetensorsWriter::fail(const char* what) const {
@@ -87,7 +80,7 @@ void SafetensorsWriter::finish() {
   }
   out_.close();
   if (!out_) fail("cannot write the file");
-  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot replace the file");
+  temporary_.replace();
 }
 
 void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,

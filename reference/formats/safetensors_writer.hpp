@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "formats/temporary_file.hpp"
 #include "formats/tensor.hpp"
 
 namespace olmoe {
@@ -24,8 +25,8 @@ struct TensorInfo {
   std::uint64_t bytes() const;
 };
 
-/// Writes a safetensors file whose elements come piece by piece, under a temporary name beside
-/// `path`; finish() renames it: `path` holds either what it held or the whole new file.
+/// Writes a safetensors file whose elements come piece by piece, as a TemporaryFile; finish() puts
+/// it in its place: `path` holds either what it held or the whole new file.
 ///
 /// Larger element types come first, then names in order, so that every tensor is aligned and equal
 /// input gives equal bytes.
@@ -37,8 +38,6 @@ class SafetensorsWriter {
                     const std::map<std::string, std::string>& metadata = {});
   SafetensorsWriter(const SafetensorsWriter&) = delete;
   SafetensorsWriter& operator=(const SafetensorsWriter&) = delete;
-  /// Removes the temporary file unless finish() was called.
-  ~SafetensorsWriter();
 
   /// The tensors in the order of the file: the order in which their bytes are expected.
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
@@ -53,7 +52,7 @@ class SafetensorsWriter {
   [[noreturn]] void fail(const char* what) const;
 
   std::filesystem::path path_;
-  std::filesystem::path temporary_;
+  TemporaryFile temporary_;
   std::vector<TensorInfo> tensors_;
   std::uint64_t missing_ = 0;
   std::ofstream out_;

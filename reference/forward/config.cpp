@@ -9,6 +9,7 @@
 
 #include "formats/error.hpp"
 #include "formats/json.hpp"
+#include "formats/limits.hpp"
 #include "forward/config_keys.hpp"
 
 namespace olmoe {
@@ -16,9 +17,8 @@ namespace {
 
 using nlohmann::json;
 
-// Any two sizes times 1024 experts stay below 2^58.
-constexpr int max_size = 1 << 24;
-constexpr int max_experts = 1024;
+constexpr int max_size = Limits::size;
+constexpr int max_experts = Limits::experts;
 
 // transformers' names; the first of each function is the one name() gives.
 constexpr std::array<std::pair<std::string_view, Activation>, 9> activations = {{

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "formats/error.hpp"
+#include "forward/memory.hpp"
 #include "kernels/isa.hpp"
 
 namespace olmoe {
@@ -157,6 +158,7 @@ Model::Model(const std::filesystem::path& directory, Compute compute)
       config_(Config::load(directory)),
       checkpoint_(directory),
       rotary_(config_) {
+  require_memory(working_memory(config_, 1), directory.string());
   if (compute == Compute::bf16) require_bf16_dot();
   Loader load(checkpoint_, compute);
   embeddings_ =

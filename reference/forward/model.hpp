@@ -52,8 +52,10 @@ class Model {
   /// Opens a Hugging Face directory: config.json and weights. Throws Error if a file is missing or
   /// malformed, a tensor is missing, of an unexpected name, or has another shape than the config
   /// asks for; and if a norm's, a bias' or a router's weight is infinite or NaN. The large matrices
-  /// are not read for that: what they spoil, forward() finds. With Compute::bf16, throws
-  /// std::invalid_argument where require_bf16_dot() does and Error for a matrix that is not BF16.
+  /// are not read for that: what they spoil, forward() finds. Throws Error before anything is
+  /// allocated if working_memory() of a token is more than the machine has. With Compute::bf16,
+  /// throws std::invalid_argument where require_bf16_dot() does and Error for a matrix that is not
+  /// BF16.
   explicit Model(const std::filesystem::path& directory, Compute compute = Compute::f32);
 
   const Config& config() const { return config_; }

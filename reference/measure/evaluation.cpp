@@ -10,6 +10,7 @@
 
 #include "formats/error.hpp"
 #include "forward/completed_routing.hpp"
+#include "forward/memory.hpp"
 #include "measure/at.hpp"
 #include "measure/parallel.hpp"
 #include "measure/shuffle.hpp"
@@ -240,6 +241,8 @@ Evaluation evaluate_windows(const Model& model, const MakeSource& make_source,
                               baseline->hidden_states.size() != at(scored_of(jobs)) * hidden))
     throw std::invalid_argument("evaluate: the baseline was recorded on other texts or windows");
   if (record != nullptr) {
+    require_memory(sizeof(float) * static_cast<double>(scored_of(jobs)) * config.hidden_size,
+                   "evaluating against a baseline");
     record->hidden_states.resize(at(scored_of(jobs)) * hidden);
     record->nll.resize(jobs.size());
     record->counts.assign(at(config.num_hidden_layers),

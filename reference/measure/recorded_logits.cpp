@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "formats/error.hpp"
+#include "forward/memory.hpp"
 #include "measure/at.hpp"
 #include "measure/parallel.hpp"
 #include "measure/windows.hpp"
@@ -70,6 +71,9 @@ RecordedLogits record_logits(const Model& model, std::span<const fdroute::AnyRou
     }
   }
 
+  require_memory(sizeof(float) * static_cast<double>(rows[0] + rows[1]) * config.num_hidden_layers *
+                     config.num_experts,
+                 "recording router logits");
   const auto empty = [&](std::int64_t n) {
     LayerLogits layer{.values = std::vector<float>(at(n * config.num_experts)),
                       .counts = std::vector<std::int32_t>(at(n)),

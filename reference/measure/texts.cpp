@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <set>
 #include <sstream>
 #include <system_error>
 #include <utility>
 
 #include "formats/error.hpp"
+#include "formats/limits.hpp"
 #include "formats/mapped_file.hpp"
 #include "formats/regular_file.hpp"
 #include "formats/sha256.hpp"
@@ -39,8 +41,7 @@ std::vector<Extent> read_extents(std::filesystem::path path, std::size_t bytes) 
   path.replace_extension(".documents");
   std::vector<Extent> extents;
   if (!std::filesystem::exists(path)) return extents;
-  constexpr std::uint64_t most_bytes = std::uint64_t{1} << 26;
-  std::istringstream file(read_file(path, most_bytes));
+  std::istringstream file(read_file(path, Limits::documents_bytes));
   std::size_t sum = 0;
   std::string line;
   while (std::getline(file, line)) {
@@ -85,12 +86,14 @@ std::vector<Document> Text::all_documents() const {
 
 std::vector<Text> load_texts(std::span<const std::string> paths, const Tokenizer& tokenizer) {
   std::vector<Text> texts;
+  std::set<std::string> names;
   for (const std::string& path : paths) {
     for (const std::filesystem::path& file : text_files(path)) {
       const MappedFile mapped(file);
-      constexpr std::size_t most_bytes = std::size_t{1} << 30;
-      if (mapped.bytes().size() > most_bytes)
-        throw Error(file.string() + ": has more than " + std::to_string(most_bytes) + " bytes");
+      if (mapped.bytes().size() > Limits::text_bytes) {
+        throw Error(file.string() + ": has more than " + std::to_string(Limits::text_bytes) +
+                    " bytes");
+      }
       const std::string_view utf8(reinterpret_cast<const char*>(mapped.bytes().data()),
                                   mapped.bytes().size());
       const std::vector<Extent> extents = read_extents(file, utf8.size());
@@ -101,10 +104,8 @@ std::vector<Text> load_texts(std::span<const std::string> paths, const Tokenizer
         throw Error(file.string() + ": " + error.what());
       }
       if (text.ids.empty()) throw Error(file.string() + ": is empty");
-      for (const Text& other : texts) {
-        if (other.name == text.name)
-          throw Error(file.string() + ": a second text named " + quote(text.name));
-      }
+      if (!names.insert(text.name).second)
+        throw Error(file.string() + ": a second text named " + quote(text.name));
       texts.push_back(std::move(text));
     }
   }

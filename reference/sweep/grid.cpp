@@ -14,6 +14,7 @@
 
 #include "formats/error.hpp"
 #include "formats/json.hpp"
+#include "formats/limits.hpp"
 #include "formats/regular_file.hpp"
 #include "formats/sha256.hpp"
 #include "routing/canonical_policy.hpp"
@@ -209,8 +210,7 @@ std::string policy_name(const std::string& policy) {
 std::vector<Configuration> file_grid(
     const std::filesystem::path& path, const Config& config,
     const std::function<std::string(const std::string&)>& canonical) {
-  constexpr std::uint64_t most_bytes = std::uint64_t{1} << 20;
-  std::istringstream file(read_file(path, most_bytes));
+  std::istringstream file(read_file(path, Limits::grid_bytes));
   std::vector<Configuration> grid{baseline(config)};
   std::map<std::string, int> lines{{canonical(native_policy), 0}};
   bool any = false;

@@ -13,6 +13,7 @@
 
 #include "formats/atomic_file.hpp"
 #include "formats/error.hpp"
+#include "formats/temporary_file.hpp"
 
 extern char** environ;
 
@@ -289,11 +290,10 @@ Pictures write_script(const std::string& script, const std::filesystem::path& di
   }
   write_atomically(directory / (stem + ".gp"), script);
   for (const std::string& format : formats) {
-    const std::string temporary = stem + ".tmp." + format;
-    if (!run_gnuplot(directory, stem, format, temporary)) return Pictures::none;
-    std::error_code error;
-    std::filesystem::rename(directory / temporary, picture(format), error);
-    if (error) throw Error(picture(format).string() + ": cannot write: " + error.message());
+    const TemporaryFile temporary(picture(format));
+    const std::string target = temporary.path().filename().string();
+    if (!run_gnuplot(directory, stem, format, target)) return Pictures::none;
+    temporary.replace();
   }
   return Pictures::drawn;
 }

@@ -8,6 +8,7 @@
 
 #include "formats/error.hpp"
 #include "formats/json.hpp"
+#include "formats/limits.hpp"
 #include "formats/regular_file.hpp"
 #include "sweep/sweep_plan.hpp"
 
@@ -39,7 +40,8 @@ Extents extents_of(const Field& inputs) {
     return sizes;
   };
   return {documents(inputs["texts"]), documents(inputs["calibration_texts"]),
-          extent(inputs["model"]["layers"], 100'000), extent(inputs["model"]["experts"], 1024)};
+          extent(inputs["model"]["layers"], Limits::sweep_layers),
+          extent(inputs["model"]["experts"], Limits::experts)};
 }
 
 void check_texts_of(const Field& texts) {
@@ -171,9 +173,8 @@ bool is_line(std::string_view text) {
 }  // namespace
 
 Json read_sweep_file(const std::filesystem::path& path) {
-  constexpr std::uint64_t most_bytes = std::uint64_t{64} << 20;
-  constexpr std::size_t most_members = 256;
-  const std::string text = read_file(path, most_bytes);
+  constexpr std::size_t most_members = Limits::sweep_members;
+  const std::string text = read_file(path, Limits::sweep_file_bytes);
   check_json_shape(text, {.outer_members = most_members, .members = most_members}, path.string());
   try {
     return Json::parse(text);
@@ -184,14 +185,12 @@ Json read_sweep_file(const std::filesystem::path& path) {
 }
 
 bool is_label(std::string_view text) {
-  constexpr std::size_t longest = 255;
-  return !text.empty() && text.size() <= longest && is_line(text);
+  return !text.empty() && text.size() <= Limits::label_bytes && is_line(text);
 }
 
 bool is_name(std::string_view text) {
-  constexpr std::size_t longest = 128;
-  return !text.empty() && text.size() <= longest && text.front() != '.' && text.front() != '-' &&
-         std::all_of(text.begin(), text.end(), [](unsigned char c) {
+  return !text.empty() && text.size() <= Limits::name_bytes && text.front() != '.' &&
+         text.front() != '-' && std::all_of(text.begin(), text.end(), [](unsigned char c) {
            return c < 0x80 &&
                   (std::isalnum(c) != 0 ||
                    std::string_view("_-.=+").find(static_cast<char>(c)) != std::string_view::npos);
@@ -209,17 +208,18 @@ Field Field::operator[](const char* key) const {
   return {*found, place_ + (root_ ? ": " : ".") + key, false};
 }
 
-std::vector<Field> Field::elements(std::size_t least, std::size_t most_elements) const {
+Field::Elements Field::elements(std::size_t least, std::size_t most_elements) const {
   if (!json_->is_array() || json_->size() < least || json_->size() > most_elements) {
     fail(least == most_elements ? "an array of " + std::to_string(least) + " elements"
          : least > 0            ? "an array with elements"
                                 : "an array");
   }
-  std::vector<Field> fields;
-  for (std::size_t i = 0; i < json_->size(); ++i)
-    fields.push_back(
-        Field((*json_)[i], place_ + (root_ ? ": [" : "[") + std::to_string(i) + "]", false));
-  return fields;
+  return Elements(*this);
+}
+
+Field Field::Elements::operator[](std::size_t index) const {
+  return {(*array_.json_)[index],
+          array_.place_ + (array_.root_ ? ": [" : "[") + std::to_string(index) + "]", false};
 }
 
 double Field::number(double low, double high) const {

@@ -34,8 +34,10 @@ class Field {
   Field operator[](const char* key) const;
   bool has(const char* key) const { return json_->is_object() && json_->contains(key); }
 
-  /// The elements of an array that has `least` to `most` of them.
-  std::vector<Field> elements(std::size_t least, std::size_t most) const;
+  class Elements;
+  /// The elements of an array that has `least` to `most` of them. They are made when asked for, so
+  /// that a long array takes no more memory.
+  Elements elements(std::size_t least, std::size_t most) const;
 
   /// A finite number in [low, high].
   double number(double low, double high) const;
@@ -61,6 +63,34 @@ class Field {
   const nlohmann::ordered_json* json_;
   std::string place_;
   bool root_;  // then place_ is the file's name alone
+};
+
+class Field::Elements {
+ public:
+  class Iterator {
+   public:
+    Iterator(const Elements& elements, std::size_t index) : elements_(&elements), index_(index) {}
+    Field operator*() const { return (*elements_)[index_]; }
+    Iterator& operator++() {
+      ++index_;
+      return *this;
+    }
+    friend bool operator==(const Iterator&, const Iterator&) = default;
+
+   private:
+    const Elements* elements_;
+    std::size_t index_;
+  };
+
+  explicit Elements(Field array) : array_(std::move(array)) {}
+
+  std::size_t size() const { return array_.json().size(); }
+  Field operator[](std::size_t index) const;
+  Iterator begin() const { return {*this, 0}; }
+  Iterator end() const { return {*this, size()}; }
+
+ private:
+  Field array_;
 };
 
 /// Whether Field::label() and Field::name() take a text.

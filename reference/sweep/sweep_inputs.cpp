@@ -13,6 +13,7 @@
 
 #include "formats/error.hpp"
 #include "formats/json.hpp"
+#include "formats/limits.hpp"
 #include "formats/sha256.hpp"
 #include "measure/windows.hpp"
 #include "routing/nulls.hpp"
@@ -144,7 +145,7 @@ void SweepInputs::load_prompts(const SweepOptions& options) {
                   " new tokens exceeds max_position_embeddings, " +
                   std::to_string(model.config().max_position_embeddings));
   }
-  constexpr std::size_t most_classes = 256;  // as many as an object in a sweep's file may name
+  constexpr std::size_t most_classes = Limits::sweep_members;  // named by one object of a file
   if (classes.size() > most_classes)
     throw Error(options.prompts.string() + ": has prompts of more than " +
                 std::to_string(most_classes) + " classes");

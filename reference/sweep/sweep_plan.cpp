@@ -9,6 +9,7 @@
 #include "formats/atomic_file.hpp"
 #include "formats/error.hpp"
 #include "formats/json.hpp"
+#include "formats/limits.hpp"
 #include "formats/sha256.hpp"
 #include "sweep/sweep_files.hpp"
 
@@ -103,8 +104,7 @@ SweepPlan SweepPlan::from_json(const Json& json, const std::string& origin) {
   check_inputs(inputs);
   SweepPlan plan{root["stem"].name(), inputs.json(), {}};
   const double experts = inputs["model"]["experts"].number();
-  constexpr std::size_t most = 1'000'000;
-  for (const Field& configuration : root["configurations"].elements(1, most))
+  for (const Field& configuration : root["configurations"].elements(1, Limits::configurations))
     plan.configurations.push_back(configuration_from(configuration, experts));
   try {
     check_names_unique(plan.configurations);
@@ -114,11 +114,11 @@ SweepPlan SweepPlan::from_json(const Json& json, const std::string& origin) {
   if (plan.baseline().role != Configuration::Role::Row || plan.baseline().is_open())
     throw Error(origin + ": the first configuration, " + plan.baseline().name +
                 ", is not a baseline: a baseline has the role 'row' and no target");
+  std::set<std::string> closed;  // names of those with a policy of their own
+  for (const Configuration& c : plan.configurations)
+    if (!c.is_open()) closed.insert(c.name);
   for (const Configuration& c : plan.configurations) {
-    if (c.like.empty()) continue;
-    const auto same = [&](const Configuration& other) { return other.name == c.like; };
-    const auto found = std::find_if(plan.configurations.begin(), plan.configurations.end(), same);
-    if (found == plan.configurations.end() || found->is_open())
+    if (!c.like.empty() && !closed.contains(c.like))
       throw Error(origin + ": configuration " + c.name + " is like " + quote(c.like) +
                   ", which is none with a policy of its own");
   }

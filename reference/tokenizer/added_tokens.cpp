@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <ranges>
 
 #include "tokenizer/unicode.hpp"
 
@@ -52,7 +51,8 @@ AddedTokenSet::AddedTokenSet(std::span<const std::pair<std::string, AddedToken>>
     if (pattern.empty()) continue;
     last_bytes_.set(static_cast<unsigned char>(pattern.back()));
     std::uint32_t node = root;
-    for (const char byte : pattern | std::views::reverse) {
+    for (auto place = pattern.rbegin(); place != pattern.rend(); ++place) {
+      const char byte = *place;
       const auto fresh = static_cast<std::uint32_t>(nodes_.size());
       const auto [found, is_new] = children_.try_emplace(edge(node, byte), fresh);
       if (is_new) nodes_.push_back({.depth = nodes_[node].depth + 1, .parent = node, .byte = byte});

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -183,9 +184,9 @@ class SmallSweep {
   /// error() with a file's contents replaced.
   std::string error_with(const std::filesystem::path& file, const std::string& contents) const {
     const std::string before = olmoe::json_text(olmoe::read_sweep_file(file));
-    olmoe::write_atomically(file, contents);
+    overwrite(file, contents);
     const std::string message = error();
-    olmoe::write_atomically(file, before);
+    overwrite(file, before);
     return message;
   }
 
@@ -198,6 +199,11 @@ class SmallSweep {
   }
 
  private:
+  // Thousands of times, and so not to the disk.
+  static void overwrite(const std::filesystem::path& file, const std::string& contents) {
+    std::ofstream(file, std::ios::binary) << contents;
+  }
+
   TempDir dir_;
   olmoe::SweepDirectory directory_;
   olmoe::SweepPlan plan_;

@@ -13,24 +13,12 @@
 #include <vector>
 
 #include "formats/atomic_file.hpp"
+#include "reference/json_places.hpp"
 #include "reference/sound_sweep.hpp"
 
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-/// The places of all values in a document.
-void collect(const Json& json, const std::string& pointer, std::vector<std::string>& places) {
-  places.push_back(pointer);
-  if (json.is_object()) {
-    for (const auto& [key, value] : json.items()) collect(value, pointer + "/" + key, places);
-  }
-  if (json.is_array() && !json.empty()) {
-    collect(json.front(), pointer + "/0", places);
-    if (json.size() > 1)
-      collect(json.back(), pointer + "/" + std::to_string(json.size() - 1), places);
-  }
-}
 
 }  // namespace
 
@@ -59,8 +47,7 @@ TEST_CASE("Whatever stands in the place of a value is read or is an error that n
                                  "a\nb",
                                  "../x"};
   for (const std::filesystem::path& file : sweep.files()) {
-    std::vector<std::string> places;
-    collect(olmoe::read_sweep_file(file), "", places);
+    const std::vector<std::string> places = places_of(olmoe::read_sweep_file(file));
     CHECK(places.size() > 3);
     std::size_t refused = 0;
     for (const std::string& place : places) {
