@@ -28,10 +28,11 @@ class WithoutExpert final : public RoutingSource {
   int layers() const override { return all_.layers(); }
   int capacity(int layer) const override { return all_.capacity(layer); }
   int floor(int layer) const override { return all_.floor(layer) - (layer == layer_ ? 1 : 0); }
-  void route(int layer, std::int64_t start, fdroute::LogitsView<float> logits,
-             fdroute::RoutingView<std::int32_t> out) const override {
-    all_.route(layer, start, logits, out);
-    if (layer != layer_ || position_ < start || position_ >= start + logits.tokens) return;
+  void route(int layer, std::span<const Stretch> stretches, fdroute::LogitsView<float> logits,
+             fdroute::RoutingView<std::int32_t> out) override {
+    all_.route(layer, stretches, logits, out);
+    const auto [sequence, start, tokens] = stretches[0];  // there is one sequence
+    if (layer != layer_ || position_ < start || position_ >= start + tokens) return;
     const auto row = out.from(position_ - start);
     const std::int32_t n = row.counts[0];
     const auto place = std::find(row.experts, row.experts + n, expert_) - row.experts;
@@ -116,9 +117,10 @@ std::vector<AblatedExpert> ablate_token(const Model& model,
     });
     for (std::size_t rank = 0; rank < selected.size(); ++rank) {
       const int layer = static_cast<int>(l);
-      const WithoutExpert source(routers, layer, options.context, selected[rank]);
+      WithoutExpert source(routers, layer, options.context, selected[rank]);
       cache = before;
-      const double loss = loss_of(model.forward(inputs, cache, source, every), rest);
+      const Sequence alone{inputs, &cache};
+      const double loss = loss_of(model.forward({&alone, 1}, source, every), rest);
       const auto score = static_cast<double>(scores[at(selected[rank])]);
       ablated.push_back({.layer = layer,
                          .rank = static_cast<int>(rank),

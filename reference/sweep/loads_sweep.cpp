@@ -22,8 +22,8 @@
 #include "routing/routing.hpp"
 #include "sweep/loads_grid.hpp"
 #include "sweep/loads_results.hpp"
-#include "sweep/progress.hpp"
 #include "sweep/sweep_inputs.hpp"
+#include "terminal/progress.hpp"
 
 namespace olmoe {
 namespace {
@@ -107,7 +107,8 @@ void run_loads(const SweepOptions& options) {
   const std::vector<LoadsConfiguration> grid = loads_grid(inputs.model.config());
   make_directories(options.out);
 
-  Progress progress(grid.size() + 1, static_cast<double>(grid.size() + 1));
+  Progress progress(
+      {.what = "sweep", .unit = "configurations", .total = static_cast<double>(grid.size() + 1)});
   progress.start("solving");
   SolvedFamilies solved(inputs);
   for (const LoadsConfiguration& configuration : grid) solved.solve(configuration);

@@ -127,10 +127,7 @@ TEST_CASE("generate continues a file of prompts together, with the text that eac
       const Outcome alone = run({"--prompt", text}, more);
       REQUIRE(alone.out.starts_with(text));
       REQUIRE(alone.out.ends_with("\n"));
-      const nlohmann::ordered_json line{
-          {"prompt", text},
-          {"text", alone.out.substr(text.size(), alone.out.size() - text.size() - 1)}};
-      expected += line.dump() + "\n";
+      expected += alone.out;
     }
     for (const char* batch : {"1", "3", "16"}) {
       const Outcome together = run({"--prompts", file.string(), "--batch", batch}, more);
@@ -147,6 +144,6 @@ TEST_CASE("generate continues a file of prompts together, with the text that eac
   check_error({"generate", "--model", nano.string(), "--prompt", "x", "--batch", "2"}, 2,
               {"--batch", "--prompts"});
   check_error({"generate", "--model", nano.string(), "--prompts",
-               directory.write("bad.json", "[\"text\"]").string()},
+               directory.write("bad.json", "[1]").string()},
               1, {"bad.json", "a prompt is"});
 }
