@@ -281,7 +281,7 @@ TEST_CASE("prompts continued together get the text that each gets alone") {
   const Routers routers = adaptive(model);
   const std::vector<TokenIds> prompts{{3, 1, 4}, {1}, {5, 9, 2, 6, 5}, {3, 5}, {8, 9, 7, 9}};
   // A seed with which the texts end at different times, so that places are filled again.
-  olmoe::GenerationOptions sampled{.max_new_tokens = 30, .temperature = 5.0};
+  olmoe::GenerationOptions sampled{.max_new_tokens = 30, .sampling = {.temperature = 5.0}};
   std::set<std::size_t> lengths;
   while (lengths.size() < 2) {
     REQUIRE(++sampled.seed < 1000);

@@ -23,10 +23,10 @@ class ZeroWeight final : public olmoe::RoutingSource {
   int layers() const override { return all_.layers(); }
   int capacity(int layer) const override { return all_.capacity(layer); }
   int floor(int layer) const override { return all_.floor(layer); }
-  void route(int layer, std::int64_t start, fdroute::LogitsView<float> logits,
-             fdroute::RoutingView<std::int32_t> out) const override {
-    all_.route(layer, start, logits, out);
-    if (layer == layer_) out.from(position_ - start).weights[rank_] = 0.0F;
+  void route(int layer, std::span<const olmoe::Stretch> stretches,
+             fdroute::LogitsView<float> logits, fdroute::RoutingView<std::int32_t> out) override {
+    all_.route(layer, stretches, logits, out);
+    if (layer == layer_) out.from(position_ - stretches[0].start).weights[rank_] = 0.0F;
   }
 
  private:
@@ -61,16 +61,17 @@ TEST_CASE("An expert left out costs what it costs to take its weight for 0") {
   const auto native = routers(model, "native");
   const auto vocabulary = static_cast<std::size_t>(model.config().vocab_size);
   const std::span<const std::int32_t> ids = texts.front().ids;
-  const auto loss_by = [&](const olmoe::RoutingSource& source) {
+  const auto loss_by = [&](olmoe::RoutingSource& source) {
     olmoe::KvCache cache;
-    const auto logits =
-        model.forward(ids.first(15), cache, source, olmoe::Model::LogitsOf::every_token);
+    const olmoe::Sequence alone{ids.first(15), &cache};
+    const auto logits = model.forward({&alone, 1}, source, olmoe::Model::LogitsOf::every_token);
     double sum = 0.0;
     for (std::size_t i = 10; i < 15; ++i)
       sum += loss(std::span(logits).subspan(i * vocabulary, vocabulary), ids[i + 1]);
     return sum;
   };
-  const double whole = loss_by(olmoe::PolicyRouting(native));
+  olmoe::PolicyRouting all(native);
+  const double whole = loss_by(all);
   bool any = false;
   for (std::size_t i = 0; i < ablated.size(); ++i) {
     const olmoe::AblatedExpert& expert = ablated[i];
@@ -79,7 +80,7 @@ TEST_CASE("An expert left out costs what it costs to take its weight for 0") {
     CHECK(expert.rank == static_cast<int>(i % k));
     CHECK(expert.p == null(expert.score));
     if (i % k > 0) CHECK(expert.score <= ablated[i - 1].score);
-    const ZeroWeight without(native, expert.layer, 10, i % k);
+    ZeroWeight without(native, expert.layer, 10, i % k);
     CHECK(expert.cost == doctest::Approx(loss_by(without) - whole).scale(1.0).epsilon(1e-5));
     any = any || std::abs(expert.cost) > 1e-3;
   }
