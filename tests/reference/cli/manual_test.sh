@@ -65,6 +65,6 @@ for shell in zsh fish; do
 done
 if command -v fish >/dev/null; then
   fish --no-config -c "source olmoe.fish; complete -C 'olmoe calibrate --score '" >fish.scores
-  [ "$(sort fish.scores | cut -f1 | paste -sd ' ')" = "log_softmax logit zscore" ] ||
+  [ "$(sort fish.scores | cut -f1 | paste -sd ' ')" = "log_softmax logit robust_zscore zscore" ] ||
     fail "fish completes the scores by $(cat fish.scores)"
 fi
