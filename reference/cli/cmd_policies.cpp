@@ -39,6 +39,8 @@ constexpr std::array every_rule{
     Key{"weights=NAME", "what outputs are multiplied by; below"},
     Key{"temperature=1", "with softmax weights: softmax(logit / temperature)"},
     Key{"renormalize=true|false", "divide the weights by their sum; default: the model's own"},
+    Key{"mass_exponent=0", "with softmax weights: how much of the lost mass they keep, 0 to 1"},
+    Key{"mass_k=8", "the experts whose mass that is; default: the model's own k"},
     Key{"epsilon=0", "with sigmoid weights: added to that sum"},
     Key{"factor=1", "with scaled weights: multiplies them"},
 };

@@ -265,8 +265,9 @@ TEST_CASE("what one's own checkpoint may lack is answered with what to do") {
               {copy.file("text") + ": there is no such directory; name texts to evaluate, --text"});
   check_error({"perplexity", "--model", copy.model(), "--text", text, "--route", "bh:score=zscore"},
               2, {"needs a null distribution", "olmoe calibrate --score zscore --model DIR"});
-  check_error({"sweep", "--model", copy.model(), "--out", copy.file("out"), "--text", text}, 2,
-              {"needs a null distribution", "olmoe calibrate --model DIR --text FILE"});
+  check_error({"sweep", "--model", copy.model(), "--out", copy.file("out"), "--text", text,
+               "--window", "32"},
+              2, {"needs a null distribution", "olmoe calibrate --model DIR --text FILE"});
   check_error({"calibrate", "--model", copy.model(), "--out", copy.file("n"), "--text", text}, 1,
               {"too short to hold a window of", "--held-out FILE"});
 }
