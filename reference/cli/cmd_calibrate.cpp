@@ -293,8 +293,7 @@ Json fit_exponent(const CalibrateOptions& options, const Model& model, const Tar
     fit = with_mean.fit;
   } else {
     fit = fit_mass(model, options.policy, nulls, texts, evaluation);
-    result["policy"] =
-        with_mass(options.policy, fit.exponent, model.config().num_experts_per_tok);
+    result["policy"] = with_mass(options.policy, fit.exponent, model.config().num_experts_per_tok);
   }
   result["exponent"] = fit.exponent;
   result["curve"] = Json::array();

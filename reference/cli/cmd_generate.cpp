@@ -54,8 +54,8 @@ std::unique_ptr<RoutingSource> source_of(const GenerateOptions& options,
                                          std::span<const fdroute::AnyRouter> routers) {
   const auto completion = options.completion.completion();
   if (!completion) return std::make_unique<PolicyRouting>(routers);
-  return std::make_unique<CompletedRouting>(
-      routers, Grouping{Grouping::Kind::batch, options.batch}, *completion);
+  return std::make_unique<CompletedRouting>(routers, Grouping{Grouping::Kind::batch, options.batch},
+                                            *completion);
 }
 
 /// A prompt's continuation.
@@ -90,11 +90,11 @@ Continuations continue_prompts(const Model& model, const Tokenizer& tokenizer,
   };
   GenerationOptions generation = options.generation;
   generation.stop_after_token = [&](std::size_t p) { return stops[p].stopped_by().has_value(); };
-  result.statistics = generate(model, source, ids, options.batch, generation,
-                               [&](std::size_t p, std::int32_t id) {
-                                 result.of_prompts[p].ids.push_back(id);
-                                 add(p, stops[p].push(decoders[p].push(id)));
-                               });
+  result.statistics =
+      generate(model, source, ids, options.batch, generation, [&](std::size_t p, std::int32_t id) {
+        result.of_prompts[p].ids.push_back(id);
+        add(p, stops[p].push(decoders[p].push(id)));
+      });
   for (std::size_t p = 0; p < prompts.size(); ++p) {
     add(p, stops[p].push(decoders[p].finish()));
     add(p, stops[p].finish());
@@ -117,12 +117,10 @@ nlohmann::ordered_json to_json(const InputText& prompt, const Continuation& cont
 }
 
 nlohmann::ordered_json to_json(const GenerationStatistics& statistics) {
-  return {{"mean_experts", statistics.experts.mean()},
-          {"prompt_tokens", statistics.prompt_tokens},
-          {"new_tokens", statistics.new_tokens},
-          {"prefill_seconds", statistics.prefill_seconds},
-          {"decode_steps", statistics.decode_steps},
-          {"decode_seconds", statistics.decode_seconds}};
+  return {
+      {"mean_experts", statistics.experts.mean()}, {"prompt_tokens", statistics.prompt_tokens},
+      {"new_tokens", statistics.new_tokens},       {"prefill_seconds", statistics.prefill_seconds},
+      {"decode_steps", statistics.decode_steps},   {"decode_seconds", statistics.decode_seconds}};
 }
 
 void print_cost(const std::string& policy, const GenerationStatistics& statistics) {

@@ -95,8 +95,8 @@ GenerationStatistics generate(const Model& model, RoutingSource& source,
     for (std::size_t i = 0; i < some.size(); ++i) {
       for (const ExecutedRouting& routing : traces[i].routing)
         statistics.experts.add(routing.counts);
-      take(some[i], choose(std::span(logits).subspan(i * vocabulary, vocabulary),
-                           options.sampling, some[i].random));
+      take(some[i], choose(std::span(logits).subspan(i * vocabulary, vocabulary), options.sampling,
+                           some[i].random));
     }
   };
 

@@ -52,20 +52,21 @@ class Trap {
   fs::path out() const { return work() / "out"; }
 
   /// Texts that a program may mistake for something else, as they stand in a file.
-  std::vector<std::string> poisons(bool json) const {
+  std::vector<std::string> poisons(bool is_json) const {
     const std::string touch = "touch " + canary().string();
-    std::vector<std::string> texts{"`" + touch + "`",
-                                   "$(" + touch + ")",
-                                   "'; system('" + touch + "'); x='",
-                                   json ? "\\\"; system(\\\"" + touch + "\\\"); #" : "\"; " + touch,
-                                   json ? "x\\n! " + touch + "\\n" : "! " + touch,
-                                   "../../escaped",
-                                   escaped().string(),
-                                   std::string(1 << 20, 'x'),
-                                   json ? "a\\u0000b" : std::string("a\0b", 3),
-                                   "\xff\xfe",
-                                   json ? "\\u001b]0;x\\u0007" : "\x1b]0;x\x07",
-                                   "%s%n%5000d"};
+    std::vector<std::string> texts{
+        "`" + touch + "`",
+        "$(" + touch + ")",
+        "'; system('" + touch + "'); x='",
+        is_json ? "\\\"; system(\\\"" + touch + "\\\"); #" : "\"; " + touch,
+        is_json ? "x\\n! " + touch + "\\n" : "! " + touch,
+        "../../escaped",
+        escaped().string(),
+        std::string(1 << 20, 'x'),
+        is_json ? "a\\u0000b" : std::string("a\0b", 3),
+        "\xff\xfe",
+        is_json ? "\\u001b]0;x\\u0007" : "\x1b]0;x\x07",
+        "%s%n%5000d"};
     return texts;
   }
 
@@ -124,15 +125,15 @@ std::string replaced(std::string text, const std::string& by) {
   return text.replace(place, mark.size(), by);
 }
 
-/// The texts of `json` with the mark in the place of each string in turn, and of each key.
-std::vector<std::string> marked(const Json& json) {
+/// The texts of `document` with the mark in the place of each string in turn, and of each key.
+std::vector<std::string> marked(const Json& document) {
   std::vector<std::string> texts;
-  for (const std::string& place : places_of(json)) {
+  for (const std::string& place : places_of(document)) {
     const Json::json_pointer pointer(place);
-    const Json& value = json.at(pointer);
+    const Json& value = document.at(pointer);
     const bool text = value.is_string() || value.is_null();
     if (!text && (!value.is_object() || value.empty())) continue;
-    Json changed = json;
+    Json changed = document;
     if (text) {
       changed[pointer] = mark;
     } else {
@@ -144,10 +145,10 @@ std::vector<std::string> marked(const Json& json) {
 }
 
 /// Runs olmoe `runs` times with `file` replaced by the texts and the poisons, by turns.
-void poison(Trap& trap, const fs::path& file, const std::vector<std::string>& texts, bool json,
+void poison(Trap& trap, const fs::path& file, const std::vector<std::string>& texts, bool is_json,
             std::size_t runs, const std::vector<std::string>& arguments) {
   const std::string sound = read(file);
-  const auto poisons = trap.poisons(json);
+  const auto poisons = trap.poisons(is_json);
   for (std::size_t run = 0; run < runs; ++run) {
     const std::string& text = texts[run * texts.size() / runs];
     const std::string& by = poisons[run % poisons.size()];

@@ -107,7 +107,7 @@ class TensorReader {
   auto data() const { return evaluator_.data(); }
 
  private:
-  Eigen::DefaultDevice device_{};
+  static inline const Eigen::DefaultDevice device_{};
   Evaluator evaluator_;
 };
 
