@@ -155,7 +155,7 @@ void add_ablate(CommandLine& line) {
       "ablate", "Leave out single experts, and compare what that costs with p-values");
   const auto options = std::make_shared<AblateOptions>();
   add_model_option(command, options->model);
-  command.option("--text", options->texts, "UTF-8 text files; a directory means its *.txt")
+  command.option("-f,--text", options->texts, "UTF-8 text files; a directory means its *.txt")
       .required()
       .shown_as("FILE...");
   command
@@ -179,8 +179,12 @@ void add_ablate(CommandLine& line) {
   command.option("--epsilon", options->epsilon, "An expert is needless if it costs less, in nats")
       .shows_default()
       .shown_as("E");
-  command.option("--seed", options->ablation.seed, "Of the draw").shows_default().shown_as("N");
+  command.option("-s,--seed", options->ablation.seed, "Of the draw")
+      .shows_default()
+      .whole_number(std::uint64_t{0})
+      .shown_as("N");
   add_compute_options(command, options->compute);
+  command.example("olmoe ablate -m reference/model -f reference/model/development --tokens 20");
   command.runs([options] { run(*options); });
 }
 

@@ -172,20 +172,20 @@ Json check_texts_alone(const CalibrateOptions& options, const Model& model,
   return by_text;
 }
 
-/// nll of each document above the model's own routing's, in random order: (documents).
-DocumentLosses extra_losses(const Model& model, const std::string& policy,
-                            std::span<const fdroute::TabulatedNull> nulls,
-                            std::span<const Text> texts, const EvaluationOptions& options) {
-  const auto losses = [&](const std::string& of) {
-    const TextEvaluation total =
-        evaluate(model, make_routers(model.config(), of, nulls), texts, options).total;
-    return document_losses(total.windows, total.windows_of);
-  };
-  DocumentLosses extra = difference(losses(policy), losses(native_policy));
+/// nll of each document under a policy: (documents).
+DocumentLosses losses_of(const Model& model, const std::string& policy,
+                         std::span<const fdroute::TabulatedNull> nulls, std::span<const Text> texts,
+                         const EvaluationOptions& options) {
+  const TextEvaluation total =
+      evaluate(model, make_routers(model.config(), policy, nulls), texts, options).total;
+  return document_losses(total.windows, total.windows_of);
+}
+
+DocumentLosses in_random_order(DocumentLosses losses) {
   constexpr std::uint64_t seed = 1;
   Shuffle shuffle(seed);
-  shuffle(extra);
-  return extra;
+  shuffle(losses);
+  return losses;
 }
 
 RecordingOptions solving_options(const CalibrateOptions& options) {
@@ -208,6 +208,7 @@ Json control_loss(const CalibrateOptions& options, const Model& model,
   check_texts(model.config(), held_out, evaluation);
 
   const int native = model.config().num_experts_per_tok;
+  const DocumentLosses own = losses_of(model, native_policy, nulls, held_out, evaluation);
   std::vector<std::string> solved;
   Json candidates_json = Json::array();
   if (!options.json)
@@ -223,7 +224,9 @@ Json control_loss(const CalibrateOptions& options, const Model& model,
       return 1.0;  // and so the end
     }
     solved.push_back(policy.policy);
-    const DocumentLosses losses = extra_losses(model, policy.policy, nulls, held_out, evaluation);
+    // Above those of the model's own routing.
+    const DocumentLosses losses = in_random_order(
+        difference(losses_of(model, policy.policy, nulls, held_out, evaluation), own));
     const auto clipped = std::count_if(losses.begin(), losses.end(),
                                        [&](double loss) { return std::abs(loss) > limit.clip; });
     const double value = p_by_betting(losses, limit);

@@ -20,7 +20,6 @@
 #include "forward/generation.hpp"
 #include "forward/model.hpp"
 #include "routing/routing.hpp"
-#include "sweep/prompts.hpp"
 #include "tokenizer/tokenizer.hpp"
 
 namespace olmoe {
@@ -58,6 +57,8 @@ std::unique_ptr<RoutingSource> source_of(const GenerateOptions& options,
                                             *completion);
 }
 
+using Ids = std::vector<std::int32_t>;
+
 /// A prompt's continuation.
 struct Continuation {
   std::string text;  ///< without the prompt, and without what stopped it
@@ -74,12 +75,9 @@ struct Continuations {
 /// Continues prompts together. Calls `show` with each piece of a continuation's text as soon as it
 /// is sure.
 Continuations continue_prompts(const Model& model, const Tokenizer& tokenizer,
-                               RoutingSource& source, std::span<const InputText> prompts,
+                               RoutingSource& source, std::span<const Ids> prompts,
                                const GenerateOptions& options,
                                const std::function<void(const std::string&)>& show) {
-  std::vector<std::vector<std::int32_t>> ids;
-  for (const InputText& prompt : prompts)
-    ids.push_back(tokenizer.encode(prompt.text, prompt.origin));
   std::vector<StreamDecoder> decoders(prompts.size(), StreamDecoder(tokenizer));
   std::vector<StopStrings> stops(prompts.size(), StopStrings(options.stop));
   Continuations result;
@@ -154,12 +152,17 @@ void run(const GenerateOptions& options) {
   const auto routers = options.route.routers(options.model, model);
   const auto source = source_of(options, routers);
   const std::vector<InputText> prompts = prompts_of(options);
-  const std::span all(prompts);
+  std::vector<Ids> ids;  // of all prompts: what cannot be run is found before anything is
+  for (const InputText& prompt : prompts) {
+    ids.push_back(tokenizer.encode(prompt.text, prompt.origin));
+    check_prompt(model, ids.back(), options.generation, prompt.origin);
+  }
 
   nlohmann::ordered_json generations = nlohmann::ordered_json::array();
   // Alone, a prompt has figures of its own, and its text is shown as it comes.
   const bool is_alone = options.batch == 1;
-  const auto run_some = [&](std::span<const InputText> some) {
+  const auto run_some = [&](std::size_t first, std::size_t n) {
+    const std::span some = std::span(prompts).subspan(first, n);
     bool begun = false;
     const auto show = [&](const std::string& piece) {
       if (options.json || !is_alone) return;
@@ -167,8 +170,8 @@ void run(const GenerateOptions& options) {
       std::cout << (begun ? "" : some[0].text) << piece << std::flush;
       begun = true;
     };
-    const auto [continuations, statistics] =
-        continue_prompts(model, tokenizer, *source, some, options, show);
+    const auto [continuations, statistics] = continue_prompts(
+        model, tokenizer, *source, std::span(ids).subspan(first, n), options, show);
     for (std::size_t p = 0; p < some.size(); ++p) {
       if (options.json) {
         generations.push_back(to_json(some[p], continuations[p]));
@@ -182,9 +185,9 @@ void run(const GenerateOptions& options) {
   };
   nlohmann::ordered_json together;
   if (is_alone) {
-    for (std::size_t p = 0; p < all.size(); ++p) run_some(all.subspan(p, 1));
+    for (std::size_t p = 0; p < prompts.size(); ++p) run_some(p, 1);
   } else {
-    together = to_json(run_some(all));
+    together = to_json(run_some(0, prompts.size()));
   }
   model.checkpoint().check_unchanged();
   if (options.json)

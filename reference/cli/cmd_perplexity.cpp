@@ -81,15 +81,15 @@ void print_loads(const ExpertLoads& loads, const std::optional<fdroute::Completi
 }
 
 void run(const PerplexityOptions& options) {
-  const Model model(options.model, options.compute);
-  const auto routers = options.route.routers(options.model, model);
-  const auto texts = load_texts(
-      options.texts, Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json"));
   EvaluationOptions how = options.evaluation;
   how.completion = options.completion.completion();
   if (how.completion && !how.group)
     throw std::invalid_argument(
         "--free-window needs --group: what is loaded anyway, is said by it");
+  const Model model(options.model, options.compute);
+  const auto routers = options.route.routers(options.model, model);
+  const auto texts = load_texts(
+      options.texts, Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json"));
   const Evaluation evaluation = evaluate_shown(model, routers, texts, how);
   model.checkpoint().check_unchanged();
   if (options.json)

@@ -51,17 +51,22 @@ void check(const Model& model, std::span<const std::vector<std::int32_t>> prompt
   options.sampling.validate();
   if (batch < 1)
     throw std::invalid_argument("generate: batch must be at least 1, got " + std::to_string(batch));
-  const std::int64_t longest = model.config().max_position_embeddings;
-  for (const std::vector<std::int32_t>& prompt : prompts) {
-    if (std::ssize(prompt) + options.max_new_tokens > longest) {
-      throw Error("a prompt of " + std::to_string(prompt.size()) + " tokens and " +
-                  std::to_string(options.max_new_tokens) +
-                  " new ones exceed max_position_embeddings, " + std::to_string(longest));
-    }
-  }
+  for (std::size_t p = 0; p < prompts.size(); ++p)
+    check_prompt(model, prompts[p], options, "prompt " + std::to_string(p + 1));
 }
 
 }  // namespace
+
+void check_prompt(const Model& model, std::span<const std::int32_t> ids,
+                  const GenerationOptions& options, const std::string& origin) {
+  if (ids.empty()) throw Error(origin + ": the prompt has no tokens");
+  const std::int64_t longest = model.config().max_position_embeddings;
+  if (std::ssize(ids) + options.max_new_tokens > longest) {
+    throw Error(origin + ": a prompt of " + std::to_string(ids.size()) + " tokens and " +
+                std::to_string(options.max_new_tokens) +
+                " new ones exceed max_position_embeddings, " + std::to_string(longest));
+  }
+}
 
 GenerationStatistics generate(const Model& model, RoutingSource& source,
                               std::span<const std::vector<std::int32_t>> prompts, int batch,

@@ -34,6 +34,11 @@ struct GenerationStatistics {
   ExpertCounter experts;          ///< over the prompts and all tokens run
 };
 
+/// Throws Error, beginning with `origin`, unless the prompt has tokens and leaves room for the new
+/// ones in max_position_embeddings.
+void check_prompt(const Model& model, std::span<const std::int32_t> ids,
+                  const GenerationOptions& options, const std::string& origin);
+
 /// Continues `prompts`, up to `batch` of them at a time: their next tokens are run together, and
 /// when a sequence ends the next prompt takes its place. A prompt is run alone. `on_token` is
 /// called with a prompt's index and each of its new tokens as soon as it is chosen. Ties between

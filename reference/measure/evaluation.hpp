@@ -39,7 +39,7 @@ struct EvaluationOptions {
   std::optional<fdroute::Completion> completion = {};
   /// The control: as many as `completion` adds, but any loaded ones, at random by this seed.
   std::optional<std::uint64_t> random_residents = {};
-  /// Called before the first window and after each; never concurrently.
+  /// Called before the first window and after each, or each batch of them; never concurrently.
   std::function<void(const EvaluationProgress&)> on_progress = {};
 };
 

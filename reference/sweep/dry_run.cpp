@@ -98,7 +98,9 @@ ConfigurationRuns runs_of(const Configuration& configuration, const SweepOptions
   ConfigurationRuns runs{.texts = 1.0};
   if (is_row && !is_fixed && !repeats_16(configuration)) runs.texts += options.shuffles;
   if (is_row || (is_fixed && !configuration.is_open())) runs.calibration += 1.0;
-  if (configuration.is_open()) runs.calibration += solving_runs;
+  const double solving = configuration.is_open() ? solving_runs : 0.0;
+  runs.calibration += solving;
+  if (configuration.fit_mass) runs.calibration += fitting_runs + solving;
   if (is_row && options.new_tokens > 0) runs.prompts = 2.0;
   return runs;
 }
@@ -110,12 +112,10 @@ SweepEstimate estimate_sweep(const SweepOptions& options, double probe_seconds) 
   SweepEstimate estimate;
   estimate.configurations = inputs.plan.configurations.size();
   ConfigurationRuns runs{.texts = 1.0};  // the baseline's record
-  for (auto i = static_cast<std::size_t>(options.shard - 1); i < estimate.configurations;
-       i += static_cast<std::size_t>(options.shards)) {
-    const Configuration& configuration = inputs.plan.configurations[i];
-    if (options.resume && directory.has_result(configuration.name)) continue;
+  for (const Configuration* configuration : of_shard(inputs.plan, options.shard, options.shards)) {
+    if (options.resume && directory.has_result(configuration->name)) continue;
     ++estimate.pending;
-    const ConfigurationRuns more = runs_of(configuration, options);
+    const ConfigurationRuns more = runs_of(*configuration, options);
     runs.texts += more.texts;
     runs.calibration += more.calibration;
     runs.prompts += more.prompts;

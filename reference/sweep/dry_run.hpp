@@ -35,13 +35,16 @@ struct ConfigurationRuns {
 
 /// An adaptive row is measured once, and once for each shuffle of its counts; what is not the
 /// baseline's or top-k's counts as adaptive. An open parameter takes `solving_runs` over the
-/// calibration texts, a usual number. Generation is timed by turns with the baseline.
+/// calibration texts, a usual number; fitting the weights' exponent takes `fitting_runs`, and
+/// solving once more. Generation is timed by turns with the baseline.
 ConfigurationRuns runs_of(const Configuration& configuration, const SweepOptions& options);
 
 inline constexpr double solving_runs = 4.0;
+inline constexpr double fitting_runs = 10.0;
 
-/// Reads and checks all that run_sweep() would, runs the model for `probe_seconds`, and estimates.
-/// Writes nothing. Throws as run_sweep() does.
+/// Reads what run_sweep() would, runs the model for `probe_seconds`, and estimates. Writes nothing.
+/// Throws as run_sweep() does for options, model and texts; what `out` holds is not compared with
+/// the plan.
 SweepEstimate estimate_sweep(const SweepOptions& options, double probe_seconds = 5.0);
 
 /// The estimate, a line for each thing to know.

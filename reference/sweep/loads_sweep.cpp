@@ -98,21 +98,24 @@ LoadsRow measure(const SweepInputs& inputs, const LoadsConfiguration& configurat
 }  // namespace
 
 void run_loads(const SweepOptions& options) {
+  check_sweep_options(options);
   if (options.shards != 1 || options.resume)
     throw std::invalid_argument("--grid loads is one run: --shard and --resume cannot be given");
   const auto file = [&](const std::string& name) { return options.out / ("loads_" + name); };
-  if (std::filesystem::exists(file("full_results.json")))
+  if (std::filesystem::exists(file("full_results.json")) || SweepDirectory(options.out).has_plan())
     throw Error(options.out.string() + ": holds a sweep; give another --out");
   const SweepInputs inputs(options);
   const std::vector<LoadsConfiguration> grid = loads_grid(inputs.model.config());
   make_directories(options.out);
 
-  Progress progress(
-      {.what = "sweep", .unit = "configurations", .total = static_cast<double>(grid.size() + 1)});
-  progress.start("solving");
+  std::optional<Progress> progress(std::in_place,
+                                   Work{.what = "sweep",
+                                        .unit = "configurations",
+                                        .total = static_cast<double>(grid.size() + 1)});
+  progress->start("solving");
   SolvedFamilies solved(inputs);
   for (const LoadsConfiguration& configuration : grid) solved.solve(configuration);
-  progress.finish("policies solved");
+  progress->finish("policies solved");
 
   std::vector<std::optional<LoadsRow>> rows(grid.size());
   parallel_for(std::ssize(grid), [&](std::int64_t i) {
@@ -121,10 +124,11 @@ void run_loads(const SweepOptions& options) {
     if (!routers.empty()) rows[at(i)] = measure(inputs, configuration, routers);
 #pragma omp critical(olmoe_loads_progress)
     {
-      progress.start(configuration.name());
-      progress.finish(rows[at(i)] ? "measured" : solved.why_not(configuration));
+      progress->start(configuration.name());
+      progress->finish(rows[at(i)] ? "measured" : solved.why_not(configuration));
     }
   });
+  progress.reset();  // others may write now
   inputs.model.checkpoint().check_unchanged();
 
   LoadsResults results;

@@ -248,7 +248,8 @@ std::optional<fdroute::SoftmaxWeights> common_weights(const Routers& routers) {
 Json Sweep::measure(const Configuration& configuration, const Routers& routers, Progress& progress,
                     Json& timing) {
   EvaluationOptions options = inputs_.evaluation;
-  double before = configuration.is_open() ? solving_weight : 0.0;
+  double before =
+      (configuration.is_open() ? solving_weight : 0.0) + (configuration.fit_mass ? 4.0 : 0.0);
   options.on_progress = [&](const EvaluationProgress& now) {
     progress.advance(before + static_cast<double>(now.done) / static_cast<double>(now.all));
     if (now.done == now.all) before += 1.0;

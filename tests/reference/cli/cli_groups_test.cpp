@@ -136,6 +136,16 @@ TEST_CASE("generate continues a file of prompts together, with the text that eac
       CHECK(together.err.find(" new tokens, ") != std::string::npos);
     }
   }
+  const auto document =
+      nlohmann::json::parse(run({"--prompts", file.string(), "--batch", "3", "--json"}, {}).out);
+  CHECK(document["batch"] == 3);
+  CHECK(document["together"]["new_tokens"] == 9 * texts.size());
+  REQUIRE(document["generations"].size() == texts.size());
+  CHECK(document["generations"][1]["ids"].size() == 9);
+  CHECK_FALSE(document["generations"][1].contains("mean_experts"));
+  check_error({"generate", "--model", nano.string(), "--prompts",
+               directory.write("empty.json", "[\"In the\", \"\"]").string()},
+              1, {"empty.json: prompt 2: the prompt has no tokens"});
   const std::string path = file.string();
   check_error({"generate", "--model", nano.string(), "--prompts", path, "--batch", "0"}, 2,
               {"--batch"});

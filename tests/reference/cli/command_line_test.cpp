@@ -13,8 +13,8 @@
 
 namespace {
 
-const std::array commands{"generate", "tokenize", "logits",  "perplexity", "calibrate",
-                          "sweep",    "merge",    "inspect", "verify",     "make-random"};
+const std::array commands{"generate", "tokenize", "logits", "perplexity", "calibrate",   "sweep",
+                          "merge",    "inspect",  "verify", "ablate",     "make-random", "trace"};
 
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;

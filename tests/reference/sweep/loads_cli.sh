@@ -3,26 +3,13 @@
 # any number of threads, and errors before any work.
 # usage: loads_cli.sh OLMOE MODEL_DIRECTORY
 set -euo pipefail
+# shellcheck source=tests/reference/sweep/expect.sh
+. "$(dirname "$0")/expect.sh"
 olmoe=$1
 model=$2
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
-
-fail() {
-  echo "loads_cli: $*" >&2
-  exit 1
-}
-
-# The command fails with this exit code and one line on stderr that holds the fact.
-fails() {
-  local code=$1 fact=$2 got=0
-  shift 2
-  "$@" >out 2>err || got=$?
-  [ "$got" = "$code" ] || fail "exit code $got, not $code: $*"
-  grep -qF -- "$fact" err || fail "'$fact' is not in: $(cat err)"
-  [ "$(wc -l <err)" = 1 ] || fail "more than one line: $(cat err)"
-}
 
 head -c 700 "$model/text/bible.txt" >prose.txt
 head -c 700 "$model/text/python.txt" >code.txt

@@ -3,31 +3,18 @@
 # killed sweep that goes on, shards that merge to the same files, and errors before any work.
 # usage: sweep_cli.sh OLMOE MODEL_DIRECTORY
 set -euo pipefail
+# shellcheck source=tests/reference/sweep/expect.sh
+. "$(dirname "$0")/expect.sh"
 olmoe=$1
 model=$2
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
 
-fail() {
-  echo "sweep_cli: $*" >&2
-  exit 1
-}
-
 # Two sweeps gave the same files, timings apart.
 same() {
   diff -r --exclude=timings --exclude='*_timings.csv' --exclude='*.tmp*' "$1" "$2" ||
     fail "$1 and $2 differ"
-}
-
-# The command fails with this exit code and one line on stderr that holds the fact.
-fails() {
-  local code=$1 fact=$2 got=0
-  shift 2
-  "$@" >out 2>err || got=$?
-  [ "$got" = "$code" ] || fail "exit code $got, not $code: $*"
-  grep -qF -- "$fact" err || fail "'$fact' is not in: $(cat err)"
-  [ "$(wc -l <err)" = 1 ] || fail "more than one line: $(cat err)"
 }
 
 head -c 1500 "$model/text/bible.txt" >prose.txt
