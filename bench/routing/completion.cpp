@@ -105,8 +105,9 @@ int main(int argc, char** argv) {
   for (const Case& c : cases) {
     std::vector<double> ratios;
     for (std::size_t i = 0; i < c.ns.size(); ++i) ratios.push_back(c.ns[i] / cases[0].ns[i]);
-    std::nth_element(ratios.begin(), ratios.begin() + turns / 2, ratios.end());
+    const auto middle = ratios.begin() + turns / 2;
+    std::nth_element(ratios.begin(), middle, ratios.end());
     std::printf("| %-42s | %8.1f | %9.2f |\n", c.name, *std::min_element(c.ns.begin(), c.ns.end()),
-                ratios[c.ns.size() / 2]);
+                *middle);
   }
 }

@@ -166,7 +166,8 @@ inline constexpr Kernel kernel_of = Kernel::none;
 
 /// A ranking: fills `keys`, shape (experts), with what the token's experts are ranked by, from its
 /// logits, shape (experts). Larger keys rank first, equal keys by `ties`, NaN last; an expert of
-/// key -inf is masked. The score and the rule see the keys in place of the logits.
+/// key -inf is masked: a logit of -inf must give it, or complete() may add experts that a BatchView
+/// masks. The score and the rule see the keys in place of the logits.
 template <class K>
 concept Ranking = std::copyable<K> &&
     requires(const K& ranking, std::span<const float> logits, std::span<float> keys) {

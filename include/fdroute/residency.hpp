@@ -4,7 +4,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
 #include <span>
 #include <string>
 
@@ -33,7 +32,7 @@ void each_assignment(RoutingView<Id> routing, std::ptrdiff_t tokens, int experts
                      const Use& use) noexcept {
   expect_experts(experts);
   for (std::ptrdiff_t t = 0; t < tokens; ++t) {
-    const RoutingView<Id> row = routing.from(t);
+    const RoutingView<Id> row = selection_of(routing, t);
     const std::int32_t count = checked_count(row);
     for (std::int32_t i = 0; i < count; ++i)
       use(t, i, static_cast<int>(checked_id(row.experts[i], experts)));
@@ -130,12 +129,13 @@ class ExpertCache {
     return loads;
   }
 
-  /// A step for each token of a routing, in their order. Returns the sum of the loads.
+  /// A step for each token of a routing, in their order; its weights are not read. Returns the sum
+  /// of the loads.
   template <class Id>
   std::int64_t touch(RoutingView<Id> routing, std::ptrdiff_t tokens) noexcept {
     std::int64_t loads = 0;
     for (std::ptrdiff_t t = 0; t < tokens; ++t) {
-      const RoutingView<Id> row = routing.from(t);
+      const RoutingView<Id> row = detail::selection_of(routing, t);
       loads += touch(std::span<const Id>(row.experts, at(detail::checked_count(row))));
     }
     return loads;

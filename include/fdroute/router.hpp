@@ -148,7 +148,7 @@ class Router {
   /// completion.max_k experts. An expert whose key is -inf or NaN, a masked one, is never added,
   /// nor is any to a skipped token or to a row without a finite key. The row then lists all its
   /// experts by rank, with the weights that the router's weights give to this set: softmax weights
-  /// that are not renormalised stay what they are, and the added experts bring their own share of
+  /// that are not renormalised, and have no mass_exponent, stay what they are, and the added experts bring their own share of
   /// the mass. A row to which nothing is added is left as it is, and a token's status stays.
   ///
   /// A row depends on its logits, its selected experts and its mask alone: not on the other tokens,

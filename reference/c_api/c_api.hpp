@@ -76,7 +76,7 @@ void by_id_type(std::int32_t type, void* experts, int n_experts, const Route& ro
 template <class Id>
 void check_routing(const fdroute::RoutingView<Id>& routing, std::int64_t tokens, int experts) {
   for (std::int64_t t = 0; t < tokens; ++t) {
-    const fdroute::RoutingView<Id> row = routing.from(t);
+    const fdroute::RoutingView<Id> row = fdroute::detail::selection_of(routing, t);
     const std::int32_t count = row.counts[0];
     if (count < 0 || count > row.capacity) {
       throw std::invalid_argument("counts must lie in [0, " + std::to_string(row.capacity) +

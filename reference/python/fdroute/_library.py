@@ -121,12 +121,13 @@ def _load() -> ctypes.CDLL:
         "adjusted": (i32, [text, handle, size, handle]),
         "weighted_p_values": (i32, [handle, handle, size, handle]),
     }
-    for name, (result, arguments) in signatures.items():
-        function = getattr(c, "fdroute_" + name)
-        function.restype, function.argtypes = result, arguments
+    c.fdroute_version.restype = text
     found = c.fdroute_version().decode()
     if not found.startswith(SONAME.partition(".so.")[2] + "."):
         raise ImportError(f"fdroute needs {SONAME}, but the library found is of version {found}")
+    for name, (result, arguments) in signatures.items():
+        function = getattr(c, "fdroute_" + name)
+        function.restype, function.argtypes = result, arguments
     return c
 
 

@@ -100,11 +100,10 @@ class Null:
     Immutable; threads may share it. `score` is the score it was fitted on; "" if the file says it.
     """
 
-    def __init__(self, create: Callable[[Any], int], score: str, kept: Any = None):
+    def __init__(self, create: Callable[[Any], int], score: str):
         self._handle = ctypes.c_void_p()
         check(create(ctypes.byref(self._handle)))
         self.score = score
-        self._kept = kept
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):

@@ -152,7 +152,7 @@ class Router:
         words, mask_stride = (None, 0) if mask is None else _mask_words(mask, rows)
         skipped = None
         if skip is not None:
-            skipped = np.ascontiguousarray(skip, np.bool_)
+            skipped = np.asarray(skip, np.bool_, order="C")
             if skipped.shape != rows.shape:
                 raise ValueError(f"skip must have shape {rows.shape}, got {skipped.shape}")
         view = LogitsStruct(

@@ -186,7 +186,8 @@ TEST_CASE("mass_exponent and mass_k are written where there is an exponent") {
             .ends_with("renormalize=false,mass_exponent=0.4,mass_k=8,factor=2"));
   // A model's own.
   const fd::SoftmaxWeights own{.mass_exponent = 0.25, .mass_k = 6};
-  CHECK(canonical("topk:k=2", own) == topk + ",mass_k=6");
+  CHECK(canonical("topk:k=2", own) == topk + ",mass_exponent=0.25,mass_k=6");
+  CHECK(canonical("topk:k=2,mass_exponent=0.25", own) == topk + ",mass_exponent=0.25,mass_k=6");
   CHECK(canonical("topk:k=2,mass_exponent=0", own) == topk + ",mass_exponent=0");
   for (const std::string policy : {"topk:k=2", "topk:k=2,mass_exponent=0", "bh:mass_k=3",
                                    "bh:alpha=0.1,mass_exponent=0.37", "top_p:mass_exponent=1"}) {

@@ -74,6 +74,13 @@ void expect_completable(const Residency& resident, const Completion& completion,
   to_id<Id>(experts - 1);
 }
 
+/// What a token selected, without its weights: those of `routing` may be null.
+template <class Id>
+RoutingView<Id> selection_of(const RoutingView<Id>& routing, std::ptrdiff_t token) noexcept {
+  return {routing.experts + token * routing.capacity, nullptr, routing.counts + token,
+          routing.capacity};
+}
+
 /// The count of a padded row that is read.
 template <class Id>
 std::int32_t checked_count(const RoutingView<Id>& row) noexcept {

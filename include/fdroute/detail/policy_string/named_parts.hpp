@@ -77,7 +77,9 @@ SoftmaxWeights read_softmax(Settings& s) {
   SoftmaxWeights weights = s.options().weights;
   weights.temperature = s.number("temperature", weights.temperature);
   weights.renormalize = s.flag("renormalize", weights.renormalize);
-  weights.mass_exponent = s.option("mass_exponent", weights.mass_exponent);
+  weights.mass_exponent = weights.mass_exponent == 0.0
+                              ? s.option("mass_exponent", weights.mass_exponent)
+                              : s.number("mass_exponent", weights.mass_exponent);
   weights.mass_k = weights.mass_exponent == 0.0 ? s.option("mass_k", weights.mass_k)
                                                 : s.number("mass_k", weights.mass_k);
   return weights;

@@ -110,22 +110,25 @@ constexpr auto rule_table() {
       PolicyRow{"hommel",
                 "#{ j : p_j <= alpha / h },  h = max { i : p(m-i+k) > alpha k / i for all k <= i }",
                 [](auto& s) { return s.route_by(Hommel{s.number("alpha", 0.05)}); }},
-      PolicyRow{"storey",
-                "max { k : p(k) <= alpha k / (m pi0) },  pi0 = (1 + #{ p_j > lambda }) / (m (1 - "
-                "lambda))",
-                [](auto& s) {
-                  return s.route_by(StoreyBH{s.number("alpha", 0.05), s.number("lambda", 0.5)});
-                }},
       PolicyRow{
-          "bky",
-          "max { k : p(k) <= q k / (m - r) },  q = alpha / (1 + alpha),  r = count of bh at q",
-          [](auto& s) { return s.route_by(TwoStageBKY{s.number("alpha", 0.05)}); }},
+          "storey",
+          "max { k : p(k) <= alpha k / (m pi0), p(k) <= lambda },  pi0 = (1 + #{ p_j > lambda }) / "
+          "(m (1 - lambda))",
+          [](auto& s) {
+            return s.route_by(StoreyBH{s.number("alpha", 0.05), s.number("lambda", 0.5)});
+          }},
+      PolicyRow{"bky",
+                "max { k : p(k) <= q k / (m - r), p(k) < 1 },  q = alpha / (1 + alpha),  r = count "
+                "of bh at q",
+                [](auto& s) { return s.route_by(TwoStageBKY{s.number("alpha", 0.05)}); }},
       PolicyRow{"hc",
-                "argmax { HC(i) : i <= search m },  HC(i) = sqrt(m) (i/m - p(i)) / sqrt(variance)",
+                "argmax { HC(i) : i <= search m, p(i) < i/m },  HC(i) = sqrt(m) (i/m - p(i)) / "
+                "sqrt(variance)",
                 [](auto& s) {
                   return s.route_by(HigherCriticism{s.number("search", 0.5), read_deviation(s)});
                 }},
-      PolicyRow{"bj", "argmax { m K(i/m, p(i)) : i <= search m },  K the relative entropy",
+      PolicyRow{"bj",
+                "argmax { m K(i/m, p(i)) : i <= search m, p(i) < i/m },  K the relative entropy",
                 [](auto& s) { return s.route_by(BerkJones{s.number("search", 0.5)}); }},
       PolicyRow{"lfdr", "the largest k that maximises alpha k / m - p(k)",
                 [](auto& s) { return s.route_by(LocalFdr{s.number("alpha", 0.2)}); }},
