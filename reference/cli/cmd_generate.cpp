@@ -88,11 +88,11 @@ Continuations continue_prompts(const Model& model, const Tokenizer& tokenizer,
   };
   GenerationOptions generation = options.generation;
   generation.stop_after_token = [&](std::size_t p) { return stops[p].stopped_by().has_value(); };
-  result.statistics =
-      generate(model, source, ids, options.batch, generation, [&](std::size_t p, std::int32_t id) {
-        result.of_prompts[p].ids.push_back(id);
-        add(p, stops[p].push(decoders[p].push(id)));
-      });
+  result.statistics = generate(model, source, prompts, options.batch, generation,
+                               [&](std::size_t p, std::int32_t id) {
+                                 result.of_prompts[p].ids.push_back(id);
+                                 add(p, stops[p].push(decoders[p].push(id)));
+                               });
   for (std::size_t p = 0; p < prompts.size(); ++p) {
     add(p, stops[p].push(decoders[p].finish()));
     add(p, stops[p].finish());

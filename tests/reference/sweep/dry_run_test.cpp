@@ -7,6 +7,8 @@
 
 #include "reference/temp_dir.hpp"
 #include "sweep/grid.hpp"
+#include "sweep/sweep_inputs.hpp"
+#include "sweep/sweep_plan.hpp"
 
 namespace {
 
