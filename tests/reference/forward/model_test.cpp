@@ -309,7 +309,7 @@ TEST_CASE("what cannot be run is refused") {
   CHECK(error_of([&] {
           olmoe::generate(model, routers, std::vector<std::int32_t>(60, 1), {.max_new_tokens = 5},
                           [](std::int32_t) {});
-        }) == "a prompt of 60 tokens and 5 new ones exceed max_position_embeddings, 64");
+        }) == "prompt 1: a prompt of 60 tokens and 5 new ones exceed max_position_embeddings, 64");
   CHECK_THROWS_WITH_AS(olmoe::generate(model, routers, std::vector<std::int32_t>{1},
                                        {.sampling = {.temperature = -1.0}}, [](std::int32_t) {}),
                        "generate: temperature must be finite and at least 0, got -1",

@@ -332,5 +332,5 @@ TEST_CASE("prompts continued together get the text that each gets alone") {
                        std::invalid_argument);
   CHECK(error_of([&] {
           run(2, {{1}, TokenIds(60, 1)});
-        }) == "a prompt of 60 tokens and 5 new ones exceed max_position_embeddings, 64");
+        }) == "prompt 2: a prompt of 60 tokens and 5 new ones exceed max_position_embeddings, 64");
 }
