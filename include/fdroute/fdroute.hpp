@@ -1,8 +1,8 @@
 #pragma once
 
 /// The whole library but its optional parts: fdroute/eigen.hpp, fdroute/eigen_testing.hpp and
-/// fdroute/eigen_threads.hpp need Eigen, fdroute/openmp.hpp needs OpenMP. Everything lives in
-/// namespace fdroute.
+/// fdroute/eigen_threads.hpp need Eigen, fdroute/openmp.hpp needs OpenMP, fdroute/compile_once.hpp
+/// needs a translation unit that compiles for the others. Everything lives in namespace fdroute.
 
 #include "fdroute/any_router.hpp"
 #include "fdroute/arch.hpp"

@@ -10,11 +10,8 @@
 #include "fdroute/bounds.hpp"
 #include "fdroute/completion.hpp"
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/block/complete.hpp"
-#include "fdroute/detail/block/gather.hpp"
-#include "fdroute/detail/block/in_blocks.hpp"
 #include "fdroute/detail/block/policy_kernels.hpp"
-#include "fdroute/detail/block/route_block.hpp"
+#include "fdroute/detail/block/route_all.hpp"
 #include "fdroute/detail/checks/check_policies.hpp"
 #include "fdroute/detail/checks/check_views.hpp"
 #include "fdroute/detail/checks/requirements.hpp"
@@ -123,19 +120,7 @@ class Router {
     static_assert(sizeof(detail::ExecutionRequirements<E>) > 0);
     detail::expect_valid(logits, experts());
     detail::expect_room(out, experts(), capacity());
-    const detail::ErasedRouter router = erased<Arch>();
-    const auto route_block = [&](auto rows, View to) {
-      return detail::BlockRouter<Arch>::route(router, rows, to);
-    };
-    if constexpr (detail::is_batch<Logits>) {
-      return detail::route_blocks(execution, router.block_tokens(), router.capacity, logits, out,
-                                  [&](Logits rows, View to) {
-                                    return detail::route_gathered(router, rows, to, route_block);
-                                  });
-    } else {
-      return detail::route_blocks(execution, router.block_tokens(), router.capacity, logits, out,
-                                  route_block);
-    }
+    return detail::route_all<Arch>(execution, erased<Arch>(), logits, out);
   }
 
   /// Completes a routing: gives tokens more experts, of those that cost nothing now, in place.
@@ -148,8 +133,9 @@ class Router {
   /// completion.max_k experts. An expert whose key is -inf or NaN, a masked one, is never added,
   /// nor is any to a skipped token or to a row without a finite key. The row then lists all its
   /// experts by rank, with the weights that the router's weights give to this set: softmax weights
-  /// that are not renormalised, and have no mass_exponent, stay what they are, and the added experts bring their own share of
-  /// the mass. A row to which nothing is added is left as it is, and a token's status stays.
+  /// that are not renormalised, and have no mass_exponent, stay what they are, and the added
+  /// experts bring their own share of the mass. A row to which nothing is added is left as it is,
+  /// and a token's status stays.
   ///
   /// A row depends on its logits, its selected experts and its mask alone: not on the other tokens,
   /// the Arch, or the execution. Completing again with the same mask changes nothing.
@@ -169,21 +155,7 @@ class Router {
     static_assert(sizeof(detail::ExecutionRequirements<E>) > 0);
     detail::expect_valid(logits, experts());
     detail::expect_completable(resident, completion, routing, experts());
-    const detail::ErasedRouter router = erased<Arch>();
-    const auto complete_block = [&](auto rows, Residency here, RoutingView<Id> to) {
-      detail::BlockCompleter<Arch>::complete(router, rows, here, completion, to);
-    };
-    detail::complete_blocks(execution, router.block_tokens(), logits, resident, routing,
-                            [&](Logits rows, Residency here, RoutingView<Id> to) {
-                              if constexpr (detail::is_batch<Logits>) {
-                                detail::complete_gathered(experts(), rows,
-                                                          [&](LogitsView<float> gathered) {
-                                                            complete_block(gathered, here, to);
-                                                          });
-                              } else {
-                                complete_block(rows, here, to);
-                              }
-                            });
+    detail::complete_all<Arch>(execution, erased<Arch>(), logits, resident, completion, routing);
   }
 
  private:

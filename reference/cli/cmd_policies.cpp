@@ -2,9 +2,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdio>
+#include <fdroute/compile_once.hpp>
 #include <fdroute/detail/number/to_text.hpp>
 #include <fdroute/model_table.hpp>
-#include <fdroute/parse.hpp>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "cli/commands.hpp"
-#include "routing/parse_once.hpp"
 
 namespace olmoe {
 namespace {

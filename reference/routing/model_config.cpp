@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <fdroute/compile_once.hpp>
 #include <fdroute/detail/number/to_text.hpp>
 #include <fdroute/model_table.hpp>
 #include <initializer_list>
@@ -15,7 +16,6 @@
 
 #include "formats/error.hpp"
 #include "formats/json.hpp"
-#include "routing/parse_once.hpp"
 
 namespace olmoe {
 namespace {

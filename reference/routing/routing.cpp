@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <fdroute/compile_once.hpp>
 #include <fdroute/detail/policy_string/closest.hpp>
 #include <stdexcept>
 #include <string_view>
@@ -11,10 +12,6 @@
 
 #include "formats/error.hpp"
 #include "routing/nulls.hpp"
-#include "routing/parse_once.hpp"
-
-template fdroute::AnyRouter fdroute::parse_router<fdroute::DefaultArch>(
-    std::string_view, int, const fdroute::ParseOptions<fdroute::DefaultArch>&);
 
 namespace olmoe {
 namespace {

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "fdroute/fdroute.hpp"
-#include "library/parse_once.hpp"
+#include "fdroute/compile_once.hpp"
 #include "library/support.hpp"
 
 namespace fd = fdroute;

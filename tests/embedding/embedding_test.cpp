@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "fdroute/fdroute.hpp"
-#include "library/parse_once.hpp"
+#include "fdroute/compile_once.hpp"
 #include "library/support.hpp"
 #include "moe_layer.hpp"
 

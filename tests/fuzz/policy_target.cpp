@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "fuzz/fuzz.hpp"
-#include "routing/parse_once.hpp"
+#include <fdroute/compile_once.hpp>
 
 namespace policy_target {
 

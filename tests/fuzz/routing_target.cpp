@@ -15,7 +15,7 @@
 #include "fuzz/fuzz.hpp"
 #include "library/rule_oracle.hpp"
 #include "library/support.hpp"
-#include "routing/parse_once.hpp"
+#include <fdroute/compile_once.hpp>
 
 namespace routing_target {
 

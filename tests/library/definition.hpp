@@ -16,6 +16,27 @@
 
 namespace test {
 
+/// Routes on the path that is the definition, token by token, without any kernel.
+template <class E, class T, class View>
+fdroute::TokenStatus route_as_defined(E execution, const fdroute::detail::ErasedRouter& router,
+                                      fdroute::LogitsView<T> logits, View out) noexcept {
+  return fdroute::detail::route_blocks(execution, 1, router.capacity, logits, out,
+                                       [&](fdroute::LogitsView<T> row, View to) {
+                                         return fdroute::detail::route_row(router, row.data, to);
+                                       });
+}
+
+/// Completes as defined.
+template <class T, class Id>
+void complete_as_defined(const fdroute::detail::ErasedRouter& router, fdroute::LogitsView<T> logits,
+                         fdroute::Residency resident, fdroute::Completion completion,
+                         fdroute::RoutingView<Id> routing) noexcept {
+  for (std::ptrdiff_t t = 0; t < logits.tokens; ++t) {
+    fdroute::detail::complete_row(router, logits.row(t), resident.mask_of(t), completion,
+                                  routing.from(t));
+  }
+}
+
 /// A router's policies on the path that is the definition, token by token, without any kernel.
 template <class R, class S, class N, class W, class K>
 class Definition {
@@ -41,22 +62,19 @@ class Definition {
 
   template <class = fdroute::DefaultArch, class E, class T, class View>
   fdroute::TokenStatus route(E execution, fdroute::LogitsView<T> logits, View out) const noexcept {
-    namespace detail = fdroute::detail;
-    const auto router = detail::PolicyKernels<fdroute::ScalarArch, Parts>::erase(parts_);
-    return detail::route_blocks(execution, 1, capacity(), logits, out,
-                                [&](fdroute::LogitsView<T> row, View to) {
-                                  return detail::route_row(router, row.data, to);
-                                });
+    return route_as_defined(execution, erased<fdroute::ScalarArch>(), logits, out);
   }
 
   template <class = fdroute::DefaultArch, class T, class Id>
   void complete(fdroute::LogitsView<T> logits, fdroute::Residency resident,
                 fdroute::Completion completion, fdroute::RoutingView<Id> routing) const noexcept {
-    namespace detail = fdroute::detail;
-    const auto router = detail::PolicyKernels<fdroute::ScalarArch, Parts>::erase(parts_);
-    for (std::ptrdiff_t t = 0; t < logits.tokens; ++t) {
-      detail::complete_row(router, logits.row(t), resident.mask_of(t), completion, routing.from(t));
-    }
+    complete_as_defined(erased<fdroute::ScalarArch>(), logits, resident, completion, routing);
+  }
+
+  /// Valid as long as this.
+  template <class Arch>
+  fdroute::detail::ErasedRouter erased() const noexcept {
+    return fdroute::detail::PolicyKernels<Arch, Parts>::erase(parts_);
   }
 
  private:

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "library/parse_once.hpp"
+#include "fdroute/compile_once.hpp"
 #include "library/support.hpp"
 
 /// The policies that strings can name, from the library's table: a new row is tested by whatever

@@ -31,8 +31,8 @@ def library(path, *flags):
 
 
 def parsing(path, *flags):
-    """A test that leaves parse_router()'s instantiation to library/parse_once.cpp."""
-    return Suite((*library(path, *flags).sources, Source("library/parse_once.cpp")))
+    """A test that leaves parse_router()'s instantiation to library/compile_once.cpp."""
+    return Suite((*library(path, *flags).sources, Source("library/compile_once.cpp")))
 
 
 def forms(policies, flags=()):

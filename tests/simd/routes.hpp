@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "fdroute/detail/block/route_all.hpp"
 #include "fdroute/fdroute.hpp"
 #include "library/definition.hpp"
 
@@ -329,89 +330,106 @@ void with_router(const Case& c, const Use& use) {
   }
 }
 
-/// By the kernels for Arch or, `by_definition`, without any.
-template <class Arch, bool by_definition = false>
-Routes route_on(const Case& c) {
+/// By the kernels for Arch or, `by_definition`, without any. The policies' types end here: this is
+/// compiled once for all of them, as detail/block/route_all.hpp is.
+template <class Arch, bool by_definition>
+Routes route_erased(const Case& c, const fdroute::detail::ErasedRouter& router) {
   namespace fd = fdroute;
   Routes routes;
   const auto experts = static_cast<std::size_t>(c.experts);
   const auto n = c.logits.size() / experts;
   const auto tokens = static_cast<std::ptrdiff_t>(n);
-  const std::vector<double> doubles(c.logits.begin(), c.logits.end());
-  const std::vector<Half> halves(c.logits.begin(), c.logits.end());
-  with_router(c, [&](const auto& made) {
-    const auto router = [&] {
-      if constexpr (by_definition) return test::Definition(made);
-      if constexpr (!by_definition) return made;
-    }();
-    const auto width = static_cast<std::size_t>(router.capacity());
-    const std::size_t words = (experts + 63) / 64;
-    routes.experts.resize(n * width);
-    routes.weights.resize(n * width);
-    routes.counts.resize(n);
-    routes.status.resize(n);
-    routes.dense.resize(n * experts);
-    routes.masks.resize(n * words);
-    for (auto* status : {&routes.dense_status, &routes.mask_status, &routes.csr_status})
-      status->resize(n);
-    routes.offsets.resize(n + 1);
-    routes.csr_experts.resize(n * width);
-    routes.csr_weights.resize(n * width);
-    const fd::Completion completion = completion_of(c);
-    const auto completed_width =
-        std::max(width, std::min(static_cast<std::size_t>(completion.max_k), experts));
-    routes.completed_experts.resize(n * completed_width);
-    routes.completed_weights.resize(n * completed_width);
-    routes.completed_counts.resize(n);
-    routes.completed_status.resize(n);
-    const std::vector<std::uint64_t> resident_masks = masks_of(c, n);
-    const fd::Residency resident(resident_masks.data(), static_cast<std::ptrdiff_t>(words));
-    const auto route = [&](auto all) {
-      const std::ptrdiff_t slice = c.slice > 0 ? c.slice : std::max(tokens, std::ptrdiff_t{1});
-      for (std::ptrdiff_t t = 0; t < tokens; t += slice) {
-        const auto logits = all.slice(t, std::min(slice, tokens - t));
-        const fd::RoutingView padded{routes.experts.data(),     routes.weights.data(),
-                                     routes.counts.data(),      router.capacity(),
-                                     fd::Padding::repeat_valid, routes.status.data()};
-        const fd::DenseView dense{routes.dense.data(), c.experts, nullptr,
-                                  routes.dense_status.data()};
-        const fd::BitmaskView masks{routes.masks.data(), static_cast<std::ptrdiff_t>(words),
-                                    nullptr, routes.mask_status.data()};
-        router.template route<Arch>(logits, padded.from(t));
-        router.template route<Arch>(logits, dense.from(t));
-        router.template route<Arch>(logits, masks.from(t));
-        const fd::RoutingView completed{
-            routes.completed_experts.data(), routes.completed_weights.data(),
-            routes.completed_counts.data(),  static_cast<int>(completed_width),
-            fd::Padding::repeat_valid,       routes.completed_status.data()};
-        router.template route<Arch>(logits, completed.from(t));
-        router.template complete<Arch>(logits, resident.from(t), completion, completed.from(t));
-        // A call counts its places from 0 on.
-        std::int64_t* offsets = routes.offsets.data() + t;
-        const std::int64_t before = *offsets;
-        router.template route<Arch>(
-            logits, fd::CsrView{offsets, routes.csr_experts.data() + before,
-                                routes.csr_weights.data() + before, routes.csr_status.data() + t});
-        for (std::ptrdiff_t i = 0; i <= logits.tokens; ++i) offsets[i] += before;
-      }
-    };
-    if (c.stored == Case::Stored::as_double) {
-      route(fd::LogitsView(doubles.data(), tokens, c.experts));
-    } else if (c.stored == Case::Stored::as_half) {
-      route(fd::LogitsView(halves.data(), tokens, c.experts));
-    } else if (c.stored == Case::Stored::as_columns && !by_definition) {
-      std::vector<float> columns(c.logits.size());
-      for (std::size_t t = 0; t < n; ++t) {
-        for (std::size_t j = 0; j < experts; ++j) columns[j * n + t] = c.logits[t * experts + j];
-      }
-      if constexpr (!by_definition)
-        route(fd::BatchView<float>{columns.data(), tokens, c.experts, 1, tokens});
+  const auto width = static_cast<std::size_t>(router.capacity);
+  const std::size_t words = (experts + 63) / 64;
+  routes.experts.resize(n * width);
+  routes.weights.resize(n * width);
+  routes.counts.resize(n);
+  routes.status.resize(n);
+  routes.dense.resize(n * experts);
+  routes.masks.resize(n * words);
+  for (auto* status : {&routes.dense_status, &routes.mask_status, &routes.csr_status})
+    status->resize(n);
+  routes.offsets.resize(n + 1);
+  routes.csr_experts.resize(n * width);
+  routes.csr_weights.resize(n * width);
+  const fd::Completion completion = completion_of(c);
+  const auto completed_width =
+      std::max(width, std::min(static_cast<std::size_t>(completion.max_k), experts));
+  routes.completed_experts.resize(n * completed_width);
+  routes.completed_weights.resize(n * completed_width);
+  routes.completed_counts.resize(n);
+  routes.completed_status.resize(n);
+  const std::vector<std::uint64_t> resident_masks = masks_of(c, n);
+  const fd::Residency resident(resident_masks.data(), static_cast<std::ptrdiff_t>(words));
+  const auto route_to = [&](auto logits, auto out) {
+    if constexpr (by_definition) {
+      test::route_as_defined(fd::serial, router, logits, out);
     } else {
-      route(fd::LogitsView(c.logits.data(), tokens, c.experts));
+      fd::detail::route_all<Arch>(fd::serial, router, logits, out);
     }
-    const auto assignments = static_cast<std::size_t>(routes.offsets.back());
-    routes.csr_experts.resize(assignments);
-    routes.csr_weights.resize(assignments);
+  };
+  const auto route = [&](auto all) {
+    const std::ptrdiff_t slice = c.slice > 0 ? c.slice : std::max(tokens, std::ptrdiff_t{1});
+    for (std::ptrdiff_t t = 0; t < tokens; t += slice) {
+      const auto logits = all.slice(t, std::min(slice, tokens - t));
+      const fd::RoutingView padded{routes.experts.data(),     routes.weights.data(),
+                                   routes.counts.data(),      router.capacity,
+                                   fd::Padding::repeat_valid, routes.status.data()};
+      const fd::DenseView dense{routes.dense.data(), c.experts, nullptr,
+                                routes.dense_status.data()};
+      const fd::BitmaskView masks{routes.masks.data(), static_cast<std::ptrdiff_t>(words), nullptr,
+                                  routes.mask_status.data()};
+      route_to(logits, padded.from(t));
+      route_to(logits, dense.from(t));
+      route_to(logits, masks.from(t));
+      const fd::RoutingView completed{
+          routes.completed_experts.data(), routes.completed_weights.data(),
+          routes.completed_counts.data(),  static_cast<int>(completed_width),
+          fd::Padding::repeat_valid,       routes.completed_status.data()};
+      route_to(logits, completed.from(t));
+      if constexpr (by_definition) {
+        test::complete_as_defined(router, logits, resident.from(t), completion, completed.from(t));
+      } else {
+        fd::detail::complete_all<Arch>(fd::serial, router, logits, resident.from(t), completion,
+                                       completed.from(t));
+      }
+      // A call counts its places from 0 on.
+      std::int64_t* offsets = routes.offsets.data() + t;
+      const std::int64_t before = *offsets;
+      route_to(logits,
+               fd::CsrView{offsets, routes.csr_experts.data() + before,
+                           routes.csr_weights.data() + before, routes.csr_status.data() + t});
+      for (std::ptrdiff_t i = 0; i <= logits.tokens; ++i) offsets[i] += before;
+    }
+  };
+  if (c.stored == Case::Stored::as_double) {
+    const std::vector<double> doubles(c.logits.begin(), c.logits.end());
+    route(fd::LogitsView(doubles.data(), tokens, c.experts));
+  } else if (c.stored == Case::Stored::as_half) {
+    const std::vector<Half> halves(c.logits.begin(), c.logits.end());
+    route(fd::LogitsView(halves.data(), tokens, c.experts));
+  } else if (c.stored == Case::Stored::as_columns && !by_definition) {
+    std::vector<float> columns(c.logits.size());
+    for (std::size_t t = 0; t < n; ++t) {
+      for (std::size_t j = 0; j < experts; ++j) columns[j * n + t] = c.logits[t * experts + j];
+    }
+    if constexpr (!by_definition)
+      route(fd::BatchView<float>{columns.data(), tokens, c.experts, 1, tokens});
+  } else {
+    route(fd::LogitsView(c.logits.data(), tokens, c.experts));
+  }
+  const auto assignments = static_cast<std::size_t>(routes.offsets.back());
+  routes.csr_experts.resize(assignments);
+  routes.csr_weights.resize(assignments);
+  return routes;
+}
+
+template <class Arch, bool by_definition = false>
+Routes route_on(const Case& c) {
+  Routes routes;
+  with_router(c, [&](const auto& router) {
+    const test::Definition policies(router);
+    routes = route_erased<Arch, by_definition>(c, policies.template erased<Arch>());
   });
   return routes;
 }

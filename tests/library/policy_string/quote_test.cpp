@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "library/parse_once.hpp"
+#include "fdroute/compile_once.hpp"
 #include "library/support.hpp"
 
 using fdroute::detail::one_line;

@@ -25,7 +25,7 @@
 #include "fdroute/summary.hpp"
 #include "fdroute/token_table.hpp"
 #include "library/golden_routers.hpp"
-#include "library/parse_once.hpp"
+#include "fdroute/compile_once.hpp"
 #include "library/support.hpp"
 
 namespace fd = fdroute;

@@ -9,7 +9,7 @@
 #include <set>
 #include <string>
 
-#include "library/parse_once.hpp"
+#include "fdroute/compile_once.hpp"
 #include "library/support.hpp"
 
 namespace {

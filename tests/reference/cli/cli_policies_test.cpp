@@ -3,7 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <fdroute/parse.hpp>
+#include <fdroute/compile_once.hpp>
 #include <filesystem>
 #include <initializer_list>
 #include <sstream>

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <fdroute/model_table.hpp>
-#include <fdroute/parse.hpp>
+#include <fdroute/compile_once.hpp>
 #include <sstream>
 #include <stdexcept>
 #include <string>

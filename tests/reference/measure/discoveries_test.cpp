@@ -4,7 +4,7 @@
 
 #include <cmath>
 #include <fdroute/null/tabulated.hpp>
-#include <fdroute/parse.hpp>
+#include <fdroute/compile_once.hpp>
 #include <vector>
 
 namespace {

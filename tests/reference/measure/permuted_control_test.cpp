@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <fdroute/parse.hpp>
+#include <fdroute/compile_once.hpp>
 #include <numbers>
 #include <random>
 #include <vector>

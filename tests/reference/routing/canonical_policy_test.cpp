@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "routing/parse_once.hpp"
+#include <fdroute/compile_once.hpp>
 
 TEST_CASE("A canonical policy comes apart and together") {
   const auto router = fdroute::parse_router("topk:k=2,temperature=0.5,renormalize=true", 8);

@@ -6,8 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <fdroute/compile_once.hpp>
 #include <fdroute/model_table.hpp>
-#include <fdroute/parse.hpp>
 #include <fdroute/views.hpp>
 #include <string>
 #include <vector>

@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include <fdroute/parse.hpp>
+#include <fdroute/compile_once.hpp>
 #include <filesystem>
 #include <map>
 #include <stdexcept>

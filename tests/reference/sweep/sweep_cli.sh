@@ -17,8 +17,8 @@ same() {
     fail "$1 and $2 differ"
 }
 
-head -c 1500 "$model/text/bible.txt" >prose.txt
-head -c 1500 "$model/text/python.txt" >code.txt
+head -c 500 "$model/text/bible.txt" >prose.txt
+head -c 500 "$model/text/python.txt" >code.txt
 echo '[{"class": "simple", "text": "The house"}, {"class": "technical", "text": "def f(x):"}]' \
   >prompts.json
 cat >grid.txt <<'GRID'

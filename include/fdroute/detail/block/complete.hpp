@@ -68,32 +68,10 @@ template <class T, class Id>
 template <class Arch>
 class BlockCompleter {
  public:
-  /// Completes at most router.block_tokens() tokens.
+  /// Completes at most router.block_tokens() tokens. Defined outside, see BlockRouter::route().
   template <class T, class Id>
-  [[gnu::noinline]] static void complete(const ErasedRouter& router, LogitsView<T> logits,
-                                         Residency resident, Completion completion,
-                                         RoutingView<Id> out) noexcept {
-    // By mass, the weight of one expert depends on all that are selected and on mass_k others.
-    if (!router.has_kernels || router.calls->ranks || router.weights.of == WeightRecipe::Of::mass)
-        [[unlikely]] {
-      for (int t = 0; t < logits.tokens; ++t)
-        complete_row(router, logits.row(t), resident.mask_of(t), completion, out.from(t));
-      return;
-    }
-    TokenBlock block(static_cast<int>(logits.tokens), router.experts);
-    TokenBlock rest(block.tokens, router.experts);
-    if (router.weighs_by_all() && !weighs_by_first(router)) {
-      load_rows<Arch, true>(block, logits);
-    } else {
-      load_rows<Arch, false>(block, logits);
-    }
-    if (router.keys_are_logits) {
-      copy_rows(block, rest);
-    } else {
-      rank_experts<Arch>(router, block, rest);
-    }
-    BlockCompleter(router, resident, completion, block, rest).complete_loaded(logits, out);
-  }
+  static void complete(const ErasedRouter& router, LogitsView<T> logits, Residency resident,
+                       Completion completion, RoutingView<Id> out) noexcept;
 
  private:
   BlockCompleter(const ErasedRouter& router, Residency resident, Completion completion,
@@ -279,6 +257,34 @@ class BlockCompleter {
   TokenBlock::PerToken<int> selected_{};
   TokenBlock::PerToken<float> last_key_{};  // of the selected expert that was listed last
 };
+
+template <class Arch>
+template <class T, class Id>
+[[gnu::noinline]] void BlockCompleter<Arch>::complete(const ErasedRouter& router,
+                                                      LogitsView<T> logits, Residency resident,
+                                                      Completion completion,
+                                                      RoutingView<Id> out) noexcept {
+  // By mass, the weight of one expert depends on all that are selected and on mass_k others.
+  if (!router.has_kernels || router.calls->ranks || router.weights.of == WeightRecipe::Of::mass)
+      [[unlikely]] {
+    for (int t = 0; t < logits.tokens; ++t)
+      complete_row(router, logits.row(t), resident.mask_of(t), completion, out.from(t));
+    return;
+  }
+  TokenBlock block(static_cast<int>(logits.tokens), router.experts);
+  TokenBlock rest(block.tokens, router.experts);
+  if (router.weighs_by_all() && !weighs_by_first(router)) {
+    load_rows<Arch, true>(block, logits);
+  } else {
+    load_rows<Arch, false>(block, logits);
+  }
+  if (router.keys_are_logits) {
+    copy_rows(block, rest);
+  } else {
+    rank_experts<Arch>(router, block, rest);
+  }
+  BlockCompleter(router, resident, completion, block, rest).complete_loaded(logits, out);
+}
 
 /// complete() of a block of a BatchView: `complete_rows(LogitsView<float>, first)` completes rows.
 /// A masked expert has logit -inf, and a skipped token, which no expert may complete, has no other.

@@ -72,22 +72,10 @@ void rank_experts(const ErasedRouter& router, const TokenBlock& logits, TokenBlo
 template <class Arch>
 class BlockRouter {
  public:
-  /// Routes at most router.block_tokens() tokens.
+  /// Routes at most router.block_tokens() tokens. Defined outside, so that it is not inline and a
+  /// program can compile it once (compile_once.hpp).
   template <class T, class View>
-  [[gnu::noinline]] static TokenStatus route(const ErasedRouter& router, LogitsView<T> logits,
-                                             View out) noexcept {
-    if (!router.has_kernels) [[unlikely]]
-      return route_row(router, logits.data, out);
-    if constexpr (lists_experts<View>) {
-      // With fewer tokens, lanes without one cost more than those that a row lacks.
-      if (router.has_small_kernel && logits.tokens >= 4)
-        return route_small_rows(router, logits, out);
-    }
-    TokenBlock block(static_cast<int>(logits.tokens), router.experts);
-    load(router, block, logits, holds_weights<View>);
-    if (router.keys_are_logits) return BlockRouter(router, block, block).route_loaded(logits, out);
-    return route_by_keys(router, block, logits, out);
-  }
+  static TokenStatus route(const ErasedRouter& router, LogitsView<T> logits, View out) noexcept;
 
  private:
   /// `block` is the one of the logits; `keys` may be the same.
@@ -239,5 +227,21 @@ class BlockRouter {
   TokenBlock& keys_;
   bool by_sets_ = false;
 };
+
+template <class Arch>
+template <class T, class View>
+[[gnu::noinline]] TokenStatus BlockRouter<Arch>::route(const ErasedRouter& router,
+                                                       LogitsView<T> logits, View out) noexcept {
+  if (!router.has_kernels) [[unlikely]]
+    return route_row(router, logits.data, out);
+  if constexpr (lists_experts<View>) {
+    // With fewer tokens, lanes without one cost more than those that a row lacks.
+    if (router.has_small_kernel && logits.tokens >= 4) return route_small_rows(router, logits, out);
+  }
+  TokenBlock block(static_cast<int>(logits.tokens), router.experts);
+  load(router, block, logits, holds_weights<View>);
+  if (router.keys_are_logits) return BlockRouter(router, block, block).route_loaded(logits, out);
+  return route_by_keys(router, block, logits, out);
+}
 
 }  // namespace fdroute::inline v0::detail

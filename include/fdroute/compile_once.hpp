@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "fdroute/arch.hpp"
+#include "fdroute/parse.hpp"
+
+/// For programs of several translation units: routing by DefaultArch and parse_router(), most of
+/// what such a program compiles of fdroute, are compiled in one of them and only declared in the
+/// others. The one defines FDROUTE_COMPILE_ONCE before it includes this header; the others include
+/// it, too, and take what the linker finds. Nothing else changes: a translation unit that does not
+/// include this header compiles its own, and the linker keeps one.
+///
+/// DefaultArch is part of all names, so units of another instruction set need a unit of their own
+/// that compiles.
+#if defined(FDROUTE_COMPILE_ONCE)
+#define FDROUTE_ONCE template
+#else
+#define FDROUTE_ONCE extern template
+#endif
+
+namespace fdroute::inline v0 {
+namespace detail {
+
+#define FDROUTE_ONCE_ROUTE(...)                                                 \
+  FDROUTE_ONCE TokenStatus BlockRouter<DefaultArch>::route<float, __VA_ARGS__>( \
+      const ErasedRouter&, LogitsView<float>, __VA_ARGS__) noexcept;
+FDROUTE_ONCE_ROUTE(RoutingView<std::int32_t>)
+FDROUTE_ONCE_ROUTE(RoutingView<std::int64_t>)
+FDROUTE_ONCE_ROUTE(CsrView<std::int32_t>)
+FDROUTE_ONCE_ROUTE(CsrView<std::int64_t>)
+FDROUTE_ONCE_ROUTE(DenseView)
+FDROUTE_ONCE_ROUTE(BitmaskView)
+#undef FDROUTE_ONCE_ROUTE
+
+#define FDROUTE_ONCE_COMPLETE(Id)                                     \
+  FDROUTE_ONCE void BlockCompleter<DefaultArch>::complete<float, Id>( \
+      const ErasedRouter&, LogitsView<float>, Residency, Completion, RoutingView<Id>) noexcept;
+FDROUTE_ONCE_COMPLETE(std::int32_t)
+FDROUTE_ONCE_COMPLETE(std::int64_t)
+#undef FDROUTE_ONCE_COMPLETE
+
+FDROUTE_ONCE bool widen_rows<DefaultArch>(LogitFormat, const std::byte*, std::ptrdiff_t,
+                                          std::ptrdiff_t, int, float*) noexcept;
+FDROUTE_ONCE void load_tiles<DefaultArch>(const float*, std::ptrdiff_t, int, int, float*,
+                                          std::ptrdiff_t) noexcept;
+FDROUTE_ONCE double exp_sum<DefaultArch>(const float*, int, float, float*) noexcept;
+
+// How many experts a token gets.
+FDROUTE_ONCE void map_by_log_softmax<DefaultArch>(TokenBlock&) noexcept;
+FDROUTE_ONCE void map_by_zscore<DefaultArch>(TokenBlock&) noexcept;
+FDROUTE_ONCE void count_by_critical_scores<DefaultArch, false>(TokenBlock&, const float*, MapKind,
+                                                               ExpertBounds) noexcept;
+FDROUTE_ONCE void count_by_critical_scores<DefaultArch, true>(TokenBlock&, const float*, MapKind,
+                                                              ExpertBounds) noexcept;
+
+}  // namespace detail
+
+FDROUTE_ONCE AnyRouter parse_router<DefaultArch>(std::string_view, int,
+                                                 const ParseOptions<DefaultArch>&);
+
+}  // namespace fdroute::inline v0
+
+#undef FDROUTE_ONCE

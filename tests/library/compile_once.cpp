@@ -1,0 +1,3 @@
+// Compiles what the other files, which include the header, only declare.
+#define FDROUTE_COMPILE_ONCE
+#include "fdroute/compile_once.hpp"
