@@ -391,6 +391,11 @@ def collect(args: argparse.Namespace) -> None:
 T_975 = {2: 12.706, 3: 4.303}  # Student's quantile for n - 1 degrees of freedom
 
 
+def nll_of(row: dict) -> float:
+    """Of the perplexity, which `olmoe` prints with as many decimals as the nll: twenty times as exact."""
+    return math.log(row["perplexity"])
+
+
 def percent(differences: list[float]) -> str:
     """Of differences in nll: the mean as a change of perplexity in percent, and half of its 95 % interval."""
     mean = 100 * math.expm1(statistics.mean(differences))
@@ -412,25 +417,26 @@ def report(args: argparse.Namespace) -> None:
         ("trained", ["base", *ARMS], EVALUATIONS),
         ("bundled", ["base", *MAIN_ARMS], MAIN_EVALUATIONS),
     ):
-        print(f"\n{group}: mean perplexity (experts); adapted with, judged by\n")
-        print("| |", " | ".join(evaluations), "|\n|---|" + "---:|" * len(evaluations))
-        for arm in arms:
-            cells = []
-            for evaluation in evaluations:
-                rows = [row for seed in SEEDS if (row := found(group, seed, arm, evaluation))]
-                cells.append(
-                    f"{math.exp(statistics.mean(row['nll'] for row in rows)):.3f} "
-                    f"({statistics.mean(row['mean_experts'] for row in rows):.2f})"
-                    + ("" if len(rows) == len(SEEDS) else f" n={len(rows)}")
-                    if rows
-                    else ""
-                )
-            print(f"| {arm} |", " | ".join(cells), "|")
-        print(f"\n{group}: perplexity of one beside another, in percent, 95 % interval over {len(SEEDS)} seeds\n")
+        for title, judges in (("perplexity", list(evaluations)[:6]), ("perplexity by other judges", list(evaluations)[6:])):
+            print(f"\n## {group}: {title}\n\nMean over the seeds (experts); adapted with, judged by\n")
+            print("| |", " | ".join(judges), "|\n|---|" + "---:|" * len(judges))
+            for arm in arms:
+                cells = []
+                for evaluation in judges:
+                    rows = [row for seed in SEEDS if (row := found(group, seed, arm, evaluation))]
+                    cells.append(
+                        f"{math.exp(statistics.mean(nll_of(row) for row in rows)):.3f} "
+                        f"({statistics.mean(row['mean_experts'] for row in rows):.2f})"
+                        + ("" if len(rows) == len(SEEDS) else f" n={len(rows)}")
+                        if rows
+                        else ""
+                    )
+                print(f"| {arm} |", " | ".join(cells), "|")
+        print(f"\n## {group}: one beside another\n\nDifference of perplexity in percent, 95 % interval over the seeds\n")
         print("| adapted by judged | beside | difference | by seed |\n|---|---|---:|---|")
         for one, other in COMPARED:
             pairs = [(found(group, seed, *one), found(group, seed, *other)) for seed in SEEDS]
-            differences = [a["nll"] - b["nll"] for a, b in pairs if a and b]
+            differences = [nll_of(a) - nll_of(b) for a, b in pairs if a and b]
             if differences:
                 each = ", ".join(f"{100 * math.expm1(d):+.2f}" for d in differences)
                 print(f"| {' by '.join(one)} | {' by '.join(other)} | {percent(differences)} | {each} |")

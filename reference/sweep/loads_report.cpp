@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <map>
 #include <span>
 #include <sstream>
@@ -98,6 +99,18 @@ std::string value_text(double value) {
   return text.str();
 }
 
+/// From the least perplexity to that of plain top-2: beside top-1 all else would be one line.
+std::string perplexity_range(const LoadsResults& results) {
+  double least = std::numeric_limits<double>::infinity();
+  double most = 0.0;
+  for (const LoadsRow& row : results.rows) {
+    const LoadsConfiguration& c = row.configuration;
+    least = std::min(least, row.perplexity);
+    if (c.curve() == "topk" && c.mean == 2) most = std::max(most, row.perplexity);
+  }
+  return "set yrange [" + value_text(0.995 * least) + ":" + value_text(1.005 * most) + "]\n";
+}
+
 }  // namespace
 
 std::string loads_report(const LoadsResults& results, Pictures pictures) {
@@ -165,9 +178,10 @@ std::string loads_script(const LoadsResults& results, const std::string& stem) {
   }
   s += "\nset multiplot layout 1," + std::to_string(groups.size()) +
        " title 'Perplexity against experts loaded: lower and further left is better' font ',17' "
-       "margins 0.05,0.985,0.26,0.88 spacing 0.05\n"
+       "margins 0.06,0.985,0.26,0.88 spacing 0.05\n"
        "set border 3 lc rgb '#606060'\nset tics nomirror out textcolor rgb '#303030'\n"
-       "set grid lc rgb '#dddddd' lt 1 lw 0.8\nset logscale y\n";
+       "set grid lc rgb '#dddddd' lt 1 lw 0.8\n" +
+       perplexity_range(results);
   // A family has a colour (Okabe and Ito's), what is added to it a shape and a line.
   const std::map<std::string, std::string> colours{
       {"topk", "black"}, {"threshold", "#E69F00"}, {"bh", "#0072B2"}};
