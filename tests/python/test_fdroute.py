@@ -18,6 +18,7 @@ import unittest
 import numpy as np
 
 import fdroute
+from fdroute import _null
 from fdroute._route import _Rows as Rows
 
 try:
@@ -256,6 +257,24 @@ class Nulls(unittest.TestCase):
             selected = fdroute.route(np.array([score], np.float32), policy, null).counts
             low, high = (low, middle) if selected else (middle, high)
         return high
+
+    def test_robust_zscores(self) -> None:
+        """Those of the definition; and a fit to them decides as the library's own robust_zscore under its p-values."""
+        logits = RANDOM.normal(3, 2, (400, 9)).astype("f4")
+        sample = []
+        for row in logits.tolist():
+            middle = sorted(row)[4]
+            mad = sorted(abs(x - middle) for x in row)[4]
+            sample.append([(x - middle) / (1.4826022185056018 * mad) for x in row])
+        np.testing.assert_allclose(_null.scores(logits, "robust_zscore"), sample, rtol=1e-12)
+        null = fdroute.Null.fit(logits, score="robust_zscore", trim=0)
+        _, _, counts = fdroute.route(logits, "bonferroni:alpha=0.9,min_k=0,max_k=9,score=robust_zscore", null)
+        # Of a fit to all scores the share p of them has p-values of p or less, up to the kernel's width.
+        self.assertAlmostEqual(counts.sum() / logits.size, 0.1, delta=0.02)
+        even = [[1.0, 2.0, 4.0, 8.0]]  # median 3, MAD (1 + 2) / 2
+        np.testing.assert_allclose(_null.scores(even, "robust_zscore")[0] * 1.4826022185056018, np.array([-2, -1, 1, 5]) / 1.5)
+        with self.assertRaisesRegex(ValueError, "equal"):
+            fdroute.Null.fit(np.ones((200, 4)), score="robust_zscore", trim=1)
 
     def test_fit_over_the_whole_range(self) -> None:
         for n in (400, 20_000):
