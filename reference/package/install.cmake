@@ -89,7 +89,7 @@ foreach(component IN ITEMS headers c tools docs)
 endforeach()
 install(FILES README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT docs)
 install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs COMPONENT docs
-  FILES_MATCHING PATTERN "*.md" PATTERN "*.svg")
+  FILES_MATCHING PATTERN "*.md" PATTERN "*.svg" PATTERN "site" EXCLUDE)
 install(DIRECTORY ${packaging}/example/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT docs)
 # The README's program is the example.
 file(READ README.md readme)

@@ -18,6 +18,7 @@ import unittest
 import numpy as np
 
 import fdroute
+from fdroute import _null
 from fdroute._route import _Rows as Rows
 
 try:
@@ -257,6 +258,25 @@ class Nulls(unittest.TestCase):
             low, high = (low, middle) if selected else (middle, high)
         return high
 
+    def test_robust_zscores(self) -> None:
+        """Those of the definition; and of a fit to all scores the share p has p-values of p or less."""
+        logits = RANDOM.normal(3, 2, (400, 9)).astype("f4")
+        sample = []
+        for row in logits.tolist():
+            middle = sorted(row)[4]
+            mad = sorted(abs(x - middle) for x in row)[4]
+            sample.append([(x - middle) / (1.4826022185056018 * mad) for x in row])
+        np.testing.assert_allclose(_null.scores(logits, "robust_zscore"), sample, rtol=1e-12)
+        null = fdroute.Null.fit(logits, score="robust_zscore", trim=0)
+        policy = "bonferroni:alpha=0.9,min_k=0,max_k=9,score=robust_zscore"  # p <= 0.1
+        _, _, counts = fdroute.route(logits, policy, null)
+        self.assertAlmostEqual(counts.sum() / logits.size, 0.1, delta=0.02)
+        even = [[1.0, 2.0, 4.0, 8.0]]  # median 3, MAD (1 + 2) / 2
+        expected = np.array([-2, -1, 1, 5]) / (1.4826022185056018 * 1.5)
+        np.testing.assert_allclose(_null.scores(even, "robust_zscore")[0], expected)
+        with self.assertRaisesRegex(ValueError, "equal"):
+            fdroute.Null.fit(np.ones((200, 4)), score="robust_zscore", trim=1)
+
     def test_fit_over_the_whole_range(self) -> None:
         for n in (400, 20_000):
             sample = np.sort(RANDOM.gumbel(0, 1, n))
@@ -375,6 +395,23 @@ class Library(unittest.TestCase):
             code = "import fdroute; print(fdroute.__version__, open('/proc/self/maps').read().count(%r))" % library
             environment = {"FDROUTE_LIBRARY": "", "PYTHONPATH": folder}
             self.assertEqual(self.run_python(code, **environment).stdout.split()[0], fdroute.__version__)
+
+
+class Documentation(unittest.TestCase):
+    def test_docs_python(self) -> None:
+        """The snippet of docs/python.md runs, on what it takes for granted."""
+        page = (MODEL.parents[1] / "docs" / "python.md").read_text()
+        snippet = page.split("```python\n")[1].split("```")[0]
+        given = {
+            "calibration_logits": RANDOM.normal(0, 1, (200, 64)),
+            "logits": RANDOM.normal(0, 1, (2, 3, 64)).astype("f4"),
+            "p": [0.001, 0.2, 0.03],
+        }
+        exec(snippet, given)
+        self.assertEqual(given["ids"].shape, (2, 3, 16))
+        self.assertEqual(given["dense"].weights.shape, (2, 3, 64))
+        self.assertEqual(given["csr"].offsets[-1], 48)
+        self.assertEqual(given["reject"].tolist(), [True, False, True])
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ def scores(logits: ArrayLike, score: str) -> NDArray[np.float64]:
     """Scores (tokens, experts) of logits (tokens, experts), in double.
 
     "logit": x. "log_softmax": x - log sum exp x. "zscore": (x - mean) / sd, of the token, the sd with
-    divisor experts. ValueError for another name and for logits that are not finite.
+    divisor experts. "robust_zscore": (x - median) / (1.4826 MAD), MAD the median of |x - median|. ValueError
+    for another name, for logits that are not finite, and for a token with an sd or MAD of 0.
     """
     x = np.asarray(logits)
     if x.ndim != 2 or x.dtype not in _FLOATS:
@@ -44,7 +45,13 @@ def scores(logits: ArrayLike, score: str) -> NDArray[np.float64]:
         if (sd == 0).any():
             raise ValueError("a token's logits are all equal: it has no zscore")
         return (x - x.mean(axis=1, keepdims=True)) / sd
-    raise ValueError(f"unknown score {score!r}; there are logit, log_softmax and zscore")
+    if score == "robust_zscore":
+        centred = x - np.median(x, axis=1, keepdims=True)
+        mad = np.median(np.abs(centred), axis=1, keepdims=True)
+        if (mad == 0).any():
+            raise ValueError("half of a token's logits or more are equal: it has no robust_zscore")
+        return centred / (1.4826022185056018 * mad)
+    raise ValueError(f"unknown score {score!r}; there are logit, log_softmax, zscore and robust_zscore")
 
 
 def _kernel_survival(
