@@ -13,7 +13,7 @@ cd "$(dirname "$0")/../.."
 here=build/engines
 root=build/roots/sid
 packages="g++ nlohmann-json3-dev libxsimd-dev libllama-dev libggml-dev python3-numpy python3-safetensors
-  libonnxruntime-dev python3-onnxruntime python3-torch python3-transformers"
+  libonnxruntime-dev python3-onnxruntime python3-torch libtorch-dev python3-transformers"
 model=reference/model
 olmoe=build/release/reference/olmoe
 
@@ -64,6 +64,9 @@ fi
 mount --bind /dev "$root/dev"
 mount -t proc proc "$root/proc"
 
+# A Python module is compiled when it is first imported: of most of these packages' none ever is.
+printf '#!/bin/sh\n' >"$root/usr/local/bin/py3compile"
+chmod +x "$root/usr/local/bin/py3compile"
 say "installing what is missing of: $(echo $packages)"
 # shellcheck disable=SC2086 # one word per package
 add_packages "$root" $packages >$here/apt.log 2>&1 || skip "apt-get failed" $here/apt.log

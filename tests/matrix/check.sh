@@ -30,7 +30,7 @@ native=-march=native
 run=""
 link=""
 fuse=""  # what g++ needs at -O1 to fuse products and sums where it may; clang does
-case $compiler in *g++*) fuse=-fexpensive-optimizations ;; esac
+case $compiler in clang*) ;; *) fuse=-fexpensive-optimizations ;; esac
 case $kind in
   no-exceptions) kernels="-fno-exceptions -fno-rtti" ;;
   portable) flags="-DFDROUTE_PORTABLE -pedantic-errors" ;;
