@@ -1,14 +1,17 @@
 #!/bin/sh
 # Compiles and runs, in a chroot of matrix.sh, what a toolchain must do:
 #
-#   check.sh native|no-exceptions|portable|aarch64 full|quick COMPILER
+#   check.sh full|quick COMPILER native|no-exceptions|portable|aarch64 [tests]
 #
+# "tests" adds, at full depth, the tests of kernels and rules to the digest of routings. The digest is
+# of all policies and forms: it says whether kernels are right, these say where they are not.
 # Prints "fact NAME: VALUE" lines for the table. Warnings are counted in headers.cpp, whose fdroute
 # comes by a plain -I; a warning is a failure.
 set -eu
-kind=$1
-depth=$2
-compiler=$3
+depth=$1
+compiler=$2
+kind=$3
+tests=${4-}
 cd /matrix
 mkdir -p out
 seconds() { # of processor time, of all that ran
@@ -61,20 +64,19 @@ unit() {
     "exit 255"
 }
 {
-  if [ $kind = no-exceptions ]; then  # which doctest is compiled with
+  if [ "$kind" = no-exceptions ]; then  # which doctest is compiled with
     unit native $kernels $native -c tests/simd/native.cpp
     unit digest -include tests/main.cpp -c tests/simd/routing_digest_test.cpp
   else
     unit digest $fuse $native -include tests/main.cpp -include tests/simd/native.cpp \
       -c tests/simd/routing_digest_test.cpp
-    # The digest says what kernels do. This finds out where they differ, and rules.
-    [ "$depth" = quick ] ||
+    [ "$depth $tests" != "full tests" ] ||
       unit tests -include tests/simd/scalar.cpp -include tests/simd/simd_test.cpp \
         -include tests/simd/generic_test.cpp -c tests/library/rules/rules_test.cpp
   fi
   headers native -std=c++20 -O2 $native -c -o out/headers.o
   if [ "$depth" = full ]; then
-    if [ $kind = native ]; then
+    if [ "$kind" = native ]; then
       headers avx512 -std=c++20 -O2 -march=sapphirerapids -c -o out/headers_avx512.o
     fi
     headers cpp23 -std=c++2b -fsyntax-only  # as clang 14 calls it
@@ -96,7 +98,7 @@ digest=$(sed -n 's/.*digest of all routings: *//p' out/test.txt)
 echo "fact digest: $digest"
 [ -n "$digest" ]
 
-if [ $kind = no-exceptions ]; then
+if [ "$kind" = no-exceptions ]; then
   for handler in own default; do
     define=""
     [ $handler = default ] || define=-DFDROUTE_ERROR_HANDLER=engine_error

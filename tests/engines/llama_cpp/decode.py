@@ -24,14 +24,14 @@ WARM = 8  # tokens that are not measured
 # Options of fdroute_llama after its first ones; none: llama.cpp routes by itself.
 LLAMA = {
     "llama.cpp": [],
-    **{f"topk:k={k} in 8": ["--policy", f"topk:k={k}", "--width", "8"] for k in (8, 4, 2, 1)},
-    **{f"topk:k={k} in {k}": ["--policy", f"topk:k={k}", "--width", str(k)] for k in (4, 2)},
     **{
-        f"{policy} in 8": ["--policy", policy, "--width", "8"]
-        for policy in ("relative:t=0.4,max_k=8", "relative:t=0.6,max_k=8")
+        f"{policy} in {width}": ["--policy", policy, "--width", str(width)]
+        for policy, width in (
+            ("topk:k=8", 8), ("topk:k=4", 8), ("topk:k=2", 8), ("relative:t=0.4,max_k=8", 8), ("topk:k=4", 4), ("topk:k=2", 2),
+        )
     },
-}
-OLMOE = ["topk:k=8", "topk:k=4", "topk:k=2"]
+}  # fmt: skip
+OLMOE = ["topk:k=8", "topk:k=4"]
 
 
 def llama(arguments, options: list[str]) -> tuple[float, float]:
@@ -64,7 +64,7 @@ def main() -> None:
     for name in ("llama", "gguf", "ids", "olmoe", "model"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=40)
+    parser.add_argument("--tokens", type=int, default=24)
     arguments = parser.parse_args()
     runs = {name: lambda options=options: llama(arguments, options) for name, options in LLAMA.items()}
     runs |= {f"olmoe {policy}": lambda policy=policy: olmoe(arguments, policy) for policy in OLMOE}
