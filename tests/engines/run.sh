@@ -32,7 +32,7 @@ skip() { # what could not be had, and the file whose end says why
   exit 77
 }
 inside() {
-  chroot "$root" env LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive HOME=/tmp "$@"
+  chroot "$root" env LC_ALL=C.UTF-8 HOME=/tmp OMP_NUM_THREADS=1 "$@"
 }
 leave() {
   wait || true
