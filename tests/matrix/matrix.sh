@@ -5,26 +5,27 @@
 #   ./bootstrap matrix quick      those that .ci/run checks
 #   ./bootstrap matrix NAME...    those named
 #
-# A chroot per suite is made once, below build/matrix, with the Debian mirror that this machine's
-# own apt uses. Then check.sh compiles and runs in it, and a table says what came of it. Needs root.
+# A chroot per suite is made once, below build/roots, with the Debian mirror that this machine's own
+# apt uses. Then check.sh compiles and runs in it, and a table says what came of it, and the seconds
+# of processor time that took. Needs root.
 # A suite whose packages cannot be downloaded is SKIPPED, with apt's own words; all else that does
 # not work is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-root=$PWD
-build=$root/build/matrix
+build=$PWD/build/matrix
+roots=$PWD/build/roots
 
-# name | suite | packages | compiler | what it is: see check.sh
+# name | suite | packages | compiler | what it is, and "tests" with one row a compiler: see check.sh
 table="
 bookworm-gcc12      | bookworm | g++                            | g++                   | native
-bookworm-clang14    | bookworm | g++ clang                      | clang++               | native
+bookworm-clang14    | bookworm | g++ clang                      | clang++               | native tests
 trixie-gcc14        | trixie   | g++                            | g++                   | native
-sid-gcc16           | sid      | g++-16                         | g++-16                | native
+sid-gcc16           | sid      | g++-16                         | g++-16                | native tests
 sid-clang-libstdc++ | sid      | g++ clang                      | clang++               | native
-sid-clang-libc++    | sid      | clang libc++-dev libc++abi-dev | clang++ -stdlib=libc++ | native
+sid-clang-libc++    | sid      | clang libc++-dev libc++abi-dev | clang++ -stdlib=libc++ | native tests
 no-exceptions       | bookworm | g++                            | g++                   | no-exceptions
 portable            | bookworm | g++                            | g++                   | portable
-aarch64             | bookworm | g++-aarch64-linux-gnu qemu-user | aarch64-linux-gnu-g++ | aarch64
+aarch64             | bookworm | g++-aarch64-linux-gnu qemu-user | aarch64-linux-gnu-g++ | aarch64 tests
 "
 quick="sid-gcc16 sid-clang-libc++"
 common="libxsimd-dev libeigen3-dev doctest-dev"
@@ -75,51 +76,37 @@ mounted=""
 unmount() { for place in $mounted; do umount "$place" || true; done; }
 trap unmount EXIT
 
-# What apt says when a thing cannot be downloaded.
-offline='Failed to fetch|Unable to fetch|Temporary failure resolving|Could not (connect|resolve)'
-offline+='|Failed getting release|Couldn.t download'
-
-# prepare SUITE PACKAGES...: a chroot with these packages. Returns 3 where they cannot be had.
+# prepare SUITE PACKAGES...: a chroot with these packages.
 prepare() {
   local suite=$1 log=$build/$1.log
-  local chroot=$build/$suite
+  local chroot=$roots/$suite
   shift
-  : >"$log"
   if [ ! -d "$chroot" ]; then
-    make_root "$suite" "$chroot" "$mirror" >>"$log" 2>&1 || return 4
+    make_root "$suite" "$chroot" "$mirror" >"$log" 2>&1 || return
   fi
-  local missing=""
-  for package in "$@"; do
-    [ "$(chroot "$chroot" dpkg-query -W -f '${db:Status-Status}' "$package" 2>>"$log")" = installed ] ||
-      missing+=" $package"
-  done
-  if [ -n "$missing" ]; then
-    # shellcheck disable=SC2086 # one word per package
-    { chroot "$chroot" apt-get update &&
-      chroot "$chroot" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y --no-install-recommends $missing; } >>"$log" 2>&1 || return 4
-  fi
+  add_packages "$chroot" "$@" >"$log" 2>&1 || return
   if ! mountpoint -q "$chroot/proc"; then
-    mount -t proc proc "$chroot/proc" || return 5
+    mount -t proc proc "$chroot/proc" || return
     mounted+=" $chroot/proc"
   fi
 }
 
-mkdir -p "$build"
+mkdir -p "$build" "$roots"
 failed=0
-row() { printf '%-20s %-29s %-7s %-6s %-20s %-8s %s\n' "$@"; }
-lines=$(row name compiler xsimd Eigen digest warnings verdict)
+row() { printf '%-20s %-29s %-7s %-6s %-20s %-8s %-7s %s\n' "$@"; }
+lines=$(row name compiler xsimd Eigen digest warnings seconds verdict)
 for name in $names; do
   suite=$(column "$name" 2)
   echo "matrix: $name"
   # shellcheck disable=SC2046,SC2086 # one word per package
   if prepare "$suite" $common $(column "$name" 3); then
-    rm -rf "$build/$suite/fdroute"
-    mkdir "$build/$suite/fdroute"
-    cp -r include tests "$build/$suite/fdroute"
+    rm -rf "$roots/$suite/matrix"
+    mkdir "$roots/$suite/matrix"
+    cp -r include tests "$roots/$suite/matrix"
     log=$build/$name.log
-    if chroot "$build/$suite" env LC_ALL=C sh /fdroute/tests/matrix/check.sh \
-      "$(column "$name" 5)" "$depth" "$(column "$name" 4)" >"$log" 2>&1; then
+    # shellcheck disable=SC2046
+    if chroot "$roots/$suite" env LC_ALL=C sh /matrix/tests/matrix/check.sh \
+      "$depth" "$(column "$name" 4)" $(column "$name" 5) >"$log" 2>&1; then
       verdict=ok
     else
       verdict="FAILED: $log"
@@ -128,13 +115,13 @@ for name in $names; do
     fi
     fact() { sed -n "s/^fact $1: //p" "$log" | tail -n 1; }
     line=$(row "$name" "$(fact compiler)" "$(fact xsimd)" "$(fact Eigen)" "$(fact digest)" \
-      "$(fact warnings)" "$verdict")
+      "$(fact warnings)" "$(fact seconds)" "$verdict")
   else
     words=$(grep -E "^(E|W): |$offline" "$build/$suite.log" | head -n 3) || true
     if grep -qE "$offline" <<<"$words"; then
-      line=$(row "$name" - - - - - "SKIPPED: $(tr '\n' ' ' <<<"$words")")
+      line=$(row "$name" - - - - - - "SKIPPED: $(tr '\n' ' ' <<<"$words")")
     else
-      line=$(row "$name" - - - - - "FAILED: $build/$suite.log")
+      line=$(row "$name" - - - - - - "FAILED: $build/$suite.log")
       failed=1
       tail -n 20 "$build/$suite.log"
     fi
@@ -143,7 +130,7 @@ for name in $names; do
 done
 
 echo "$lines"
-digests=$(awk 'NR > 1 && / ok$/ { print $(NF - 2) }' <<<"$lines" | sort -u | wc -l)
+digests=$(awk 'NR > 1 && / ok$/ { print $(NF - 3) }' <<<"$lines" | sort -u | wc -l)
 if [ "$digests" -gt 1 ]; then
   echo "bootstrap matrix: the routing digests differ" >&2
   failed=1

@@ -118,8 +118,10 @@ TEST_CASE("routings have the committed digest, on every Arch and by the definiti
     const auto policy = static_cast<Case::Policy>(i);
     INFO("policy ", i);
     const std::string expected = committed[test::index(i)];
+#if !defined(FDROUTE_TEST_NATIVE)  // alone with one Arch where tests/matrix is quick
     CHECK(digest_of(policy, compiled_for_scalar().route) == expected);
     CHECK(digest_of(policy, route_by_definition) == expected);
+#endif
     for (const Compiled& arch : archs) {
       const std::string digest = digest_of(policy, arch.route);
       CHECK_MESSAGE(digest == expected, arch.name);

@@ -154,6 +154,13 @@ def check_half(arguments) -> None:
     row(ENGINE, "topk4", "ids, weights, counts that differ, float16", different, 0)
 
 
+def check_no_tokens(arguments) -> None:
+    routed = route_node("logits", policy="topk:k=4")
+    run = session(arguments.library, [routed], [("logits", "float32", [None, 64])], OUTPUTS, {})
+    shapes = [x.shape for x in run.run(None, {"logits": numpy.zeros((0, 64), numpy.float32)})]
+    row(ENGINE, "topk4", "shapes that differ, no tokens", shapes != [(0, 4), (0, 4), (0,)], 0)
+
+
 def check_refusals(arguments) -> None:
     """What is wrong in a node is refused when the session is made, with fdroute's own words."""
     refused = 0
@@ -185,6 +192,7 @@ def main() -> None:
         check_layer(arguments, name, policies()[name], nulls)
     check_null_inputs(arguments, policies()["bh"], nulls)
     check_half(arguments)
+    check_no_tokens(arguments)
     check_refusals(arguments)
 
 

@@ -13,6 +13,7 @@ import pathlib
 import sys
 
 import torch
+import torch._inductor.config
 import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -68,21 +69,24 @@ def check_dtypes(root: pathlib.Path, logits: torch.Tensor) -> None:
         expected = ROUTE(half.float(), policy, nulls_of(root, policy), 1)
         wrong = different(*((a.reshape(b.shape), b) for a, b in zip(got, expected)))
         row(ENGINE, "bh", f"ids, weights, counts that differ, {str(dtype)[6:]}", wrong, 0)
+    shapes = [tuple(x.shape) for x in ROUTE(logits[:0].reshape(3, 0, -1), "topk:k=4")]
+    row(ENGINE, "topk4", "shapes that differ, no tokens", shapes != [(3, 0, 4), (3, 0, 4), (3, 0)], 0)
 
 
 def check_compiler(root: pathlib.Path, logits: torch.Tensor) -> None:
-    """torch's own checks of an operator, and the operator within compiled functions."""
+    """torch's own checks of an operator, and the operator within compiled functions, for any number of tokens."""
     policy = policies()["bh"]
     nulls = nulls_of(root, policy)
     torch.library.opcheck(ROUTE, (logits, policy, nulls, 1))
 
     def scaled(x):
         ids, weights, counts = ROUTE(x * 2, policy, nulls, 1)
-        return ids, weights / weights.sum(-1, keepdim=True), counts + 1
+        return ids, weights * 2, counts + 1
 
-    for backend in ("eager", "aot_eager"):
-        compiled = torch.compile(scaled, backend=backend, fullgraph=True)
-        wrong = different(*zip(compiled(logits), scaled(logits)))
+    torch._inductor.config.compile_threads = 1  # no pool of processes for a kernel or two
+    for backend in ("eager", "aot_eager", "inductor"):
+        compiled = torch.compile(scaled, backend=backend, fullgraph=True, dynamic=True)
+        wrong = sum(different(*zip(compiled(x), scaled(x))) for x in (logits, logits[1:]))
         row(ENGINE, "bh", f"ids, weights, counts that differ, compiled by {backend}", wrong, 0)
 
 
@@ -93,6 +97,9 @@ def check_refusals(logits: torch.Tensor) -> None:
         ((logits, "bh:alpha=0.05", "absent.safetensors"), "absent.safetensors"),
         ((logits.double(), "topk:k=2"), "float64"),
         ((logits, "deepseek-v3", "", 0, torch.zeros(3)), "selection_bias"),
+        ((logits[0, 0], "topk:k=1"), "a scalar"),
+        ((logits, "topk:k=1\0"), "null character"),
+        ((logits, "tokp:k=1"), "unknown policy 'tokp'"),
     )
     accepted = len(cases)
     for arguments, words in cases:

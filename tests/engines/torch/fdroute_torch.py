@@ -46,10 +46,12 @@ class _Router:
     """A router of the C library; `bias` is the selection bias as bytes of float32."""
 
     def __init__(self, policy: str, experts: int, nulls: str, layer: int, bias: bytes | None):
+        self.handle = ctypes.c_void_p()
         if _library is None:
             raise RuntimeError("fdroute: load_library() comes first")
+        if "\0" in policy + nulls:
+            raise ValueError(f"fdroute: policy and nulls must not hold a null character, got {policy!r}, {nulls!r}")
         self.c = _library
-        self.handle = ctypes.c_void_p()
         null = ctypes.c_void_p()
         try:
             if nulls:
@@ -81,14 +83,17 @@ class _Router:
             )
         )  # fmt: skip
         shape = logits.shape[:-1]
-        return ids.long().reshape(*shape, -1), weights.reshape(*shape, -1), counts.reshape(shape)
+        padded = (*shape, self.capacity)  # not -1, which says nothing of no tokens
+        return ids.long().reshape(padded), weights.reshape(padded), counts.reshape(shape)
 
 
 _router = functools.lru_cache(maxsize=1024)(_Router)
 
 
 def _check(logits: torch.Tensor, selection_bias: torch.Tensor | None) -> None:
-    if logits.dim() < 1 or logits.dtype not in _DTYPES:
+    if logits.dim() < 1:
+        raise ValueError("fdroute: logits must have shape (..., experts), got a scalar")
+    if logits.dtype not in _DTYPES:
         raise ValueError(f"fdroute: logits (..., experts) must be float32, bfloat16 or float16, got {logits.dtype}")
     if selection_bias is not None and selection_bias.shape != logits.shape[-1:]:
         given = tuple(selection_bias.shape)
