@@ -5,13 +5,11 @@
 #include <cstddef>
 #include <filesystem>
 #include <iostream>
-#include <sstream>
-#include <string_view>
 #include <system_error>
 #include <utility>
 
 #include "formats/error.hpp"
-#include "formats/json.hpp"
+#include "sweep/prompts.hpp"
 
 namespace olmoe {
 
@@ -51,29 +49,11 @@ void Input::fail() const {
 std::vector<InputText> read_prompt_list(const std::string& path) {
   Input input(path);
   const std::string& name = input.name();
-  const std::string content = input.read_all();
-  std::vector<InputText> prompts;
-  const auto add = [&](std::string text) {
-    prompts.push_back({std::move(text), name + ": prompt " + std::to_string(prompts.size() + 1)});
-  };
-  if (const std::size_t begin = content.find_first_not_of(" \t\r\n");
-      begin != std::string::npos && content[begin] == '[') {
-    for (const nlohmann::json& item : parse_json(content, name)) {
-      const bool is_object = item.is_object() && item.contains("text") && item["text"].is_string();
-      if (!item.is_string() && !is_object)
-        throw Error(name + ": a prompt is a string or {\"class\": ..., \"text\": ...}, got " +
-                    show(item));
-      add(is_object ? item["text"].get<std::string>() : item.get<std::string>());
-    }
-  } else {
-    std::istringstream lines(content);
-    for (std::string line; std::getline(lines, line);) {
-      if (line.ends_with('\r')) line.pop_back();
-      if (!line.empty()) add(line);
-    }
-  }
-  if (prompts.empty()) throw Error(name + ": holds no prompt");
-  return prompts;
+  std::vector<InputText> texts;
+  for (Prompt& prompt : parse_prompts(input.read_all(), name))
+    texts.push_back(
+        {std::move(prompt.text), name + ": prompt " + std::to_string(texts.size() + 1)});
+  return texts;
 }
 
 }  // namespace olmoe

@@ -35,9 +35,7 @@ struct InputText {
   std::string origin;
 };
 
-/// Prompts from a file, or "-" for standard input: a JSON array of strings or of
-/// {"class": ..., "text": ...} if it begins with [, otherwise a prompt per line that is not empty.
-/// Throws Error if there is none, or anything else in the array.
+/// The texts of parse_prompts() from a file, or "-" for standard input. Throws Error.
 std::vector<InputText> read_prompt_list(const std::string& path);
 
 }  // namespace olmoe

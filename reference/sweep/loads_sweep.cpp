@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "formats/atomic_file.hpp"
+#include "formats/directory_lock.hpp"
 #include "formats/error.hpp"
 #include "measure/at.hpp"
 #include "measure/null_fit.hpp"
@@ -102,11 +103,12 @@ void run_loads(const SweepOptions& options) {
   if (options.shards != 1 || options.resume)
     throw std::invalid_argument("--grid loads is one run: --shard and --resume cannot be given");
   const auto file = [&](const std::string& name) { return options.out / ("loads_" + name); };
-  if (std::filesystem::exists(file("full_results.json")) || SweepDirectory(options.out).has_plan())
-    throw Error(options.out.string() + ": holds a sweep; give another --out");
   const SweepInputs inputs(options);
   const std::vector<LoadsConfiguration> grid = loads_grid(inputs.model.config());
   make_directories(options.out);
+  const DirectoryLock lock(options.out);
+  if (std::filesystem::exists(file("full_results.json")) || SweepDirectory(options.out).has_plan())
+    throw Error(options.out.string() + ": holds a sweep; give another --out");
 
   std::optional<Progress> progress(std::in_place,
                                    Work{.what = "sweep",

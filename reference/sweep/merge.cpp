@@ -7,6 +7,7 @@
 
 #include "formats/atomic_file.hpp"
 #include "formats/checkpoint.hpp"
+#include "formats/directory_lock.hpp"
 #include "formats/error.hpp"
 #include "sweep/model_digest.hpp"
 #include "sweep/sweep_plan.hpp"
@@ -20,7 +21,6 @@ void merge_sweeps(const std::filesystem::path& out,
                   const std::vector<std::filesystem::path>& shards,
                   const std::filesystem::path& model) {
   const SweepDirectory merged(out);
-  if (merged.has_plan()) throw Error(out.string() + ": holds a sweep; give another --out");
   const SweepPlan plan = SweepDirectory(shards.front()).read_plan();
   const auto planned = plan.inputs["model"]["sha256"].get<std::string>();
   if (!model.empty() && model_sha256(model, Checkpoint(model)) != planned)
@@ -46,6 +46,9 @@ void merge_sweeps(const std::filesystem::path& out,
   }
   check_complete(plan, "the shards",
                  [&](const std::string& name) { return results.contains(name); });
+  make_directories(out);
+  const DirectoryLock lock(out);
+  if (merged.has_plan()) throw Error(out.string() + ": holds a sweep; give another --out");
   merged.write_plan(plan);
   for (const Configuration& c : plan.configurations) {
     merged.write_result(plan, c, results.at(c.name));

@@ -1,7 +1,11 @@
 #include "sweep/prompts.hpp"
 
+#include <algorithm>
+#include <cstddef>
+
 #include "formats/error.hpp"
 #include "formats/json.hpp"
+#include "formats/mapped_file.hpp"
 
 namespace olmoe {
 
@@ -29,21 +33,44 @@ std::vector<Prompt> default_prompts() {
   };
 }
 
-std::vector<Prompt> read_prompts(const std::filesystem::path& path) {
-  const nlohmann::json list = read_json(path);
-  if (!list.is_array() || list.empty())
-    throw Error(path.string() + ": an array of prompts is expected, got " + show(list));
+std::vector<Prompt> parse_prompts(std::string_view content, const std::string& name) {
   std::vector<Prompt> prompts;
-  for (const nlohmann::json& item : list) {
-    const bool complete = item.is_object() && item.size() == 2 && item.contains("class") &&
-                          item["class"].is_string() && item.contains("text") &&
-                          item["text"].is_string();
-    if (!complete)
-      throw Error(path.string() + ": a prompt is {\"class\": \"...\", \"text\": \"...\"}, got " +
-                  show(item));
-    prompts.push_back({item["class"].get<std::string>(), item["text"].get<std::string>()});
-    if (prompts.back().text.empty())
-      throw Error(path.string() + ": prompt " + std::to_string(prompts.size()) + " is empty");
+  const std::size_t begin = content.find_first_not_of(" \t\r\n");
+  if (begin != content.npos && content[begin] == '[') {
+    for (const nlohmann::json& item : parse_json(content, name)) {
+      const bool has_class = item.is_object() && item.contains("class");
+      const bool sound = item.is_object() && item.size() == (has_class ? 2 : 1) &&
+                         (!has_class || item["class"].is_string()) && item.contains("text") &&
+                         item["text"].is_string();
+      if (!sound && !item.is_string())
+        throw Error(name + ": a prompt is a string or {\"class\": ..., \"text\": ...}, got " +
+                    show(item));
+      prompts.push_back({has_class ? item["class"].get<std::string>() : "",
+                         (sound ? item["text"] : item).get<std::string>()});
+      if (prompts.back().text.empty())
+        throw Error(name + ": prompt " + std::to_string(prompts.size()) + " is empty");
+    }
+  } else {
+    while (!content.empty()) {
+      std::string_view line = content.substr(0, content.find('\n'));
+      content.remove_prefix(std::min(content.size(), line.size() + 1));
+      if (line.ends_with('\r')) line.remove_suffix(1);
+      if (!line.empty()) prompts.push_back({"", std::string(line)});
+    }
+  }
+  if (prompts.empty()) throw Error(name + ": holds no prompt");
+  return prompts;
+}
+
+std::vector<Prompt> read_prompts(const std::filesystem::path& path) {
+  const MappedFile file(path);
+  const auto bytes = file.bytes();
+  auto prompts =
+      parse_prompts({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    if (prompts[i].group.empty())
+      throw Error(path.string() + ": prompt " + std::to_string(i + 1) +
+                  " has no class; a sweep takes [{\"class\": ..., \"text\": ...}, ...]");
   }
   return prompts;
 }

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "formats/atomic_file.hpp"
+#include "formats/directory_lock.hpp"
 #include "formats/error.hpp"
 #include "forward/generation.hpp"
 #include "measure/discoveries.hpp"
@@ -86,6 +87,7 @@ class Sweep {
 
   const SweepOptions& options_;
   SweepDirectory directory_;
+  std::optional<DirectoryLock> lock_;
   SweepInputs inputs_;
   std::map<std::string, std::vector<fdroute::TabulatedNull>> nulls_;  // by key
   std::optional<RouterLogits> calibration_logits_;                    // (layers)
@@ -105,6 +107,8 @@ Sweep::Sweep(const SweepOptions& options)
 }
 
 void Sweep::open_directory() {
+  make_directories(options_.out);
+  lock_.emplace(options_.out);
   if (directory_.has_plan()) {
     const std::string where = options_.out.string();
     if (!options_.resume)

@@ -69,8 +69,16 @@ FUZZ_TARGET(inputs) {
       const auto path = fuzz::file_of("prompts.json", source.rest());
       fuzz::accepted(
           [&] {
-            for (const olmoe::Prompt& prompt : olmoe::read_prompts(path))
+            const auto prompts = olmoe::parse_prompts(source.rest(), "prompts.json");
+            fuzz::require(!prompts.empty(), "there is a prompt");
+            for (const olmoe::Prompt& prompt : prompts)
               fuzz::require(!prompt.text.empty(), "a prompt is not empty");
+          },
+          "prompts.json");
+      fuzz::accepted(
+          [&] {
+            for (const olmoe::Prompt& prompt : olmoe::read_prompts(path))
+              fuzz::require(!prompt.group.empty(), "a sweep's prompt has a class");
           },
           "prompts.json");
       break;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -137,14 +138,26 @@ void write_fault(int signal) {
   ::raise(signal);
 }
 
-int run_random(const fuzz::Target& target, std::uint64_t n, std::uint64_t seed,
+std::uint64_t number(const std::string& text) {
+  std::uint64_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+/// For as many inputs, or seconds, as `amount` says: "1000", "60s".
+int run_random(const fuzz::Target& target, const std::string& amount, std::uint64_t seed,
                const std::vector<std::string>& files) {
+  using Clock = std::chrono::steady_clock;
+  const bool timed = amount.ends_with('s');
+  const std::uint64_t limit = number(amount);
+  const auto end = Clock::now() + std::chrono::seconds(timed ? limit : 0);
   std::vector<std::string> inputs{std::string(64, '\0')};
   for (const std::string& path : files)
     for (const fs::path& file : files_of(path))
       for (std::string& input : inputs_of(file)) inputs.push_back(std::move(input));
   for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) ::signal(signal, write_fault);
-  for (std::uint64_t i = 0; i < n; ++i) {
+  std::uint64_t n = 0;
+  for (; timed ? n % 64 != 0 || Clock::now() < end : n < limit; ++n) {
     current = inputs[static_cast<std::size_t>(next(seed) % inputs.size())];
     if (files.empty()) {
       for (char& byte : current) byte = static_cast<char>(next(seed));
@@ -181,12 +194,6 @@ int unpack(const fs::path& from, const fs::path& folder) {
   return 0;
 }
 
-std::uint64_t number(const std::string& text) {
-  std::uint64_t value = 0;
-  std::from_chars(text.data(), text.data() + text.size(), value);
-  return value;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -198,15 +205,16 @@ int main(int argc, char** argv) {
   for (const fuzz::Target& target : fuzz::targets()) {
     if (n < 2 || target.name != arguments[0]) continue;
     if (n >= 4 && arguments[1] == "random")
-      return run_random(target, number(arguments[2]), number(arguments[3]),
+      return run_random(target, arguments[2], number(arguments[3]),
                         {arguments.begin() + 4, arguments.end()});
     for (std::size_t i = 1; i < n; ++i) replay(target, arguments[i]);
     return 0;
   }
-  std::fprintf(stderr,
-               "usage: fuzz_replay all FOLDER | TARGET FILE|FOLDER... | TARGET random N SEED "
-               "[FILE|FOLDER...]\n"
-               "       fuzz_replay pack FOLDER FILE.pack | unpack FILE.pack FOLDER\ntargets:");
+  std::fprintf(
+      stderr,
+      "usage: fuzz_replay all FOLDER | TARGET FILE|FOLDER... | TARGET random N|SECONDSs SEED "
+      "[FILE|FOLDER...]\n"
+      "       fuzz_replay pack FOLDER FILE.pack | unpack FILE.pack FOLDER\ntargets:");
   for (const fuzz::Target& target : fuzz::targets())
     std::fprintf(stderr, " %s", std::string(target.name).c_str());
   std::fprintf(stderr, "\n");

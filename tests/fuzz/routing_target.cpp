@@ -1,14 +1,17 @@
 // Routing against the written definition (tests/library/oracle.hpp): random policies over random
-// rows, in batches, in slices and in every form.
+// rows, in batches, in slices and in every form, of float and bfloat16, and, in builds for
+// libFuzzer, by any vector instruction set that this machine has.
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,6 +19,33 @@
 #include "library/rule_oracle.hpp"
 #include "library/support.hpp"
 #include <fdroute/compile_once.hpp>
+
+namespace routing_target {
+
+/// The upper half of a float.
+struct BFloat16 {
+  std::uint16_t bits = 0;
+
+  explicit operator float() const noexcept {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  }
+};
+
+}  // namespace routing_target
+
+template <>
+inline constexpr auto fdroute::logit_format<routing_target::BFloat16> =
+    fdroute::LogitFormat::bfloat16;
+
+// parse_router() as routing_arch.cpp compiles it for other instruction sets.
+#ifdef FDROUTE_FUZZ_ARCHS
+namespace fuzz {
+fdroute::AnyRouter make_router_avx2(std::string_view policy, int experts,
+                                    const fdroute::TabulatedNull& null);
+fdroute::AnyRouter make_router_avx512(std::string_view policy, int experts,
+                                      const fdroute::TabulatedNull& null);
+}  // namespace fuzz
+#endif
 
 namespace routing_target {
 
@@ -213,6 +243,39 @@ Policy draw_policy(test::Random& random, int experts, oracle::Score table_score)
   return policy;
 }
 
+using MakeRouter = fd::AnyRouter (*)(std::string_view policy, int experts,
+                                     const fd::TabulatedNull& null);
+
+/// The instruction sets that this machine has, of those that this program was compiled for.
+std::vector<std::pair<const char*, MakeRouter>> archs() {
+  std::vector<std::pair<const char*, MakeRouter>> all{
+      {"default", [](std::string_view policy, int experts, const fd::TabulatedNull& null) {
+         return fd::parse_router(policy, experts, null);
+       }}};
+#ifdef FDROUTE_FUZZ_ARCHS
+  if (__builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0)
+    all.emplace_back("avx2", fuzz::make_router_avx2);
+  if (__builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512cd") != 0 &&
+      __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
+      __builtin_cpu_supports("avx512vl") != 0)
+    all.emplace_back("avx512", fuzz::make_router_avx512);
+#endif
+  return all;
+}
+
+/// Cuts floats to the values that bfloat16 has. A NaN stays one.
+std::vector<BFloat16> to_bfloat16(std::vector<float>& values) {
+  std::vector<BFloat16> cut;
+  for (float& x : values) {
+    constexpr std::uint16_t quiet_nan = 0x7FC0;
+    cut.push_back({std::isnan(x)
+                       ? quiet_nan
+                       : static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(x) >> 16)});
+    x = static_cast<float>(cut.back());
+  }
+  return cut;
+}
+
 void check_token(const Policy& policy, const test::Padded<>& out, std::ptrdiff_t token,
                  const oracle::Row& row) {
   const Counts counts = policy.rejections(row);
@@ -256,6 +319,32 @@ void check_dense(const fd::AnyRouter& router, fd::LogitsView<float> rows,
                 "dense weights are the padded ones");
 }
 
+void check_masks(const fd::AnyRouter& router, fd::LogitsView<float> rows,
+                 const test::Padded<>& whole) {
+  const std::ptrdiff_t stride = fd::BitmaskView::words_per_token(router.experts());
+  std::vector<std::uint64_t> masks(static_cast<std::size_t>(rows.tokens * stride), ~0ULL);
+  std::vector<std::uint64_t> expected(masks.size());
+  std::vector<std::int32_t> counts(static_cast<std::size_t>(rows.tokens), -1);
+  router.route(rows, fd::BitmaskView{masks.data(), stride, counts.data()});
+  for (std::ptrdiff_t t = 0; t < rows.tokens; ++t) {
+    fuzz::require(counts[static_cast<std::size_t>(t)] == whole.counts[t],
+                  "masks have the padded counts");
+    for (int i = 0; i < whole.counts[t]; ++i) {
+      const std::int32_t id = whole.experts[t * whole.capacity + i];
+      expected[static_cast<std::size_t>(t * stride + id / 64)] |= std::uint64_t{1} << id % 64;
+    }
+  }
+  fuzz::require(masks == expected, "masks are the padded experts");
+}
+
+/// Rows of bfloat16 are routed as the floats that they are.
+void check_bfloat16(const fd::AnyRouter& router, const std::vector<BFloat16>& logits,
+                    const test::Padded<>& whole) {
+  test::Padded<> out(whole.tokens, router.capacity(), whole.padding);
+  router.route(fd::LogitsView<BFloat16>{logits.data(), whole.tokens, router.experts()}, out.view());
+  fuzz::require(out == whole, "rows of bfloat16 are routed as floats");
+}
+
 }  // namespace routing_target
 
 FUZZ_TARGET(routing) {
@@ -271,7 +360,10 @@ FUZZ_TARGET(routing) {
       {-3.0, 0.0, 1.0, 4.0}, {-0.01, -0.7, -2.0, -9.0},
       test::fitted_on(names[static_cast<std::size_t>(table_score)]));
   const target::Policy policy = target::draw_policy(random, experts, table_score);
-  const fd::AnyRouter router = fd::parse_router(policy.string, experts, table);
+  static const auto archs = target::archs();
+  // One draw, so that an input means the same rows on every machine.
+  const auto& [arch, make_router] = archs[static_cast<std::size_t>(random.below(6)) % archs.size()];
+  const fd::AnyRouter router = make_router(policy.string, experts, table);
 
   // A router takes longer to make than a row to route.
   constexpr int most_tokens = 192;
@@ -289,6 +381,8 @@ FUZZ_TARGET(routing) {
     }
     batch.add(row);
   }
+  const bool halves = random.below(4) == 0;
+  const auto cut = halves ? target::to_bfloat16(batch.logits) : std::vector<target::BFloat16>();
   const auto padding = random.below(2) == 0 ? fd::Padding::minus_one : fd::Padding::repeat_valid;
   const test::Padded<> out = test::routed(router, batch.view(), padding);
   fuzz::require(out.guards_intact(), "nothing is written outside");
@@ -296,6 +390,13 @@ FUZZ_TARGET(routing) {
     target::check_token(policy, out, t, batch.row(t));
   target::check_slices(router, batch.view(), out, random);
   target::check_dense(router, batch.view(), out);
+  target::check_masks(router, batch.view(), out);
   fuzz::require(test::difference_of_csr(router, batch.view()).empty(), "CSR is the padded routing");
-  fuzz::tally("rows routed", static_cast<std::uint64_t>(batch.tokens()));
+  const auto rows = static_cast<std::uint64_t>(batch.tokens());
+  fuzz::tally("rows routed", rows);
+  fuzz::tally(std::string("rows routed by ") + arch, rows);
+  if (halves) {
+    target::check_bfloat16(router, cut, out);
+    fuzz::tally("rows routed of bfloat16", rows);
+  }
 }

@@ -14,6 +14,8 @@ Routes route_by_definition(const Case& c);
 inline std::vector<Compiled> vector_archs() {
 #if defined(FDROUTE_TEST_NATIVE)
   const std::vector<Compiled> compiled{compiled_for_native()};
+#elif defined(FDROUTE_TEST_AVX2_ALONE)
+  const std::vector<Compiled> compiled{compiled_for_avx2()};
 #elif defined(__aarch64__)
   const std::vector<Compiled> compiled{compiled_for_neon()};
 #else

@@ -162,6 +162,35 @@ TEST_CASE_TEMPLATE("rows of 16 bits are widened whole, whatever their length and
   }
 }
 
+namespace {
+
+/// A bfloat16 that knows how often one was converted.
+struct CountedBf16 {
+  static inline int conversions = 0;
+  std::uint16_t bits;
+  explicit operator float() const {
+    ++conversions;
+    return static_cast<float>(OwnBf16{bits});
+  }
+};
+
+}  // namespace
+
+template <>
+inline constexpr auto fdroute::logit_format<CountedBf16> = fdroute::LogitFormat::bfloat16;
+
+TEST_CASE("logits of a type with a format are not converted one by one") {
+  constexpr int experts = 64;
+  constexpr int tokens = 20;
+  const fd::AnyRouter any(bh_router(experts), "");
+  std::vector<CountedBf16> logits(index(tokens * experts));
+  for (std::size_t i = 0; i < logits.size(); ++i)
+    logits[i].bits = static_cast<std::uint16_t>(0x3F80 + 7 * i % 64);
+  test::Padded out(tokens, any.capacity());
+  any.route(fd::LogitsView(logits.data(), tokens, experts), out.view());
+  CHECK(CountedBf16::conversions == 0);
+}
+
 TEST_CASE("copies of an AnyRouter share the router, and outlive one another") {
   const Counted rule;
   CHECK(rule.alive.use_count() == 1);

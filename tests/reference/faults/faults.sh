@@ -2,10 +2,11 @@
 # What `olmoe` leaves behind when a call fails or a signal ends it, call by call: every command that
 # writes, on a tiny checkpoint, with the Nth call of a kind failing (shim.cpp).
 #
-#   faults.sh OLMOE SHIM MODEL_DIRECTORY [STEP]
+#   faults.sh OLMOE SHIM MODEL_DIRECTORY [STEP [PART/PARTS]]
 #
 # STEP 1 tries every N, 7 every seventh and fewer effects. Allocations, of which there are very many, are
-# sampled: up to 100 / STEP of each command.
+# sampled: up to 100 / STEP of each command. PART/PARTS, such as 2/8, takes every eighth of these runs,
+# from the second on, so that several processes share them.
 #
 # A run with a fault ends with exit code 1 and one line "olmoe: ...", leaves no temporary file and no
 # file that differs from a whole run's; and the same command, with --resume for a sweep, then gives
@@ -16,11 +17,13 @@ olmoe=$(realpath "$1")
 shim=$(realpath "$2")
 model=$(realpath "$3")
 step=${4:-1}
+part=${5:-1/1}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
 mkdir no_gnuplot
 env=$(command -v env) # also where PATH has no tools
+candidates=0
 runs=0
 
 fail() {
@@ -155,7 +158,8 @@ for command in sweep merge calibrate logits make-random; do
     for effect in "${effects[@]}"; do
       for ((i = 1; i <= n; i += stride)); do
         fault=$call:$i:$effect
-        try
+        candidates=$((candidates + 1))
+        [ $((candidates % ${part#*/})) != $((${part%/*} - 1)) ] || try
       done
     done
     echo "$command: $call, $n calls, $((runs - before)) faults"

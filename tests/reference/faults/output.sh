@@ -82,4 +82,17 @@ got=0
 wait $child || got=$?
 [ "$got" = 1 ] || fail "exit code $got after its directory went"
 one_line "sweep without its directory"
+
+# A second process in one directory is told so; one that is killed leaves no lock.
+if command -v flock >/dev/null; then
+  mkdir locked
+  got=0
+  flock locked "$olmoe" sweep --model "$model" --text prose.txt --window 64 --new-tokens 0 --shuffles 0 \
+    --threads 1 --out locked >/dev/null 2>err || got=$?
+  [ "$got" = 1 ] || fail "exit code $got in a directory that another process writes to"
+  one_line "sweep in a locked directory"
+  grep -q 'locked: another process writes to it' err || fail "sweep in a locked directory"
+  [ -z "$(ls locked)" ] || fail "left $(ls locked)"
+  echo "output: a second process was tried"
+fi
 echo "output: all as promised"
