@@ -20,6 +20,7 @@
 #include "fdroute/detail/checks/requirements.hpp"
 #include "fdroute/detail/row/parts.hpp"
 #include "fdroute/detail/rule/critical_scores.hpp"
+#include "fdroute/detail/rule/expert_critical_scores.hpp"
 #include "fdroute/errors.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/limits.hpp"
@@ -81,6 +82,8 @@ class Router {
     if constexpr (Parts::has_critical_scores) {
       parts_.critical =
           detail::kernel_table(detail::critical_scores(parts_.rule, parts_.null, experts));
+    } else if constexpr (CriticalValueRule<R> && ExpertNull<N>) {
+      parts_.critical = detail::ExpertCriticalScores::table(parts_.rule, parts_.null, experts);
     }
   }
 
@@ -148,8 +151,9 @@ class Router {
   /// completion.max_k experts. An expert whose key is -inf or NaN, a masked one, is never added,
   /// nor is any to a skipped token or to a row without a finite key. The row then lists all its
   /// experts by rank, with the weights that the router's weights give to this set: softmax weights
-  /// that are not renormalised, and have no mass_exponent, stay what they are, and the added experts bring their own share of
-  /// the mass. A row to which nothing is added is left as it is, and a token's status stays.
+  /// that are not renormalised, and have no mass_exponent, stay what they are, and the added
+  /// experts bring their own share of the mass. A row to which nothing is added is left as it is,
+  /// and a token's status stays.
   ///
   /// A row depends on its logits, its selected experts and its mask alone: not on the other tokens,
   /// the Arch, or the execution. Completing again with the same mask changes nothing.
