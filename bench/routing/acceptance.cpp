@@ -1,7 +1,7 @@
 // One table of routing times as ratios to a softmax: all cases run in turns, A B C ... A B C ...,
 // so that whatever disturbs the machine disturbs them alike. A ratio is the median over the turns.
 //
-//     acceptance [seconds [part of a name]]
+//     acceptance [--json FILE] [seconds [part of a name]]
 //
 // With part of a name, those cases alone, for a profiler; then ratios are to the first of them.
 
@@ -17,8 +17,11 @@
 #include <utility>
 #include <vector>
 
+#include "fdroute/any_router.hpp"
+#include "fdroute/dispatch.hpp"
 #include "fdroute/openmp.hpp"
 #include "logits.hpp"
+#include "report.hpp"
 #include "twins.hpp"
 
 #if !defined(NDEBUG) || !defined(__OPTIMIZE__)
@@ -38,13 +41,9 @@ struct Case {
   std::function<void()> pass;  // over all tokens
   std::string target{};        // what the ratio should not exceed
   bool twice = false;          // the first time not timed: it wakes the threads
-  std::vector<double> ns{};    // per token, by turn
+  int parts = 1;               // of a token that are counted, its assignments
+  std::vector<double> ns{};    // per token or part of it, by turn
 };
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 double lowest(const std::vector<double>& values) {
   return *std::min_element(values.begin(), values.end());
@@ -64,34 +63,74 @@ void take_turns(std::vector<Case>& cases, double seconds) {
       const auto start = Clock::now();
       cases[i].pass();
       const std::chrono::duration<double, std::nano> elapsed = Clock::now() - start;
-      cases[i].ns.push_back(elapsed.count() / static_cast<double>(tokens));
+      cases[i].ns.push_back(elapsed.count() / static_cast<double>(tokens * cases[i].parts));
     }
   } while (Clock::now() < end || cases[0].ns.size() < 5);
 }
 
-void print(const std::vector<Case>& cases) {
-  std::printf("| %-52s | %10s | %10s | %8s |\n", "", "ns/token",
-              cases[0].name.starts_with("softmax") ? "x softmax" : "x first", "target");
-  std::printf("|%s|---:|---:|---:|\n", std::string(54, '-').c_str());
-  for (const Case& c : cases) {
-    std::vector<double> ratios;
-    for (std::size_t i = 0; i < c.ns.size(); ++i) ratios.push_back(c.ns[i] / cases[0].ns[i]);
-    std::printf("| %-52s | %10.1f | %10.2f | %8s |\n", c.name.c_str(), lowest(c.ns), median(ratios),
-                c.target.c_str());
-  }
+/// A case's times as ratios to those of the first.
+std::vector<double> ratios_of(const Case& c, const Case& first) {
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < c.ns.size(); ++i) ratios.push_back(c.ns[i] / first.ns[i]);
+  return ratios;
 }
 
 /// How many times as long one case takes as another: the median over the turns.
-void print_times(const std::vector<Case>& cases, const std::string& name, const std::string& longer,
-                 const std::string& shorter, const std::string& target) {
-  const auto find = [&](const std::string& wanted) -> const Case& {
-    return *std::find_if(cases.begin(), cases.end(),
-                         [&](const Case& c) { return c.name == wanted; });
-  };
-  std::vector<double> times;
-  for (std::size_t i = 0; i < cases[0].ns.size(); ++i)
-    times.push_back(find(longer).ns[i] / find(shorter).ns[i]);
-  std::printf("| %-52s | %10.2f | %8s |\n", name.c_str(), median(times), target.c_str());
+struct Quotient {
+  Quotient(const std::vector<Case>& cases, std::string what, const std::string& longer,
+           const std::string& shorter, std::string wanted)
+      : name(std::move(what)), target(std::move(wanted)) {
+    const auto find = [&](const std::string& sought) -> const Case& {
+      return *std::find_if(cases.begin(), cases.end(),
+                           [&](const Case& c) { return c.name == sought; });
+    };
+    times = bench::quantile(ratios_of(find(longer), find(shorter)), 0.5);
+  }
+
+  std::string name;
+  std::string target;
+  double times = 0.0;
+};
+
+void print(const std::vector<Case>& cases) {
+  std::printf("| %-52s | %10s | %10s | %8s | %6s |\n", "", "ns/token",
+              cases[0].name.starts_with("softmax") ? "x softmax" : "x first", "target", "spread");
+  std::printf("|%s|---:|---:|---:|---:|\n", std::string(54, '-').c_str());
+  for (const Case& c : cases) {
+    std::printf("| %-52s | %10.1f | %10.2f | %8s | %4.0f %% |\n", c.name.c_str(), lowest(c.ns),
+                bench::quantile(ratios_of(c, cases[0]), 0.5), c.target.c_str(),
+                100.0 * bench::spread(c.ns));
+  }
+}
+
+/// All that is printed, for programs. Returns whether the file could be written.
+bool write_json(const std::string& path, const bench::Circumstances& where,
+                const std::string& noise, const std::vector<Case>& cases,
+                const std::vector<Quotient>& quotients) {
+  std::FILE* file = std::fopen(path.c_str(), "w");
+  if (file == nullptr) return false;
+  std::fprintf(file,
+               "{\"processor\": %s, \"processors\": %u, \"others\": %d, \"compiler\": %s,\n"
+               " \"version\": %s, \"date\": %s, \"noise\": %s, \"turns\": %zu,\n \"cases\": [",
+               bench::quoted(where.processor).c_str(), where.processors, where.others,
+               bench::quoted(where.compiler).c_str(), bench::quoted(where.version).c_str(),
+               bench::quoted(where.date).c_str(), bench::quoted(noise).c_str(), cases[0].ns.size());
+  for (const Case& c : cases) {
+    std::fprintf(file,
+                 "%s\n  {\"name\": %s, \"ns\": %.2f, \"median\": %.2f, \"spread\": %.4f, "
+                 "\"ratio\": %.4f, \"target\": %s}",
+                 &c == &cases[0] ? "" : ",", bench::quoted(c.name).c_str(), lowest(c.ns),
+                 bench::quantile(c.ns, 0.5), bench::spread(c.ns),
+                 bench::quantile(ratios_of(c, cases[0]), 0.5), bench::quoted(c.target).c_str());
+  }
+  std::fprintf(file, "],\n \"times\": [");
+  for (const Quotient& q : quotients) {
+    std::fprintf(file, "%s\n  {\"name\": %s, \"times\": %.3f, \"target\": %s}",
+                 &q == &quotients[0] ? "" : ",", bench::quoted(q.name).c_str(), q.times,
+                 bench::quoted(q.target).c_str());
+  }
+  std::fprintf(file, "]}\n");
+  return std::fclose(file) == 0;
 }
 
 /// The caller's side of every view.
@@ -193,7 +232,35 @@ auto weighted(int experts, Score score) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const double seconds = argc > 1 ? std::atof(argv[1]) : 10.0;
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  std::string json;
+  const char* const usage =
+      "usage: acceptance [--json FILE] [seconds [part of a name]]\n"
+      "Times of routing as ratios to a softmax, all cases in turns for some seconds, 10 by "
+      "default.\n"
+      "With part of a name, those cases alone; --json writes the figures to a file, too.\n";
+  for (auto option = arguments.begin(); option != arguments.end();) {
+    if (*option == "--help") {
+      std::fputs(usage, stdout);
+      return EXIT_SUCCESS;
+    }
+    if (*option == "--json" && option + 1 != arguments.end()) {
+      json = option[1];
+      option = arguments.erase(option, option + 2);
+    } else if (option->starts_with("-")) {
+      std::fprintf(stderr, "acceptance: '%s' is no option, or lacks its value\n%s", option->c_str(),
+                   usage);
+      return 2;
+    } else {
+      ++option;
+    }
+  }
+  const double seconds = arguments.empty() ? 10.0 : std::atof(arguments[0].c_str());
+  if (!(seconds > 0.0) || arguments.size() > 2) {
+    std::fprintf(stderr, "acceptance: seconds must be a positive number\n%s", usage);
+    return 2;
+  }
+  const bench::Circumstances where;
   const int experts = 64;
   const bench::Buffer<float> data = bench::router_logits(tokens, experts, 1);
   const fd::LogitsView<float> logits(data.data(), tokens, experts);
@@ -273,6 +340,25 @@ int main(int argc, char** argv) {
                      bench::argmax_topk(logits.row(t), experts, 8, out.ids.data(),
                                         out.weights.data());
                    })});
+  const fd::AnyRouter any(log_softmax8, "");
+  cases.push_back(
+      {"AnyRouter: BH, log_softmax: padded 8", [&] { any.route(logits, out.padded(8)); }});
+  cases.push_back(
+      {"one token a call: AnyRouter: BH, log_softmax",
+       each_token([&](std::ptrdiff_t t) { any.route(logits.slice(t, 1), out.padded(8)); })});
+  // Of 8192 tokens with 8 of 256 experts each.
+  const fd::Router top8_of_256(256, fd::TopK{8});
+  top8_of_256.route(wide_logits, wide_out.padded(8));
+  const fd::RoutingView<> to_dispatch = wide_out.padded(8);
+  fd::DispatchPlan plan;
+  bench::CountingSort sorted_assignments;
+  // A plan checks what it is given and has every token's assignments, too.
+  cases.push_back({"plain counting sort: 8 of 256, by assignment",
+                   [&] { sorted_assignments.build(to_dispatch, tokens, 256); }, "", false, 8});
+  cases.push_back({"DispatchPlan: 8 of 256, by assignment",
+                   [&] { plan.build(to_dispatch, tokens, 256); }, "", false, 8});
+  cases.push_back({"2 threads: DispatchPlan: 8 of 256, by assignment",
+                   [&] { plan.build(fd::OpenMP{2}, to_dispatch, tokens, 256); }, "", true, 8});
   namespace presets = fd::presets;
   Model deepseek_v3(presets::deepseek_v3({}, small_numbers(256, 0.05F)), 11);
   Model kimi_k2(
@@ -306,7 +392,7 @@ int main(int argc, char** argv) {
   own.add(cases, "a ranking of the user's, 64 experts", "400 ns", "400 ns");
   of_each.add(cases, "PerExpertNull, 64 experts", "400 ns", "400 ns");
   with_weights.add(cases, "WeightedNull, 64 experts", "400 ns", "400 ns");
-  const std::string wanted = argc > 2 ? argv[2] : "";
+  const std::string wanted = arguments.size() > 1 ? arguments[1] : "";
   std::erase_if(cases, [&](const Case& c) { return c.name.find(wanted) == std::string::npos; });
   if (cases.empty()) {
     std::fprintf(stderr, "no case has '%s' in its name\n", wanted.c_str());
@@ -318,18 +404,36 @@ int main(int argc, char** argv) {
       "%d experts, %td tokens a call, float, 1 thread; BH selects %.1f on average\n\n", experts,
       tokens,
       std::accumulate(out.counts.begin(), out.counts.end(), 0.0) / static_cast<double>(tokens));
+  const std::string noise = where.noise(bench::spread(cases[0].ns));
+  std::printf("%s\n%s%s\n", where.line().c_str(), noise.c_str(), noise.empty() ? "" : "\n");
   print(cases);
-  if (!wanted.empty()) return EXIT_SUCCESS;
-  const std::string padded = "BH, log_softmax: padded 8";
-  const std::string sorted = "plain loops: std::sort BH by erfc, softmax";
-  std::printf("\n| %-52s | %10s | %8s |\n", "", "times", "target");
-  std::printf("|%s|---:|---:|\n", std::string(54, '-').c_str());
-  print_times(cases, "std::sort BH by erfc / BH, log_softmax: padded 8", sorted, padded, ">= 60");
-  print_times(cases, "std::sort BH by erfc / BH, log_softmax: dense", sorted,
-              "BH, log_softmax: dense", ">= 60");
-  print_times(cases, "1 thread / 2 threads", padded, "2 threads: " + padded, ">= 1.8");
-  const std::string csr = "BH, log_softmax: CSR, at most 8";
-  print_times(cases, "CSR / padded 8", csr, padded, "");
-  print_times(cases, "CSR: 1 thread / 2 threads", csr, "2 threads: " + csr, "");
-  print_times(cases, "256 experts / 64 experts", "256 experts: " + padded, padded, "<= 6");
+  std::vector<Quotient> quotients;
+  if (wanted.empty()) {
+    const std::string padded = "BH, log_softmax: padded 8";
+    const std::string csr = "BH, log_softmax: CSR, at most 8";
+    const std::string sorted = "plain loops: std::sort BH by erfc, softmax";
+    const auto add = [&](const char* name, const std::string& longer, const std::string& shorter,
+                         const char* target) {
+      quotients.emplace_back(cases, name, longer, shorter, target);
+    };
+    add("std::sort BH by erfc / BH, log_softmax: padded 8", sorted, padded, ">= 60");
+    add("std::sort BH by erfc / BH, log_softmax: dense", sorted, "BH, log_softmax: dense", ">= 60");
+    add("1 thread / 2 threads", padded, "2 threads: " + padded, ">= 1.8");
+    add("CSR / padded 8", csr, padded, "");
+    add("CSR: 1 thread / 2 threads", csr, "2 threads: " + csr, "");
+    add("AnyRouter / Router", "AnyRouter: " + padded, padded, "<= 1.05");
+    const std::string dispatch = "DispatchPlan: 8 of 256, by assignment";
+    add("DispatchPlan / plain counting sort", dispatch,
+        "plain counting sort: 8 of 256, by assignment", "");
+    add("DispatchPlan: 1 thread / 2 threads", dispatch, "2 threads: " + dispatch, ">= 1.7");
+    add("256 experts / 64 experts", "256 experts: " + padded, padded, "<= 6");
+    std::printf("\n| %-52s | %10s | %8s |\n", "", "times", "target");
+    std::printf("|%s|---:|---:|\n", std::string(54, '-').c_str());
+    for (const Quotient& q : quotients)
+      std::printf("| %-52s | %10.2f | %8s |\n", q.name.c_str(), q.times, q.target.c_str());
+  }
+  if (!json.empty() && !write_json(json, where, noise, cases, quotients)) {
+    std::fprintf(stderr, "acceptance: cannot write %s\n", json.c_str());
+    return EXIT_FAILURE;
+  }
 }

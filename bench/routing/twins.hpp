@@ -110,4 +110,33 @@ inline int sorted_bh(const float* logits, int experts, double alpha, double mean
   return count;
 }
 
+/// Assignments sorted by expert, tokens and weights, by plain loops that trust the routing.
+struct CountingSort {
+  void build(const fdroute::RoutingView<>& routing, std::ptrdiff_t tokens, int experts) {
+    offsets.assign(static_cast<std::size_t>(experts) + 1, 0);
+    const auto each = [&](const auto& use) {
+      for (std::ptrdiff_t t = 0; t < tokens; ++t) {
+        for (std::ptrdiff_t i = t * routing.capacity; i < t * routing.capacity + routing.counts[t];
+             ++i)
+          use(t, static_cast<std::size_t>(routing.experts[i]), i);
+      }
+    };
+    each([&](std::ptrdiff_t, std::size_t expert, std::ptrdiff_t) { ++offsets[expert + 1]; });
+    for (std::size_t e = 1; e < offsets.size(); ++e) offsets[e] += offsets[e - 1];
+    next.assign(offsets.begin(), offsets.end() - 1);
+    by_expert.resize(offsets.back());
+    weights.resize(offsets.back());
+    each([&](std::ptrdiff_t t, std::size_t expert, std::ptrdiff_t i) {
+      const std::size_t place = next[expert]++;
+      by_expert[place] = static_cast<std::int32_t>(t);
+      weights[place] = routing.weights[i];
+    });
+  }
+
+  std::vector<std::size_t> offsets;
+  std::vector<std::size_t> next;
+  std::vector<std::int32_t> by_expert;
+  std::vector<float> weights;
+};
+
 }  // namespace bench

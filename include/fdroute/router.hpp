@@ -17,6 +17,7 @@
 #include "fdroute/detail/checks/requirements.hpp"
 #include "fdroute/detail/row/parts.hpp"
 #include "fdroute/detail/rule/critical_scores.hpp"
+#include "fdroute/detail/rule/expert_critical_scores.hpp"
 #include "fdroute/errors.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/limits.hpp"
@@ -78,6 +79,8 @@ class Router {
     if constexpr (Parts::has_critical_scores) {
       parts_.critical =
           detail::kernel_table(detail::critical_scores(parts_.rule, parts_.null, experts));
+    } else if constexpr (CriticalValueRule<R> && ExpertNull<N>) {
+      parts_.critical = detail::ExpertCriticalScores::table(parts_.rule, parts_.null, experts);
     }
   }
 

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -13,7 +14,9 @@
 #include <vector>
 
 #include "fdroute/any_router.hpp"
+#include "fdroute/detail/rule/expert_critical_scores.hpp"
 #include "fdroute/null/normal.hpp"
+#include "fdroute/null/per_expert.hpp"
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/zscore.hpp"
@@ -296,6 +299,32 @@ TEST_CASE("a critical score passes, and the float below it does not") {
     check_minimal(CriticalNull{0.3, 100}, p, inside);
   }
   CHECK(inside > 5000);
+}
+
+TEST_CASE("an expert's critical scores for the counts that have a row, and NaN after the experts") {
+  const fd::BenjaminiHochberg rule{0.3};
+  for (const int experts : {1, 2, 31, 32, 33, 34, 63, 64, 65, 130}) {
+    CAPTURE(experts);
+    fd::PerExpertNull<fd::NormalNull> nulls;
+    for (int j = 0; j < experts; ++j) nulls.nulls.push_back({0.3 * (j % 7), 0.5 + 0.2 * (j % 4)});
+    const auto table = fd::detail::ExpertCriticalScores::table(rule, nulls, experts);
+    const fd::detail::ExpertCriticalScores critical(table.data(), experts);
+    CHECK(table.size() == index(std::min(experts, 33)) * index((experts + 63) / 64 * 64));
+    CHECK(critical.rows() == std::min(experts, 33));
+    const float* before = nullptr;
+    for (int k = 1; k <= experts; ++k) {
+      const float* row = critical.of_count(k);
+      CHECK((row != nullptr) == (k <= 32 || k == experts));
+      if (row == nullptr) continue;
+      CHECK(row == critical.row(std::min(k, 33) - 1));
+      for (int j = 0; j < experts; ++j) {
+        CHECK(row[j] == critical_score(nulls.nulls[index(j)], rule.critical_value(k, experts)));
+        CHECK((before == nullptr || row[j] <= before[j]));
+      }
+      for (int j = experts; j < (experts + 63) / 64 * 64; ++j) CHECK(std::isnan(row[j]));
+      before = row;
+    }
+  }
 }
 
 TEST_CASE("critical scores at the ends of float's range") {

@@ -7,6 +7,7 @@
 
 #include "fdroute/bounds.hpp"
 #include "fdroute/concepts.hpp"
+#include "fdroute/detail/block/rank.hpp"
 #include "fdroute/detail/block/sets.hpp"
 #include "fdroute/detail/block/sort.hpp"
 #include "fdroute/detail/block/token_block.hpp"
@@ -96,6 +97,67 @@ FDROUTE_KERNEL int count_nucleus_of_one(const TokenBlock& block, double p) noexc
   return 0;
 }
 
+/// TopP's counts of at most `most` experts, 1 to most_listed, which alone are ranked for it: fills
+/// in all that a count and rank_best() do.
+///
+/// A count is that of the sums of the best experts' exps that stay below the level; near it, by the
+/// margin of count_nucleus(), and where more than most_listed are candidates, the definition
+/// decides.
+template <class Arch>
+FDROUTE_KERNEL void count_nucleus_of_best(TokenBlock& block, double p, int most,
+                                          ExpertBounds bounds) noexcept {
+  using Wide = Doubles<Arch>;
+  const auto is_listed = [](int candidates) FDROUTE_INLINED {
+    return 0 < candidates && candidates <= TokenBlock::most_listed;
+  };
+  alignas(64) TokenBlock::PerToken<std::array<float, 16>> exps;
+  std::array<const float*, 16> rows;
+  rows.fill(exps[0].data());
+  for (int t = 0; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    const auto lanes = Ints<Arch>::load(lane_numbers.data());
+    const auto ids = choose(Ints<Arch>(is_listed(block.candidates[at]) ? most : 0) > lanes,
+                            Ints<Arch>::load(block.ranked_of(t)), Ints<Arch>(0));
+    const float* e = block.exps_of(t);
+    (block.stride_64 == 64 ? pick(e, ids) : gather(e, ids)).store(exps[at].data());
+    rows[at] = exps[at].data();
+  }
+  alignas(64) std::array<float, 256> columns;
+  transpose_16(rows.data(), columns.data(), 16, Arch{});
+  const Wide level = Wide::load(block.exp_sum.data()) * Wide(p);
+  const Wide reached = level * Wide(1.0 + 0x1p-19);
+  const Wide missed = level * Wide(1.0 - 0x1p-19);
+  Wide sum(0.0);
+  Wide below(0.0);  // how many sums are below the level, and, in the other, may be
+  Wide near(0.0);
+  for (int i = 0; i < most; ++i) {
+    sum = sum + widen(Floats<Arch>::load(columns.data() + std::ptrdiff_t{16} * i));
+    below = below + choose(missed >= sum, Wide(1.0), Wide(0.0));
+    near = near + choose(reached >= sum, Wide(1.0), Wide(0.0));
+  }
+  alignas(64) TokenBlock::PerToken<double> least;
+  alignas(64) TokenBlock::PerToken<double> highest;
+  below.store(least.data());
+  near.store(highest.data());
+  for (int t = 0; t < block.tokens; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    block.count[at] = 0;
+    block.ordinary[at] = is_listed(block.candidates[at]) && least[at] == highest[at];
+    if (!block.ordinary[at]) {
+      block.candidates[at] = 0;
+      continue;
+    }
+    const int count = std::min(bounds(static_cast<int>(least[at]) + 1), block.experts);
+    block.count[at] = block.set_size[at] = count;
+    std::uint64_t* set = block.set_of(t);
+    std::fill_n(set, block.stride_64 / 64, std::uint64_t{0});
+    for (int i = 0; i < count; ++i) {
+      const std::int32_t id = block.ranked_of(t)[i];
+      set[id / 64] |= std::uint64_t{1} << (id % 64);
+    }
+  }
+}
+
 /// Fills in `set_size`, `sets` and `count`.
 template <class Arch, LogitRule R>
 [[gnu::noinline]] void count_by_logits(TokenBlock& block, const R& rule,
@@ -116,6 +178,13 @@ template <class Arch, LogitRule R>
 template <class Arch>
 [[gnu::noinline]] void count_by_logits(TokenBlock& block, const TopP& rule,
                                        ExpertBounds bounds) noexcept {
+  if (const int most = std::min(bounds.max_k, block.experts); most <= TokenBlock::most_listed) {
+    block.count.fill(most);
+    block.set_size.fill(-1);
+    rank_best<Arch>(block, false);
+    block.is_ranked = true;
+    return count_nucleus_of_best<Arch>(block, rule.p, most, bounds);
+  }
   if (sorts_alone(block)) {
     sort_rows<Arch>(block, block.experts);
     const float* sorted = block.scores_of(0);

@@ -17,6 +17,9 @@ namespace fdroute::inline v0::detail {
 template <Execution E, LogitsForm Logits, class View, class RouteBlock>
 TokenStatus route_blocks(const E& execution, std::ptrdiff_t block, int, Logits logits, View out,
                          const RouteBlock& route_block) noexcept {
+  if constexpr (std::same_as<E, Serial>) {
+    if (logits.tokens == 1) return route_block(logits, out);  // without the division
+  }
   return execution.for_each((logits.tokens + block - 1) / block, [&](std::ptrdiff_t i) {
     const std::ptrdiff_t first = i * block;
     const std::ptrdiff_t tokens = std::min(block, logits.tokens - first);

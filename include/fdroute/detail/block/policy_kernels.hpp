@@ -159,7 +159,7 @@ class PolicyKernels {
     const P& parts = of(erased);
     if constexpr (by_expert_p) {
       find_maps(parts, block);
-      count_by_expert_p<Arch>(block, parts);
+      count_by_expert_p<Arch>(block, parts, map_kind);
     } else if constexpr (has_scores) {
       find_maps(parts, block);
       if constexpr (P::has_critical_scores) {

@@ -97,12 +97,15 @@ class BlockRouter {
   template <class T, class View>
   [[gnu::noinline]] static TokenStatus route_small_rows(const ErasedRouter& router,
                                                         LogitsView<T> logits, View out) noexcept {
-    using Id = std::remove_pointer_t<decltype(out.experts)>;
     SmallRows small;
     small.experts = router.experts;
     small.selected = router.capacity;
     load_small_rows<Arch>(small, logits);
     route_small<Arch>(small, router.weights);
+    if constexpr (std::is_same_v<View, RoutingView<std::int32_t>>) {
+      if (small.decided == 0xFFFF && out.capacity == small.selected)
+        return write_small_rows(small, static_cast<std::size_t>(logits.tokens), out);
+    }
     TokenStatus status = TokenStatus::ok;
     for (int t = 0; t < logits.tokens; ++t) {
       const auto row = out.from(t);
@@ -110,13 +113,64 @@ class BlockRouter {
         status = status | route_row(router, logits.row(t), row);
         continue;
       }
-      const auto to = places_of(row, small.selected, static_cast<Id>(small.ids[0][at(t)]));
-      for (int i = 0; i < small.selected; ++i) {
-        to.experts[i] = static_cast<Id>(small.ids[at(i)][at(t)]);
-        to.weights[i] = small.weights[at(i)][at(t)];
+      write_small(
+          row, small.selected, [&](std::size_t i) { return small.ids[i][at(t)]; },
+          [&](std::size_t i) { return small.weights[i][at(t)]; });
+    }
+    return status;
+  }
+
+  /// Writes rows without padding, all decided, one after the other.
+  static TokenStatus write_small_rows(const SmallRows& small, std::size_t tokens,
+                                      RoutingView<std::int32_t> out) noexcept {
+    const auto selected = static_cast<std::size_t>(small.selected);
+    const auto write = [&](const auto& from, auto* to) {
+      if (selected == 1) {
+        std::copy_n(from[0].begin(), tokens, to);
+        return;
       }
-      write_rest(row, small.selected, to.padding, small.selected);
-      write_status(row, TokenStatus::ok);
+      for (std::size_t t = 0; t < tokens; ++t) {
+        for (std::size_t i = 0; i < selected; ++i) *to++ = from[i][t];
+      }
+    };
+    write(small.ids, out.experts);
+    write(small.weights, out.weights);
+    std::fill_n(out.counts, tokens, small.selected);
+    if (out.status != nullptr) std::fill_n(out.status, tokens, TokenStatus::ok);
+    return TokenStatus::ok;
+  }
+
+  /// Writes a token's `selected` experts, id_of(rank) with weight_of(rank).
+  template <class View, class IdOf, class WeightOf>
+  static void write_small(const View& row, int selected, const IdOf& id_of,
+                          const WeightOf& weight_of) noexcept {
+    using Id = std::remove_pointer_t<decltype(row.experts)>;
+    const auto to = places_of(row, selected, static_cast<Id>(id_of(0)));
+    for (int i = 0; i < selected; ++i) {
+      to.experts[i] = static_cast<Id>(id_of(at(i)));
+      to.weights[i] = weight_of(at(i));
+    }
+    write_rest(row, selected, to.padding, selected);
+    write_status(row, TokenStatus::ok);
+  }
+
+  template <class T, class View>
+  static TokenStatus route_each_small_row(const ErasedRouter& router, LogitsView<T> logits,
+                                          View out) noexcept {
+    SmallRow small;
+    small.selected = router.capacity;
+    TokenStatus status = TokenStatus::ok;
+    for (int t = 0; t < logits.tokens; ++t) {
+      const auto row = out.from(t);
+      alignas(64) std::array<float, SmallRow::most_experts> room;
+      const float* x = small_row(logits.row(t), router.experts, room);
+      if (!route_small_row<Arch>(x, router.weights, small)) [[unlikely]] {
+        status = status | route_row(router, logits.row(t), row);
+        continue;
+      }
+      write_small(
+          row, small.selected, [&](std::size_t i) { return small.ids[i]; },
+          [&](std::size_t i) { return small.weights[at(small.ids[i])]; });
     }
     return status;
   }
@@ -161,7 +215,7 @@ class BlockRouter {
   void rank(bool weighs, bool sets_suffice) noexcept {
     if (weighs && router_.weights.of == WeightRecipe::Of::mass) [[unlikely]]
       return rank_by_mass();
-    if (!router_.calls->ranks) rank_best<Arch>(keys_, sets_suffice);
+    if (!keys_.is_ranked) rank_best<Arch>(keys_, sets_suffice);
     if (weighs && router_.weights.of != WeightRecipe::Of::other)
       weigh_ranked<Arch>(logits_, router_.weights, keys_);
   }
@@ -237,6 +291,8 @@ template <class T, class View>
   if constexpr (lists_experts<View>) {
     // With fewer tokens, lanes without one cost more than those that a row lacks.
     if (router.has_small_kernel && logits.tokens >= 4) return route_small_rows(router, logits, out);
+    if (router.has_small_kernel && router.experts <= SmallRow::most_experts)
+      return route_each_small_row(router, logits, out);
   }
   TokenBlock block(static_cast<int>(logits.tokens), router.experts);
   load(router, block, logits, holds_weights<View>);

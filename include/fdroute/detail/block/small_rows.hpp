@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -185,6 +186,95 @@ void route_small(SmallRows& small, const WeightRecipe& recipe) noexcept {
     select_small<Arch, 8>(small);
   }
   weigh_small<Arch>(small, recipe);
+}
+
+/// One row of at most 16 experts, in one vector: what a token alone takes.
+struct SmallRow {
+  static constexpr int most_experts = 16;
+
+  int selected;
+  alignas(64) std::array<float, 16> weights;  // by expert; of those selected
+  std::array<std::int32_t, SmallRows::most_selected> ids;
+};
+
+/// A row as route_small_row() takes it: where it is or, padded, in `room`, aligned to 64 bytes.
+template <class T>
+FDROUTE_INLINE const float* small_row(const T* row, int experts,
+                                      std::array<float, SmallRow::most_experts>& room) noexcept {
+  if constexpr (std::is_same_v<T, float>) {
+    if (experts == SmallRow::most_experts) return row;
+  }
+  room.fill(-std::numeric_limits<float>::infinity());
+  const auto copy = [&](int from, int n) FDROUTE_INLINED {
+    std::transform(row + from, row + from + n, room.begin() + from,
+                   [](const T& x) { return static_cast<float>(x); });
+  };
+  // Two copies of a known length, which may overlap, are shorter code than one of any.
+  if (experts >= 8) {
+    copy(0, 8);
+    copy(experts - 8, 8);
+  } else {
+    copy(0, experts);
+  }
+  return room.data();
+}
+
+/// Fills in ids and weights, as route_small() does. `x` is the row, -inf after its end, in 16
+/// places. Returns false if the definition must do it.
+template <class Arch>
+FDROUTE_KERNEL bool route_small_row(const float* x, const WeightRecipe& recipe,
+                                    SmallRow& row) noexcept {
+  using Lane = Floats<Arch>;
+  using Exp = ExpOfDifference<Arch>;
+  constexpr float inf = std::numeric_limits<float>::infinity();
+  // The smaller of a vector and sixteen of these leaves out one lane.
+  static constexpr std::array<float, 31> all_but_one = [] {
+    std::array<float, 31> table{};
+    table.fill(std::numeric_limits<float>::infinity());
+    table[15] = -std::numeric_limits<float>::infinity();
+    return table;
+  }();
+  const Lane logits = Lane::load_anywhere(x);
+  if (!(Lane(inf) > logits).all()) return false;
+  Lane rest = logits;
+  float best = 0.0F;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(row.selected); ++i) {
+    const float most = largest(rest);
+    if (most == -inf) return false;
+    if (i == 0) best = most;
+    const int id = std::countr_zero((rest >= Lane(most)).bits());
+    row.ids[i] = id;
+    rest = smaller(rest, Lane::load_anywhere(all_but_one.data() + (15 - id)));
+  }
+  const Lane scale(recipe.factor);
+  if (recipe.of == WeightRecipe::Of::sigmoid) {
+    const Lane s = sigmoid(logits);
+    if (!recipe.renormalize) {
+      (s * scale).store(row.weights.data());
+      return true;
+    }
+    s.store(row.weights.data());
+    // By rank, and folded in halves.
+    std::array<double, SmallRows::most_selected> sums{};
+    for (std::size_t i = 0; i < static_cast<std::size_t>(row.selected); ++i)
+      sums[i] = static_cast<double>(row.weights[static_cast<std::size_t>(row.ids[i])]);
+    for (std::size_t half = sums.size() / 2; half > 0; half /= 2) {
+      for (std::size_t i = 0; i < half; ++i) sums[i] += sums[i + half];
+    }
+    const double divisor = sums[0] > 0.0 ? sums[0] + recipe.parameter : 1.0;
+    (narrow(widen(s) * Doubles<Arch>(1.0 / divisor)) * scale).store(row.weights.data());
+    return true;
+  }
+  if (!(std::abs(best) <= Exp::limit)) return false;
+  const Lane e = Exp(best)(logits);
+  double divisor = 0.0;
+  if (recipe.renormalize) {
+    divisor = sum(fixed_point(widen(choose(logits > rest, e, Lane(0.0F)))));
+  } else {
+    divisor = sum(widen(e));
+  }
+  (e * Lane(static_cast<float>(1.0 / divisor)) * scale).store(row.weights.data());
+  return true;
 }
 
 }  // namespace fdroute::inline v0::detail

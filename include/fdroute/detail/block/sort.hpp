@@ -162,6 +162,23 @@ struct Columns {
     for (int i = 0; i < count; ++i) to[i] = at(column, i);
   }
 
+  /// Writes the first elements of the columns of the tokens from `token` on to their rows of
+  /// scores, a multiple of 16.
+  template <class Arch>
+  FDROUTE_INLINE void copy_all(TokenBlock& block, int token, int count) const noexcept {
+    if constexpr (lanes == 16) {
+      for (int i = 0; i < count; i += 16) {
+        std::array<const float*, 16> rows;
+        for (std::size_t j = 0; j < rows.size(); ++j)
+          rows[j] = x.data() + lanes * i + std::size_t{lanes} * j;
+        transpose_16(rows.data(), block.scores_of(0) + i, block.stride_64, Arch{});
+      }
+    } else {
+      const int end = std::min(token + lanes, block.tokens);
+      for (int t = token; t < end; ++t) copy(t - token, count, block.scores_of(t));
+    }
+  }
+
   /// Sorts the columns of the tokens from `token` on, as many as there are lanes: their first
   /// elements are the `first` largest logits in descending order. Of rows that are not ordinary,
   /// and of columns that belong to no token, anything.
@@ -173,9 +190,16 @@ struct Columns {
     std::array<const float*, lanes> rows;
     rows.fill(block.rows[static_cast<std::size_t>(token)]);
     std::copy_n(block.rows.begin() + token, tokens, rows.begin());
-    for (int i = 0; i < block.padded_16; ++i) {
-      for (std::size_t t = 0; t < rows.size(); ++t)
-        x[static_cast<std::size_t>(lanes * i) + t] = rows[t][i];
+    if constexpr (lanes == 16) {
+      for (int i = 0; i < block.padded_16; i += 16) {
+        transpose_16(rows.data(), x.data() + lanes * i, lanes, Arch{});
+        for (const float*& row : rows) row += 16;
+      }
+    } else {
+      for (int i = 0; i < block.padded_16; ++i) {
+        for (std::size_t t = 0; t < rows.size(); ++t)
+          x[static_cast<std::size_t>(lanes * i) + t] = rows[t][i];
+      }
     }
     std::fill(x.begin() + lanes * block.padded_16, x.begin() + lanes * n,
               -std::numeric_limits<float>::infinity());
@@ -190,9 +214,7 @@ FDROUTE_KERNEL void sort_rows_by(TokenBlock& block, int first) noexcept {
   Columns<lanes> columns;
   for (int token = 0; token < block.tokens; token += lanes) {
     columns.template sort<Arch>(block, token, first);
-    const int end = std::min(token + lanes, block.tokens);
-    for (int t = token; t < end; ++t)
-      columns.copy(t - token, padded_to(16, first), block.scores_of(t));
+    columns.template copy_all<Arch>(block, token, padded_to(16, first));
   }
 }
 
@@ -203,23 +225,33 @@ inline bool sorts_alone(const TokenBlock& block) noexcept {
 }
 
 /// Sorts one row in descending order: an element's place is how many are larger, or as large and
-/// earlier. `x` is `stride` long, a multiple of 64, and -inf after its n numbers; so is `sorted`.
+/// earlier. `x` is `padded` long, a multiple of 16 up to 256, and -inf after its n numbers; so is
+/// `sorted`.
 template <class Arch>
-FDROUTE_KERNEL void sort_row(const float* x, int n, int stride, float* sorted) noexcept {
-  using Lane = Floats<Arch, 64>;
-  for (int i = n; i < stride; ++i) sorted[i] = -std::numeric_limits<float>::infinity();
-  for (int i = 0; i < n; ++i) {
-    const Lane own(x[i]);
-    int place = 0;
-    for (int j = 0; j < stride; j += 64) {
-      const Lane others = Lane::load_anywhere(x + j);
-      const std::uint64_t earlier = i >= j + 64 ? ~std::uint64_t{0}
-                                    : i > j     ? (std::uint64_t{1} << (i - j)) - 1
-                                                : 0;
-      place += std::popcount((others > own).bits() | ((others == own).bits() & earlier));
-    }
-    sorted[place] = x[i];
+FDROUTE_KERNEL void sort_row(const float* x, int n, int padded, float* sorted) noexcept {
+  using Lane = Ints<Arch>;
+  alignas(64) std::array<std::int32_t, 256> keys;
+  alignas(64) std::array<std::int32_t, 256> places;
+  for (int i = 0; i < padded; i += 16) {
+    ordered(Floats<Arch>::load_anywhere(x + i)).store(keys.data() + i);
+    std::fill_n(sorted + i, 16, -std::numeric_limits<float>::infinity());
   }
+  for (int i = 0; i < n; i += 16) {
+    const Lane own = Lane::load(keys.data() + i);
+    Lane place(0);
+    const auto count = [&](int from, int end, const auto& key_of) FDROUTE_INLINED {
+      for (int j = from; j < end; ++j)
+        place = count_where(Lane(keys[static_cast<std::size_t>(j)]) > key_of(j), place);
+    };
+    const Lane below = own + Lane(-1);  // what is earlier wins against an equal
+    const auto lanes = Lane::load(lane_numbers.data());
+    count(0, i, [&](int) FDROUTE_INLINED { return below; });
+    count(i, std::min(i + 16, n),
+          [&](int j) FDROUTE_INLINED { return choose(lanes > Lane(j - i), below, own); });
+    count(i + 16, n, [&](int) FDROUTE_INLINED { return own; });
+    place.store(places.data() + i);
+  }
+  for (int i = 0; i < n; ++i) sorted[places[static_cast<std::size_t>(i)]] = x[i];
 }
 
 /// Makes the first elements of every row of `scores` the row's `first` largest logits in descending
@@ -227,7 +259,7 @@ FDROUTE_KERNEL void sort_row(const float* x, int n, int stride, float* sorted) n
 template <class Arch>
 void sort_rows(TokenBlock& block, int first) noexcept {
   if (sorts_alone(block))
-    return sort_row<Arch>(block.rows[0], block.experts, block.stride_64, block.scores_of(0));
+    return sort_row<Arch>(block.rows[0], block.experts, block.padded_16, block.scores_of(0));
   if (block.padded_16 <= Columns<16>::longest) return sort_rows_by<Arch, 16>(block, first);
   if (block.padded_16 <= Columns<8>::longest) return sort_rows_by<Arch, 8>(block, first);
   sort_rows_by<Arch, 4>(block, first);

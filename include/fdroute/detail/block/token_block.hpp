@@ -7,6 +7,7 @@
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/row/score_maps.hpp"
+#include "fdroute/limits.hpp"
 
 // A kernel does one thing to all tokens of a block. It depends on an instruction set and on few
 // other types, lest every router compile kernels of its own; all that it calls is inlined, since a
@@ -27,6 +28,7 @@ enum class MapKind : std::uint8_t { identity, shift, affine };
 ///     scores                                    counts: scores, or logits sorted (sort.hpp)
 ///     sets, set_size, count                     count_* (count_by_*.hpp, one_token.hpp), find_sets
 ///     candidates, candidate_*, ranked; sets     rank_best (rank.hpp), count_one
+///     is_ranked                                 counts that rank before they count
 ///     weights                                   weigh_ranked (weigh.hpp)
 ///
 /// Where experts rank by other keys than their logits, the keys are the rows of a block of their
@@ -50,7 +52,16 @@ struct TokenBlock {
 
   /// The number of tokens to take at a time.
   static constexpr int tokens_of(int experts) noexcept {
-    return std::min(max_tokens, max_floats / padded_to(64, experts));
+    // A table: the division would be long in what one token takes.
+    constexpr auto by_stride = [] {
+      std::array<std::int8_t, max_experts / 64> tokens{};
+      for (int i = 0; i < max_experts / 64; ++i) {
+        tokens[static_cast<std::size_t>(i)] =
+            static_cast<std::int8_t>(std::min(max_tokens, max_floats / (64 * (i + 1))));
+      }
+      return tokens;
+    }();
+    return by_stride[static_cast<std::size_t>((experts - 1) / 64)];
   }
 
   template <class T>
@@ -111,6 +122,7 @@ struct TokenBlock {
   alignas(64) PerToken<double> exp_sum = all(1.0);
   PerToken<float> inverse_sum;
   PerToken<ScoreMap> map{};
+  bool is_ranked = false;  // a count has ranked already: rank_best() is not to
   PerToken<int> set_size;  // experts in the token's set; -1: there is no such set
   PerToken<int> count;     // experts to select: the rule's count within bounds
 

@@ -93,19 +93,24 @@ class Grouping {
     weights.resize(all);
     positions.resize(all);
     for_each(execution, parts, [&](std::size_t part) {
-      std::size_t filled = token_offsets[part * n_tokens / parts];
       visit_part(part, [&](std::size_t t, std::size_t expert, std::size_t place) {
         const std::size_t position = next_[part * n + expert]++;
         tokens[position] = static_cast<std::int32_t>(t);
         weights[position] = routing.weights[place];
-        positions[filled++] = position;
       });
-      for (std::size_t t = part * n_tokens / parts; t < (part + 1) * n_tokens / parts; ++t) {
-        const auto from = positions.begin();
-        std::sort(from + static_cast<std::ptrdiff_t>(token_offsets[t]),
-                  from + static_cast<std::ptrdiff_t>(token_offsets[t + 1]));
+    });
+    // A part's assignments to an expert stand between the ends of those of the part before and of
+    // its own. Taken by expert, they fill their tokens' positions in ascending order.
+    for_each(execution, parts, [&](std::size_t part) {
+      for (std::size_t e = 0; e < n; ++e) {
+        std::size_t i = part == 0 ? offsets[e] : next_[(part - 1) * n + e];
+        for (; i < next_[part * n + e]; ++i)
+          positions[token_offsets[static_cast<std::size_t>(tokens[i])]++] = i;
       }
     });
+    // Where a token's positions end, those of the next one begin.
+    std::copy_backward(token_offsets.begin(), token_offsets.end() - 1, token_offsets.end());
+    token_offsets[0] = 0;
     dropped.clear();
     const auto most = static_cast<std::size_t>(limits.capacity);
     bool too_many = false;

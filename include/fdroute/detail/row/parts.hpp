@@ -21,7 +21,9 @@ struct RouterParts {
   K ranking;
   ExpertBounds bounds;
   int experts;
-  std::vector<float> critical{};  // kernel_table(), if has_critical_scores
+  // kernel_table(), if has_critical_scores; ExpertCriticalScores' table, for a rule by critical
+  // values and a null distribution per expert.
+  std::vector<float> critical{};
 
   int bounded(int count) const noexcept { return std::min(bounds(count), experts); }
 

@@ -14,12 +14,13 @@
 
 namespace fdroute::inline v0::detail {
 
-/// The smallest score, finite or +inf, whose p-value is at most `critical_p`; NaN if there is none.
+/// The smallest score, finite or +inf, whose p-value null(score) is at most `critical_p`; NaN if
+/// there is none.
 ///
 /// Found by bisection over the representable floats, so comparing a score with it is the same as
 /// comparing the score's p-value, computed in double, with `critical_p`.
-template <NullDistribution N>
-float critical_score(const N& null, double critical_p) noexcept {
+template <class Survival>
+float critical_score(const Survival& null, double critical_p) noexcept {
   const auto passes = [&](std::int32_t score) {
     return null(static_cast<double>(from_ordered(score))) <= critical_p;
   };
