@@ -95,7 +95,8 @@ std::string help_text(const CLI::App& app) {
   }
   add_options(app, false, sections);
   // What every command has comes last.
-  std::ranges::stable_partition(sections, [](const Section& s) { return s.heading != "General"; });
+  std::stable_partition(sections.begin(), sections.end(),
+                        [](const Section& s) { return s.heading != "General"; });
   for (const Section& s : sections) {
     if (!s.entries.empty()) text += "\n" + s.heading + ":\n" + s.entries;
   }

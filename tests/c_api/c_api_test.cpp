@@ -270,7 +270,7 @@ TEST_CASE("every form, type of ids and layout gives the C++ routing, bit for bit
       const Router router(policy, experts);
       REQUIRE_MESSAGE(router.status == FDROUTE_OK, router.error);
       const std::int64_t tokens = batch.tokens();
-      for (const auto& [stride, expert_stride] :
+      for (const auto& strides :
            std::vector<std::pair<std::int64_t, std::int64_t>>{{experts, 1},
                                                               {experts + 5, 1},
                                                               {-experts, 1},
@@ -278,6 +278,8 @@ TEST_CASE("every form, type of ids and layout gives the C++ routing, bit for bit
                                                               {1, tokens + 2},
                                                               {2 * experts, 2},
                                                               {experts, -1}}) {
+        const auto stride = strides.first;
+        const auto expert_stride = strides.second;
         CAPTURE(stride);
         CAPTURE(expert_stride);
         const Rows rows = laid_out(batch, stride, expert_stride);

@@ -182,7 +182,10 @@ void draw_rule_of_p(test::Random& random, Policy& policy, oracle::Score table_sc
       break;
     default:
       score = static_cast<oracle::Score>(random.below(3));
-      null = [=](double at) { return 1.0 / (1.0 + std::exp((at - a) / b)); };
+      null = [=](double at) {
+        const double x = (at - a) / b;
+        return x > 0.0 ? std::exp(-x) / (1.0 + std::exp(-x)) : 1.0 / (1.0 + std::exp(x));
+      };
       rule += ",null=logistic,location=" + text(a) + ",scale=" + text(b);
   }
   policy.string = rule + ",score=" + names[static_cast<std::size_t>(score)];

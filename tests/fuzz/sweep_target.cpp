@@ -16,6 +16,7 @@
 #include "reference/json_places.hpp"
 #include "reference/sound_sweep.hpp"
 #include "sweep/plots.hpp"
+#include "tokenizer/unicode.hpp"
 
 namespace sweep_target {
 
@@ -70,7 +71,8 @@ class State {
     try {
       olmoe::check_json_shape(text, {}, "value");
       Json value = Json::parse(text, nullptr, false);
-      if (value.is_discarded()) value = text;
+      // What a file holds is UTF-8.
+      if (value.is_discarded()) value = olmoe::replace_invalid_utf8(text);
       documents[f].at(files_[f].places[p]) = value;
     } catch (const std::exception&) {
       // Too deep, or an earlier edit has removed the place.

@@ -158,7 +158,8 @@ inline double higher_criticism_of_rank(double x, double p, int m) {
 
 inline double berk_jones(double x, double p, int m) {
   if (p == 0.0) return std::numeric_limits<double>::infinity();
-  return m * (x * std::log(x / p) + (1.0 - x) * std::log((1.0 - x) / (1.0 - p)));
+  // x / p may be more than a double holds.
+  return m * (x * (std::log(x) - std::log(p)) + (1.0 - x) * std::log((1.0 - x) / (1.0 - p)));
 }
 
 /// #{ j : 1 / f(p_j) <= alpha }, f the left slope of the least concave majorant of the empirical

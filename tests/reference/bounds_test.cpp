@@ -47,6 +47,10 @@ std::atomic<std::size_t> asked{0};
   if (void* const memory = std::malloc(std::max<std::size_t>(n, 1))) return memory;
   throw std::bad_alloc();
 }
+[[gnu::noinline]] void* operator new(std::size_t n, const std::nothrow_t&) noexcept {
+  asked += n;
+  return std::malloc(std::max<std::size_t>(n, 1));
+}
 [[gnu::noinline]] void operator delete(void* memory) noexcept {
   std::free(memory);
 }

@@ -19,6 +19,7 @@
 #include "archs.hpp"
 #include "library/support.hpp"
 #include "routes.hpp"
+#include "sanitizers.hpp"
 
 namespace fd = fdroute;
 
@@ -114,7 +115,7 @@ std::string digest_of(const AnyPolicy& router, const test::Batch& batch) {
 TEST_CASE("routings have the committed digest, on every Arch and by the definition") {
   const std::vector<Compiled> archs = vector_archs();
   [[maybe_unused]] std::uint64_t all = 0;
-  for (int i = 0; i < Case::policies; ++i) {
+  for (int i = 0; i < Case::policies; i += test::stride_of_cases) {
     const auto policy = static_cast<Case::Policy>(i);
     INFO("policy ", i);
     const std::string expected = committed[test::index(i)];

@@ -268,7 +268,8 @@ TEST_CASE("the table has transformers' defaults and reads what their configs hav
     }
     read.emplace(model.experts.key);
     if (!model.zero_experts.key.empty()) read.emplace(model.zero_experts.key);
-    for (const auto& [key, value] : recorded.defaults) {
+    for (const auto& setting : recorded.defaults) {
+      const auto& key = setting.first;
       // Doge divides a softmax by its sum, which is 1.
       if (name != "doge" || key != "norm_topk_prob") CHECK_MESSAGE(read.count(key) == 1, key);
     }

@@ -12,7 +12,6 @@
 #include <new>
 #include <vector>
 
-#include "address_sanitizer.hpp"
 #include "fdroute/any_router.hpp"
 #include "fdroute/dispatch.hpp"
 #include "fdroute/formats.hpp"
@@ -30,6 +29,7 @@
 #include "fdroute/selection/topk.hpp"
 #include "fdroute/weights/sigmoid.hpp"
 #include "library/support.hpp"
+#include "sanitizers.hpp"
 
 // This executable counts what goes through operator new.
 

@@ -76,7 +76,8 @@ struct Token {
 
   friend bool operator==(const Token& a, const Token& b) {
     return a.experts == b.experts && a.status == b.status && a.weights.size() == b.weights.size() &&
-           std::memcmp(a.weights.data(), b.weights.data(), a.weights.size() * sizeof(float)) == 0;
+           (a.weights.empty() ||
+            std::memcmp(a.weights.data(), b.weights.data(), a.weights.size() * sizeof(float)) == 0);
   }
 };
 

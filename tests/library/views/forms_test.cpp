@@ -15,6 +15,7 @@
 #include "fdroute/fdroute.hpp"
 #include "library/definition.hpp"
 #include "library/support.hpp"
+#include "sanitizers.hpp"
 
 // The policies to compile, a bit each: a mutation run takes this file apart (tests/mutation/).
 #ifndef FDROUTE_FORMS
@@ -203,7 +204,7 @@ void check_forms(int experts, const W& weights, fd::ExpertBounds bounds, const t
 TEST_CASE("every form, batch and slicing of a routing has the same bits, those of the definition") {
   test::Random random(121);
   std::vector<int> widths{255, 256, 257, 1000, 1024};
-  for (int experts = 1; experts <= 130; ++experts) widths.push_back(experts);
+  for (int experts = 1; experts <= 130; experts += test::stride_of_cases) widths.push_back(experts);
   for (const int experts : widths) {
     const test::Batch batch = batch_of(experts, 1, random);
     const int min_k = random.below(std::min(experts, 20) + 1);
@@ -356,7 +357,7 @@ TEST_CASE("a row of two experts in one lane, alone and in a batch") {
 TEST_CASE("a kept sum is the same in any order") {
   test::Random random(123);
   int ordered_otherwise = 0;
-  for (int repeat = 0; repeat < 2000; ++repeat) {
+  for (int repeat = 0; repeat < 2000; repeat += test::stride_of_cases) {
     std::vector<float> exps{1.0F};
     const int n = 1 + random.below(fd::max_experts);
     while (static_cast<int>(exps.size()) < n)

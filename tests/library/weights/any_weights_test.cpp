@@ -14,6 +14,7 @@
 
 #include "fdroute/fdroute.hpp"
 #include "library/support.hpp"
+#include "sanitizers.hpp"
 
 namespace fd = fdroute;
 using test::index;
@@ -150,7 +151,8 @@ TEST_CASE("no combination of policies weighs by NaN") {
     int number = 0;
     for (const SomeWeights& w : weights()) {
       for (const SomeRanking& ranking : rankings(experts, random)) {
-        INFO(experts, " experts, combination ", number++);
+        if (++number % test::stride_of_cases != 0) continue;
+        INFO(experts, " experts, combination ", number);
         const fd::ExpertBounds bounds{1, k};
         const fd::BenjaminiHochberg bh{0.5};
         const fd::LogSoftmax score;

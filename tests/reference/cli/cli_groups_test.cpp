@@ -145,7 +145,7 @@ TEST_CASE("generate continues a file of prompts together, with the text that eac
   CHECK_FALSE(document["generations"][1].contains("mean_experts"));
   check_error({"generate", "--model", nano.string(), "--prompts",
                directory.write("empty.json", "[\"In the\", \"\"]").string()},
-              1, {"empty.json: prompt 2: the prompt has no tokens"});
+              1, {"empty.json: prompt 2 is empty"});
   const std::string path = file.string();
   check_error({"generate", "--model", nano.string(), "--prompts", path, "--batch", "0"}, 2,
               {"--batch"});

@@ -97,7 +97,9 @@ try() {
   rm -rf out
   case $command in calibrate | logits) mkdir out ;; esac
   "$command" out
-  run "$env" LD_PRELOAD="$shim" FDROUTE_FAULT_PROGRAM="${olmoe##*/}" FDROUTE_FAULT="$fault" \
+  # A shell ignores SIGINT for what it runs in the background.
+  run "$env" --default-signal=INT LD_PRELOAD="$shim" FDROUTE_FAULT_PROGRAM="${olmoe##*/}" \
+    FDROUTE_FAULT="$fault" \
     "${command_line[@]}" >/dev/null 2>err || got=$?
   runs=$((runs + 1))
   case $effect in
@@ -114,7 +116,8 @@ try() {
       else
         [ "$got" = 1 ] || fail "$command, $fault: exit code $got"
       fi
-      [ "$(grep -c '^olmoe: ' err)" = 1 ] || fail "$command, $fault: not one line"
+      [ "$(grep '^olmoe: ' err | grep -vc '^olmoe: warning: ')" = $((1 - warned)) ] ||
+        fail "$command, $fault: not one line"
       [ "$(tail -n 1 err | cut -c 1-7)" = 'olmoe: ' ] || fail "$command, $fault: not the last line"
       ;;
   esac

@@ -8,7 +8,7 @@
 #include <fstream>
 #include <string>
 
-#include "address_sanitizer.hpp"
+#include "sanitizers.hpp"
 #include "formats/safetensors.hpp"
 #include "reference/error_of.hpp"
 #include "reference/formats/some_safetensors.hpp"

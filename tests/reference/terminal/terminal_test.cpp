@@ -55,11 +55,11 @@ struct PseudoTerminal {
 
 TEST_CASE("The width is COLUMNS where a stream has none, 80 where that is no number") {
   const File file{std::tmpfile(), std::fclose};
-  for (const auto& [value, columns] :
+  for (const auto& columns :
        {std::pair{"132", 132}, {"0", 80}, {"-3", 80}, {"wide", 80}, {"12x", 80}, {"", 80}}) {
-    const Variable variable("COLUMNS", value);
-    CAPTURE(value);
-    CHECK(olmoe::terminal_columns(file.get()) == columns);
+    const Variable variable("COLUMNS", columns.first);
+    CAPTURE(columns.first);
+    CHECK(olmoe::terminal_columns(file.get()) == columns.second);
   }
   const Variable none("COLUMNS", nullptr);
   CHECK(olmoe::terminal_columns(file.get()) == 80);

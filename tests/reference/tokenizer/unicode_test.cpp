@@ -11,6 +11,7 @@
 
 #include "formats/sha256.hpp"
 #include "reference/error_of.hpp"
+#include "sanitizers.hpp"
 
 using olmoe::CharacterClass;
 
@@ -115,6 +116,9 @@ TEST_CASE("NFC") {
 TEST_CASE("NFC of every code point, alone and among marks, is Hugging Face's") {
   std::ifstream golden(FDROUTE_SOURCE_DIR "/tests/golden/nfc.sha256");
   for (char32_t first = 0; first < 0x110000; first += 0x10000) {
+    std::string expected;
+    REQUIRE(std::getline(golden, expected));
+    if (first / 0x10000 % test::stride_of_cases != 0) continue;
     std::string forms;
     for (char32_t code_point = first; code_point < first + 0x10000; ++code_point) {
       if (code_point >= 0xD800 && code_point <= 0xDFFF) continue;
@@ -127,8 +131,6 @@ TEST_CASE("NFC of every code point, alone and among marks, is Hugging Face's") {
     std::ostringstream line;
     line << std::hex << std::setfill('0') << std::setw(6) << std::uint32_t{first} << ' '
          << olmoe::sha256(std::as_bytes(std::span(forms)));
-    std::string expected;
-    REQUIRE(std::getline(golden, expected));
     CHECK(line.str() == expected);
   }
 }

@@ -208,8 +208,8 @@ template <class Arch>
       columns.copy(t, block.experts, block.scores_of(t));
       counts[at] = rule({block.scores_of(t), static_cast<std::size_t>(block.experts)});
     }
-    block.count[at] = std::min(bounds(counts[at]), block.experts);
-    reached[at] = columns.at(t, std::max(block.count[at], 1) - 1);
+    block.count[at] = block.ordinary[at] ? std::min(bounds(counts[at]), block.experts) : 0;
+    reached[at] = block.ordinary[at] ? columns.at(t, std::max(block.count[at], 1) - 1) : 0.0F;
   }
   find_sets<Arch>(block, reached);
 }

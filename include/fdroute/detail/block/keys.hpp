@@ -59,6 +59,8 @@ class Groups {
 
   /// Gives the experts of all groups but the `kept` best the key recipe.masked, unless it is -inf.
   FDROUTE_INLINE void limit() noexcept {
+    // A group's last vector may end after the last row.
+    Lane(masked).store(keys_.copy_of(keys_.tokens));
     const int pairs = keys_.tokens * groups_;
     for (int p = 0; p < pairs; p += 16) {
       const int count = std::min(16, pairs - p);
