@@ -19,6 +19,7 @@
 #include "measure/texts.hpp"
 #include "routing/nulls.hpp"
 #include "routing/nulls_model.hpp"
+#include "terminal/progress.hpp"
 #include "tokenizer/tokenizer.hpp"
 
 namespace olmoe {
@@ -135,7 +136,9 @@ void run(const AblateOptions& options) {
                             : std::filesystem::path(options.nulls);
   check_nulls_model(file, model);
   const auto nulls = load_nulls(file, model.config().num_hidden_layers);
-  const Ablated all = ablate_experts(model, texts, nulls, options.ablation);
+  AblationOptions ablation = options.ablation;
+  ablation.on_progress = counting_progress("ablation", "tokens");
+  const Ablated all = ablate_experts(model, texts, nulls, ablation);
   model.checkpoint().check_unchanged();
 
   std::printf(
@@ -184,6 +187,7 @@ void add_ablate(CommandLine& line) {
       .whole_number(std::uint64_t{0})
       .shown_as("N");
   add_compute_options(command, options->compute);
+  add_quiet_option(command);
   command.example("olmoe ablate -m reference/model -f reference/model/development --tokens 20");
   command.runs([options] { run(*options); });
 }

@@ -172,6 +172,18 @@ Json check_texts_alone(const CalibrateOptions& options, const Model& model,
   return by_text;
 }
 
+/// Windows that do not overlap, of the length of those that are recorded; their progress is called
+/// `what`.
+EvaluationOptions evaluation_of(const CalibrateOptions& options, const Model& model,
+                                const std::string& what) {
+  EvaluationOptions evaluation{.window = options.recording.window};
+  if (evaluation.window == 0) evaluation.window = default_window(model.config());
+  evaluation.stride = evaluation.window;
+  evaluation.on_progress = [show = counting_progress(what, "windows")](
+                               const EvaluationProgress& now) { show(now.done, now.all); };
+  return evaluation;
+}
+
 /// nll of each document under a policy: (documents).
 DocumentLosses losses_of(const Model& model, const std::string& policy,
                          std::span<const fdroute::TabulatedNull> nulls, std::span<const Text> texts,
@@ -201,9 +213,7 @@ Json control_loss(const CalibrateOptions& options, const Model& model,
   constexpr double margins_to_clip = 10.0;
   const double margin = std::log(options.max_loss);
   const RiskLimit limit{margin, margins_to_clip * margin, options.confidence};
-  EvaluationOptions evaluation{.window = options.recording.window};
-  if (evaluation.window == 0) evaluation.window = default_window(model.config());
-  evaluation.stride = evaluation.window;
+  const EvaluationOptions evaluation = evaluation_of(options, model, "measuring");
   for (Text& text : held_out) text.documents = text.all_documents();
   check_texts(model.config(), held_out, evaluation);
 
@@ -283,9 +293,7 @@ void print_solved(const SolvedPolicy& solved) {
 /// Fits the policy's mass_exponent on the calibration text.
 Json fit_exponent(const CalibrateOptions& options, const Model& model, const Target& target,
                   std::span<const fdroute::TabulatedNull> nulls, const std::vector<Text>& texts) {
-  EvaluationOptions evaluation{.window = options.recording.window};
-  if (evaluation.window == 0) evaluation.window = default_window(model.config());
-  evaluation.stride = evaluation.window;
+  const EvaluationOptions evaluation = evaluation_of(options, model, "fitting");
   Json result;
   MassFit fit;
   if (options.target_experts > 0.0) {

@@ -148,12 +148,17 @@ std::vector<AblatedExpert> ablate_experts(const Model& model, std::span<const Te
     drawn.push_back(places[static_cast<std::size_t>(random() % places.size())]);
 
   std::vector<std::vector<AblatedExpert>> by_token(drawn.size());
+  std::int64_t done = 0;
+  if (options.on_progress) options.on_progress(0, options.tokens);
   parallel_for(options.tokens, [&](std::int64_t i) {
     const auto [text, first] = drawn[at(i)];
     const auto window =
         std::span(text->ids).subspan(at(first), at(options.context + options.ahead + 1));
     by_token[at(i)] = ablate_token(model, routers, nulls, window, options);
     for (AblatedExpert& expert : by_token[at(i)]) expert.token = i;
+    if (!options.on_progress) return;
+#pragma omp critical(olmoe_ablation_progress)
+    options.on_progress(++done, options.tokens);
   });
   std::vector<AblatedExpert> all;
   for (const auto& of_token : by_token) all.insert(all.end(), of_token.begin(), of_token.end());

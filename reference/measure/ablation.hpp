@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <fdroute/null/tabulated.hpp>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -16,6 +17,8 @@ struct AblationOptions {
   std::int64_t context = 128;  ///< tokens before each
   std::int64_t ahead = 32;     ///< predictions that a token's cost is taken over, its own the first
   std::uint64_t seed = 1;
+  /// Called before the first token and after each; never concurrently.
+  std::function<void(std::int64_t done, std::int64_t all)> on_progress = {};
 };
 
 /// A token that was run once for each of its selected experts, without it.

@@ -74,7 +74,11 @@ SolvedMass solve_with_mass(const Model& model, const Target& target,
   EvaluationOptions apart = options;
   if (apart.window == 0) apart.window = default_window(model.config());
   apart.stride = apart.window;
-  const RecordingOptions recording{.window = apart.window};
+  RecordingOptions recording{.window = apart.window};
+  if (options.on_progress)
+    recording.on_progress = [&](std::int64_t done, std::int64_t all) {
+      options.on_progress({done, all, {}});
+    };
   const SolvedPolicy plain = solve_policy(model, target, nulls, texts, recording, selection_bias);
   SolvedMass result;
   result.fit = fit_mass(model, plain.policy, nulls, texts, apart, selection_bias);

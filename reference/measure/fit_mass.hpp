@@ -47,7 +47,8 @@ struct SolvedMass {
 
 /// Solves the policy without an exponent, fits the exponent with that value, then solves again with
 /// it: an exponent changes the logits of later layers, and so the counts. Windows of both are
-/// `options.window` long and do not overlap. Throws as solve_policy() and fit_mass() do.
+/// `options.window` long and do not overlap. Solving, too, calls options.on_progress, with windows
+/// alone. Throws as solve_policy() and fit_mass() do.
 SolvedMass solve_with_mass(const Model& model, const Target& target,
                            std::span<const fdroute::TabulatedNull> nulls,
                            std::span<const Text> texts, const EvaluationOptions& options,

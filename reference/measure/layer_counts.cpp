@@ -13,6 +13,19 @@
 
 namespace olmoe {
 
+namespace {
+
+int most_tried(const Config& config) {
+  return std::min(16, config.num_experts);
+}
+
+}  // namespace
+
+int layer_loss_runs(const Config& config) {
+  const int others = most_tried(config) - (config.num_experts_per_tok <= most_tried(config));
+  return 1 + config.num_hidden_layers * others;
+}
+
 std::vector<std::vector<double>> layer_losses(const Model& model, std::span<const Text> texts,
                                               const EvaluationOptions& options) {
   const Config& config = model.config();
@@ -21,12 +34,11 @@ std::vector<std::vector<double>> layer_losses(const Model& model, std::span<cons
     const TextEvaluation total = evaluate(model, routers, texts, options).total;
     return document_mean(document_losses(total.windows, total.windows_of)).value;
   };
-  constexpr int most = 16;
   const std::vector<int> native(at(config.num_hidden_layers), config.num_experts_per_tok);
   const double of_native = loss(native);
   std::vector<std::vector<double>> losses(native.size());
   for (std::size_t l = 0; l < native.size(); ++l) {
-    for (int k = 1; k <= std::min(most, config.num_experts); ++k) {
+    for (int k = 1; k <= most_tried(config); ++k) {
       std::vector<int> counts = native;
       counts[l] = k;
       losses[l].push_back(counts == native ? of_native : loss(counts));

@@ -12,10 +12,12 @@
 namespace olmoe {
 
 /// (layers) x (k = 1, 2 ...): mean over documents of the nll with top-k in one layer and the
-/// model's own top-k in all others. k goes to min(16, experts). Runs the model layers x (16 - 1)
-/// times. Throws as evaluate() does.
+/// model's own top-k in all others. k goes to min(16, experts). Throws as evaluate() does.
 std::vector<std::vector<double>> layer_losses(const Model& model, std::span<const Text> texts,
                                               const EvaluationOptions& options);
+
+/// How often layer_losses() runs the texts: for each layer and k, the model's own counts once.
+int layer_loss_runs(const Config& config);
 
 /// The k of each layer, `total` together, with the smallest sum of losses[layer][k - 1]: exact, by
 /// dynamic programming. What layers cost is taken for additive. Needs layers <= total and total at

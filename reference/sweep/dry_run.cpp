@@ -13,6 +13,7 @@
 #include "forward/generation.hpp"
 #include "measure/at.hpp"
 #include "measure/evaluation.hpp"
+#include "measure/layer_counts.hpp"
 #include "routing/routing.hpp"
 #include "sweep/sweep_inputs.hpp"
 #include "terminal/progress.hpp"
@@ -98,8 +99,11 @@ ConfigurationRuns runs_of(const Configuration& configuration, const SweepOptions
   ConfigurationRuns runs{.texts = 1.0};
   if (is_row && !is_fixed && !repeats_16(configuration)) runs.texts += options.shuffles;
   if (is_row || (is_fixed && !configuration.is_open())) runs.calibration += 1.0;
-  const double solving = configuration.is_open() ? solving_runs : 0.0;
+  const bool is_solved =
+      configuration.family != layers_family && configuration.policy.find('?') != std::string::npos;
+  const double solving = is_solved ? solving_runs : 0.0;
   runs.calibration += solving;
+  if (is_solved && !configuration.target) runs.calibration += 1.0;
   if (configuration.fit_mass) runs.calibration += fitting_runs + solving;
   if (is_row && options.new_tokens > 0) runs.prompts = 2.0;
   return runs;
@@ -112,6 +116,7 @@ SweepEstimate estimate_sweep(const SweepOptions& options, double probe_seconds) 
   SweepEstimate estimate;
   estimate.configurations = inputs.plan.configurations.size();
   ConfigurationRuns runs{.texts = 1.0};  // the baseline's record
+  bool chooses_counts = false;
   for (const Configuration* configuration : of_shard(inputs.plan, options.shard, options.shards)) {
     if (options.resume && directory.has_result(configuration->name)) continue;
     ++estimate.pending;
@@ -119,7 +124,9 @@ SweepEstimate estimate_sweep(const SweepOptions& options, double probe_seconds) 
     runs.texts += more.texts;
     runs.calibration += more.calibration;
     runs.prompts += more.prompts;
+    chooses_counts = chooses_counts || configuration->family == layers_family;
   }
+  if (chooses_counts) runs.calibration += layer_loss_runs(inputs.model.config());
   const auto times = [](double n, std::int64_t tokens) {
     return static_cast<std::int64_t>(std::llround(n * static_cast<double>(tokens)));
   };

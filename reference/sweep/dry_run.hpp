@@ -35,8 +35,10 @@ struct ConfigurationRuns {
 
 /// An adaptive row is measured once, and once for each shuffle of its counts; what is not the
 /// baseline's or top-k's counts as adaptive. An open parameter takes `solving_runs` over the
-/// calibration texts, a usual number; fitting the weights' exponent takes `fitting_runs`, and
-/// solving once more. Generation is timed by turns with the baseline.
+/// calibration texts, a usual number, and one more if it is solved for the mean of another
+/// configuration; fitting the weights' exponent takes `fitting_runs`, and solving once more. What
+/// counts by layer are chosen from is not counted here: it is measured once for all of them.
+/// Generation is timed by turns with the baseline.
 ConfigurationRuns runs_of(const Configuration& configuration, const SweepOptions& options);
 
 inline constexpr double solving_runs = 4.0;

@@ -115,6 +115,38 @@ TEST_CASE("perplexity shows one line that fits, with the value so far, and leave
   }
 }
 
+/// How often work begins: bars that stand at 0.
+std::size_t beginnings(const std::string& shown) {
+  std::size_t n = 0;
+  for (std::size_t at = shown.find("] 0/"); at != std::string::npos;
+       at = shown.find("] 0/", at + 1))
+    ++n;
+  return n;
+}
+
+TEST_CASE("what calibrate does after the fit, and ablate, show their progress too") {
+  const TempDir directory;
+  const std::string text =
+      directory.write("text.txt", read(nano / "text/bible.txt").substr(0, 1200)).string();
+  const std::string out = (directory.path() / "out.safetensors").string();
+  const std::vector<std::string> fit{"calibrate", "-m", nano.string(), "-f", text,
+                                     "-o",        out,  "--window",    "32"};
+  const auto with = [&](std::initializer_list<const char*> more) {
+    std::vector<std::string> command = fit;
+    command.insert(command.end(), more.begin(), more.end());
+    return beginnings(Terminal(80).run(command));
+  };
+  CHECK(with({}) == 1);
+  // Five exponents or more are tried.
+  CHECK(with({"--fit-mass", "--policy", "topk:k=3"}) >= 6);
+  // Recording twice, the model's own routing, a candidate's solving and measuring.
+  CHECK(with({"--held-out", text.c_str(), "--max-loss", "1.001"}) >= 5);
+  const std::string ablated = Terminal(80).run({"ablate", "-m", nano.string(), "-f", text,
+                                                "--tokens", "6", "--context", "8", "--ahead", "2"});
+  CHECK(beginnings(ablated) == 1);
+  CHECK(ablated.find(" tokens") != std::string::npos);
+}
+
 TEST_CASE("calibrate, verify and make-random show their progress too") {
   const TempDir directory;
   const std::string text =

@@ -53,8 +53,15 @@ TEST_CASE("An expert left out costs what it costs to take its weight for 0") {
   const auto null =
       fdroute::TabulatedNull::from_log_survival({-3.0, 1.0}, {0.0, -4.0}, {.score = "log_softmax"});
   const std::vector nulls{null, null};
-  const auto ablated = olmoe::ablate_experts(model, texts, nulls,
-                                             {.tokens = 2, .context = 10, .ahead = 5, .seed = 1});
+  std::vector<std::int64_t> shown;
+  const auto ablated = olmoe::ablate_experts(
+      model, texts, nulls,
+      {.tokens = 2,
+       .context = 10,
+       .ahead = 5,
+       .seed = 1,
+       .on_progress = [&](std::int64_t done, std::int64_t) { shown.push_back(done); }});
+  CHECK(shown == std::vector<std::int64_t>{0, 1, 2});
   const auto k = static_cast<std::size_t>(model.config().num_experts_per_tok);
   REQUIRE(ablated.size() == 2 * 2 * k);
 

@@ -2,12 +2,16 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
+#include <filesystem>
 #include <limits>
 #include <random>
 #include <stdexcept>
 #include <vector>
 
 namespace {
+
+const std::filesystem::path tiny_model = FDROUTE_SOURCE_DIR "/tests/data/tiny/plain";
 
 /// The definition: the least sum over all counts with this total.
 double least_loss(const std::vector<std::vector<double>>& losses, std::size_t layer, int total) {
@@ -43,4 +47,16 @@ TEST_CASE("The cheapest counts have the total and the least loss of all") {
     CHECK_THROWS_AS(olmoe::cheapest_counts(losses, 16), std::invalid_argument);
   }
   CHECK(olmoe::topk_policy(std::vector{3, 5, 4}) == "topk:k=3/5/4");
+}
+
+TEST_CASE("The losses by layer and k take as many runs of the texts as is said") {
+  const olmoe::Model model(tiny_model);
+  olmoe::Text text{.name = "text", .ids = {}, .sha256 = ""};
+  for (std::int32_t i = 0; i < 9; ++i) text.ids.push_back(i);
+  int runs = 0;
+  olmoe::EvaluationOptions options{.window = 8, .stride = 8};
+  options.on_progress = [&](const olmoe::EvaluationProgress& now) { runs += now.done == 0; };
+  const auto losses = olmoe::layer_losses(model, {&text, 1}, options);
+  CHECK(losses.size() == static_cast<std::size_t>(model.config().num_hidden_layers));
+  CHECK(olmoe::layer_loss_runs(model.config()) == runs);
 }

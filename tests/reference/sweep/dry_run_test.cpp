@@ -45,6 +45,17 @@ TEST_CASE("a configuration runs the texts, their shuffles, the calibration texts
   CHECK(runs(curve, 3, 5).texts == 1.0);
   CHECK(runs(curve, 3, 5).calibration == olmoe::solving_runs);
   CHECK(runs(curve, 3, 5).prompts == 0.0);
+  Configuration rival = curve;
+  rival.target.reset();
+  rival.like = "bh";
+  CHECK(runs(rival, 3, 5).calibration == olmoe::solving_runs + 1.0);
+  Configuration mass = curve;
+  mass.policy = "topk:k=3";
+  mass.fit_mass = true;
+  CHECK(runs(mass, 3, 5).calibration == olmoe::fitting_runs);
+  Configuration by_layer = curve;
+  by_layer.family = olmoe::layers_family;
+  CHECK(runs(by_layer, 3, 5).calibration == 0.0);
 }
 
 TEST_CASE("a dry run counts what a sweep does, times the model and writes nothing") {
