@@ -27,7 +27,7 @@ LLAMA = {
     **{
         f"{policy} in {width}": ["--policy", policy, "--width", str(width)]
         for policy, width in (
-            ("topk:k=8", 8), ("topk:k=4", 8), ("topk:k=2", 8), ("relative:t=0.4,max_k=8", 8), ("topk:k=4", 4), ("topk:k=2", 2),
+            ("topk:k=8", 8), ("topk:k=4", 8), ("topk:k=2", 8), ("relative:t=0.6,max_k=8", 8), ("topk:k=4", 4), ("topk:k=2", 2),
         )
     },
 }  # fmt: skip
@@ -74,7 +74,7 @@ def main() -> None:
         for name, run in runs.items():
             milliseconds, experts[name] = run()
             times[name].append(milliseconds)
-            print(f"round {number + 1}: {name}: {milliseconds:.1f} ms", flush=True)
+            print(f"round {number + 1}: {name}: {milliseconds:.1f} ms, {experts[name]:.2f} experts", flush=True)
     print("| routed by, in places | mean experts | processor ms a token | ratio to llama.cpp |")
     print("|---|---|---|---|")
     for name, milliseconds in times.items():
