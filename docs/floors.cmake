@@ -21,7 +21,7 @@ set(reference_floors
   "formats|bytes on disk, nothing of OLMoE|formats/")
 
 set(library_floors
-  "whole|all of it in one header|fdroute.hpp"
+  "whole|all of it in one header, or compiled once|fdroute.hpp compile_once.hpp"
   "strings|policies as text|parse.hpp parse_rule.hpp parse_completion.hpp policy_settings.hpp detail/policy_string/"
   "engines|what stands around a router|any_router.hpp presets.hpp model_table.hpp model_router.hpp router_spec.hpp token_table.hpp rows.hpp residency.hpp dispatch.hpp dispatch_limits.hpp detail/dispatch/ formats.hpp summary.hpp multiple_testing.hpp eigen.hpp eigen_testing.hpp eigen_threads.hpp detail/eigen/ openmp.hpp c_api.h"
   "router|from logits to experts|router.hpp"

@@ -9,7 +9,6 @@
 #include "fdroute/detail/block/in_blocks.hpp"
 #include "fdroute/detail/block/policy_kernels.hpp"
 #include "fdroute/detail/block/route_block.hpp"
-#include "fdroute/residency.hpp"
 #include "fdroute/views.hpp"
 
 // All tokens of a call, by a router without the types of its policies: compiled once for a form of
