@@ -8,6 +8,7 @@ namespace {
 
 // With a priority before that of objects with constructors, which may use vectors.
 [[gnu::constructor(101)]] void check_processor() {
+  __builtin_cpu_init();
 #if defined(FDROUTE_NEEDS_AVX512)
   const char* const needed = "AVX-512 (F, CD, BW, DQ, VL)";
   const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&

@@ -97,6 +97,26 @@ FDROUTE_KERNEL int count_nucleus_of_one(const TokenBlock& block, double p) noexc
   return 0;
 }
 
+/// How many sums of the first exps are below a level at least and at most, by the margin of
+/// count_nucleus(). V is double or Doubles.
+template <class V>
+struct BelowLevel {
+  V least{0.0};
+  V most{0.0};
+
+  template <class ExpOf>
+  FDROUTE_INLINE BelowLevel(const V& level, int n, const ExpOf& exp_of) noexcept {
+    const V reached = level * V(1.0 + 0x1p-19);
+    const V missed = level * V(1.0 - 0x1p-19);
+    V sum(0.0);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
+      sum = sum + exp_of(i);
+      least = least + choose(missed >= sum, V(1.0), V(0.0));
+      most = most + choose(reached >= sum, V(1.0), V(0.0));
+    }
+  }
+};
+
 /// TopP's counts of at most `most` experts, 1 to most_listed, which alone are ranked for it: fills
 /// in all that a count and rank_best() do.
 ///
@@ -122,23 +142,23 @@ FDROUTE_KERNEL void count_nucleus_of_best(TokenBlock& block, double p, int most,
     (block.stride_64 == 64 ? pick(e, ids) : gather(e, ids)).store(exps[at].data());
     rows[at] = exps[at].data();
   }
-  alignas(64) std::array<float, 256> columns;
-  transpose_16(rows.data(), columns.data(), 16, Arch{});
-  const Wide level = Wide::load(block.exp_sum.data()) * Wide(p);
-  const Wide reached = level * Wide(1.0 + 0x1p-19);
-  const Wide missed = level * Wide(1.0 - 0x1p-19);
-  Wide sum(0.0);
-  Wide below(0.0);  // how many sums are below the level, and, in the other, may be
-  Wide near(0.0);
-  for (int i = 0; i < most; ++i) {
-    sum = sum + widen(Floats<Arch>::load(columns.data() + std::ptrdiff_t{16} * i));
-    below = below + choose(missed >= sum, Wide(1.0), Wide(0.0));
-    near = near + choose(reached >= sum, Wide(1.0), Wide(0.0));
-  }
   alignas(64) TokenBlock::PerToken<double> least;
   alignas(64) TokenBlock::PerToken<double> highest;
-  below.store(least.data());
-  near.store(highest.data());
+  if (block.tokens == 1) {
+    const BelowLevel<double> count(block.exp_sum[0] * p, most,
+                                   [&](std::size_t i) { return static_cast<double>(exps[0][i]); });
+    least[0] = count.least;
+    highest[0] = count.most;
+  } else {
+    alignas(64) std::array<float, 256> columns;
+    transpose_16(rows.data(), columns.data(), 16, Arch{});
+    const BelowLevel<Wide> count(Wide::load(block.exp_sum.data()) * Wide(p), most,
+                                 [&](std::size_t i) FDROUTE_INLINED {
+                                   return widen(Floats<Arch>::load(columns.data() + 16 * i));
+                                 });
+    count.least.store(least.data());
+    count.most.store(highest.data());
+  }
   for (int t = 0; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
     block.count[at] = 0;

@@ -54,12 +54,12 @@ struct TokenBlock {
   static constexpr int tokens_of(int experts) noexcept {
     // A table: the division would be long in what one token takes.
     constexpr auto by_stride = [] {
-      std::array<std::int8_t, max_experts / 64> tokens{};
+      std::array<std::int8_t, max_experts / 64> most{};
       for (int i = 0; i < max_experts / 64; ++i) {
-        tokens[static_cast<std::size_t>(i)] =
+        most[static_cast<std::size_t>(i)] =
             static_cast<std::int8_t>(std::min(max_tokens, max_floats / (64 * (i + 1))));
       }
-      return tokens;
+      return most;
     }();
     return by_stride[static_cast<std::size_t>((experts - 1) / 64)];
   }
@@ -118,11 +118,11 @@ struct TokenBlock {
 
   PerToken<const float*> rows;  // logits, -inf after the end; the caller's memory, or `copies`
   PerToken<bool> ordinary;      // see above
+  bool is_ranked = false;       // a count has ranked already: rank_best() is not to
   alignas(64) PerToken<float> largest{};  // of the row's logits
   alignas(64) PerToken<double> exp_sum = all(1.0);
   PerToken<float> inverse_sum;
   PerToken<ScoreMap> map{};
-  bool is_ranked = false;  // a count has ranked already: rank_best() is not to
   PerToken<int> set_size;  // experts in the token's set; -1: there is no such set
   PerToken<int> count;     // experts to select: the rule's count within bounds
 
