@@ -295,9 +295,12 @@ Command CommandLine::subcommand(const std::string& name, const std::string& desc
 
 /// CLI11 only says that one is required.
 void CommandLine::check_subcommand(int argc, char** argv) const {
-  if (argc < 2 || argv[1][0] == '-') return;
+  if (argc > 1 && argv[1][0] == '-') return;
   std::vector<std::string> names;
   for (const CLI::App* command : app_->get_subcommands({})) names.push_back(command->get_name());
+  if (argc < 2)
+    throw std::invalid_argument("a subcommand is required; there are " + joined(names, ", ") +
+                                " (see olmoe --help)");
   if (std::find(names.begin(), names.end(), argv[1]) != names.end()) return;
   throw std::invalid_argument("no subcommand " + quote(argv[1]) + did_you_mean(argv[1], names) +
                               "; there are " + joined(names, ", "));
@@ -316,7 +319,15 @@ std::string CommandLine::usage_error(const std::exception& error) const {
     if (const auto rest = command->remaining(); !rest.empty())
       return command->get_name() + " takes no argument " + quote(rest.front());
   }
-  return error.what();
+  // CLI11's sentence of a choice: "Exactly 1 option from [-p,--text,--decode] is required".
+  const std::string text = error.what();
+  const std::size_t begin = text.find("option from [");
+  const std::size_t end = text.find(']');
+  if (begin == std::string::npos || end == std::string::npos) return text;
+  std::vector<std::string> choices;
+  for (std::size_t at = text.find("--"); at < end; at = text.find("--", at + 2))
+    choices.push_back(text.substr(at, text.find_first_of(",]", at) - at));
+  return "one of " + joined(choices, ", ") + text.substr(end + 1);
 }
 
 int CommandLine::run(int argc, char** argv) {

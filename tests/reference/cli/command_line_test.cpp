@@ -64,6 +64,9 @@ TEST_CASE("the program's help lists every command under a heading") {
 
 TEST_CASE("a misspelt subcommand or option is told the right one") {
   const std::string model = nano.string();
+  check_error({}, 2, {"a subcommand is required; there are generate, tokenize"});
+  check_error({"tokenize", "-m", "nowhere"}, 2,
+              {"one of --text, --file, --jsonl, --decode is required (see olmoe tokenize --help)"});
   check_error({"perplexiti"}, 2, {"no subcommand 'perplexiti' (did you mean 'perplexity'?)"});
   check_error({"generate", "-m", model, "--promt", "x"}, 2,
               {"generate has no option '--promt' (did you mean '--prompt'?)",
