@@ -67,6 +67,7 @@ mount -t proc proc "$root/proc"
 # A Python module is compiled when it is first imported: of most of these packages' none ever is.
 printf '#!/bin/sh\n' >"$root/usr/local/bin/py3compile"
 chmod +x "$root/usr/local/bin/py3compile"
+echo 'DPkg::Path "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";' >"$root/etc/apt/apt.conf.d/98path"
 say "installing what is missing of: $(echo $packages)"
 # shellcheck disable=SC2086 # one word per package
 add_packages "$root" $packages >$here/apt.log 2>&1 || skip "apt-get failed" $here/apt.log

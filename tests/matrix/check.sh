@@ -65,7 +65,7 @@ unit() {
 }
 {
   if [ "$kind" = no-exceptions ]; then  # which doctest is compiled with
-    unit native $kernels $native -c tests/simd/native.cpp
+    unit native $fuse $kernels $native -c tests/simd/native.cpp
     unit digest -include tests/main.cpp -c tests/simd/routing_digest_test.cpp
   else
     unit digest $fuse $native -include tests/main.cpp -include tests/simd/native.cpp \

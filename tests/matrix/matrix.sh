@@ -2,8 +2,8 @@
 # The headers and their tests with other compilers and libraries, in chroots of Debian:
 #
 #   ./bootstrap matrix            all of them
-#   ./bootstrap matrix quick      those that .ci/run checks
 #   ./bootstrap matrix NAME...    those named
+#   ./bootstrap matrix quick [NAME...]   those named, or those of .ci/run, in their quick form
 #
 # A chroot per suite is made once, below build/roots, with the Debian mirror that this machine's own
 # apt uses. Then check.sh compiles and runs in it, and a table says what came of it, and the seconds
@@ -40,10 +40,7 @@ depth=full
 for name in "$@"; do
   case "$name" in
     all) names+=" $all" ;;
-    quick)
-      names+=" $quick"
-      depth=quick
-      ;;
+    quick) depth=quick ;;
     *)
       if ! grep -qxF -e "$name" <<<"$all"; then
         echo "bootstrap matrix: '$name' is none of: quick ${all//$'\n'/ }" >&2
@@ -53,6 +50,7 @@ for name in "$@"; do
       ;;
   esac
 done
+names=${names:-$quick}
 
 if [ "$(id -u)" != 0 ]; then
   echo "bootstrap matrix: needs root, to make chroots with debootstrap" >&2

@@ -1,7 +1,7 @@
 """The time that llama.cpp, routed by fdroute and by itself, and the reference `olmoe` take to decode a token.
 
-    python3 decode.py --llama "chroot build/roots/sid /fdroute/fdroute_llama" --gguf /six.gguf --ids /ids.json \\
-        --olmoe build/release/reference/olmoe --model six [--rounds N] [--tokens N]
+    python3 decode.py --llama "chroot build/roots/sid /fdroute/fdroute_llama" --gguf /six.gguf \\
+        --ids /fdroute/work/ids.json --olmoe build/release/reference/olmoe --model six [--rounds N] [--tokens N]
 
 Every variant runs once in a round, by one thread, and rounds follow one another, so that what else the machine does
 falls on all of them. Printed are medians over rounds: processor time a token, and its ratio to the time of llama.cpp
