@@ -123,6 +123,8 @@ try() {
   esac
   # A killed process cannot tidy: what it leaves, its successor removes.
   [ "$effect" = signal=9 ] || [ $warned = 1 ] || [ ! -e out ] || check_files
+  # A whole checkpoint is not written over.
+  [ "$command $effect" != 'make-random short' ] || rm -rf out
   "$command" out
   run "${command_line[@]}" >/dev/null 2>err || fail "$command after $fault: fails"
   check_files
