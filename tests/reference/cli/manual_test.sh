@@ -2,6 +2,7 @@
 # The manual page and the completions name what olmoe --help names; bash completes by them.
 #   manual_test.sh OLMOE SOURCE SCRATCH
 set -euo pipefail
+export LC_ALL=C  # the order of what is completed
 olmoe=$(realpath "$1") source=$2 scratch=$3
 rm -rf "$scratch"
 sh "$source/reference/cli/manual.sh" "$olmoe" "$scratch"

@@ -8,11 +8,11 @@
 #include <fstream>
 #include <string>
 
-#include "sanitizers.hpp"
 #include "formats/safetensors.hpp"
 #include "reference/error_of.hpp"
 #include "reference/formats/some_safetensors.hpp"
 #include "reference/temp_dir.hpp"
+#include "sanitizers.hpp"
 
 namespace {
 

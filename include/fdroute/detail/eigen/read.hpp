@@ -146,7 +146,7 @@ auto with_logits(int experts, const L& logits, const F& f) {
     }
   };
   if (const T* data = reader.data(); data != nullptr) return route(data);
-  const Eigen::Tensor<T, rank, layout> evaluated = logits;
+  const Eigen::Tensor<T, rank, layout, typename Traits::Index> evaluated = logits;
   return route(evaluated.data());
 }
 
