@@ -161,7 +161,7 @@ sweep bh21 --model $model --grid bh21
 # Counts are not dealt here: ten shuffles of 81 rows would take longer than all the rest.
 sweep frontier --model $model --grid frontier --shuffles 0
 
-printf 'bh:alpha=%s,min_k=1,max_k=16\n' 0.2 0.1 0.05 0.01 >"$out/models.grid"
+printf 'bh_%s = bh:alpha=%s,min_k=1,max_k=16\n' a020 0.2 a010 0.1 a005 0.05 a001 0.01 >"$out/models.grid"
 echo bh21 >"$out/models.new"
 for directory in ${MODELS-}; do
   name=$(basename "$directory")

@@ -1,7 +1,6 @@
 #include "measure/ablation.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <fdroute/any_router.hpp>
 #include <filesystem>
@@ -13,6 +12,7 @@
 #include "measure/at.hpp"
 #include "measure/null_fit.hpp"
 #include "measure/parallel.hpp"
+#include "measure/prediction.hpp"
 #include "routing/routing.hpp"
 
 namespace olmoe {
@@ -80,11 +80,8 @@ double loss_of(const std::vector<float>& logits, std::span<const std::int32_t> i
   const std::size_t vocabulary = logits.size() / rows;
   double loss = 0.0;
   for (std::size_t i = 0; i < rows; ++i) {
-    const auto row = std::span(logits).subspan(i * vocabulary, vocabulary);
-    const auto largest = static_cast<double>(*std::max_element(row.begin(), row.end()));
-    double sum = 0.0;
-    for (const float x : row) sum += std::exp(static_cast<double>(x) - largest);
-    loss += largest + std::log(sum) - static_cast<double>(row[at(ids[i + 1])]);
+    const Prediction prediction{std::span(logits).subspan(i * vocabulary, vocabulary)};
+    loss -= prediction.log_probability(at(ids[i + 1]));
   }
   return loss;
 }

@@ -26,12 +26,6 @@ double now() {
   return std::chrono::duration<double>(time).count();
 }
 
-std::int64_t tokens_of(std::span<const Text> texts) {
-  std::int64_t tokens = 0;
-  for (const Text& text : texts) tokens += static_cast<std::int64_t>(text.ids.size());
-  return tokens;
-}
-
 /// Evaluated tokens per second: windows of the texts, as many at once as there are threads.
 double evaluation_speed(const SweepInputs& inputs, double seconds) {
   const auto routers = make_routers(inputs.model.config(), native_policy, std::filesystem::path());
@@ -92,6 +86,12 @@ double weight_bytes(const Model& model) {
 
 }  // namespace
 
+std::int64_t tokens_of(std::span<const Text> texts) {
+  std::int64_t tokens = 0;
+  for (const Text& text : texts) tokens += static_cast<std::int64_t>(text.ids.size());
+  return tokens;
+}
+
 ConfigurationRuns runs_of(const Configuration& configuration, const SweepOptions& options) {
   const bool is_row = configuration.role == Configuration::Role::Row;
   const bool is_fixed =
@@ -113,6 +113,7 @@ SweepEstimate estimate_sweep(const SweepOptions& options, double probe_seconds) 
   check_sweep_options(options);
   const SweepInputs inputs(options);
   const SweepDirectory directory(options.out);
+  directory.check_continues(inputs.plan, options.resume);
   SweepEstimate estimate;
   estimate.configurations = inputs.plan.configurations.size();
   ConfigurationRuns runs{.texts = 1.0};  // the baseline's record

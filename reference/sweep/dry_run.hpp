@@ -2,8 +2,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 
+#include "measure/texts.hpp"
 #include "sweep/grid.hpp"
 #include "sweep/sweep.hpp"
 
@@ -45,9 +47,11 @@ inline constexpr double solving_runs = 4.0;
 inline constexpr double fitting_runs = 10.0;
 
 /// Reads what run_sweep() would, runs the model for `probe_seconds`, and estimates. Writes nothing.
-/// Throws as run_sweep() does for options, model and texts; what `out` holds is not compared with
-/// the plan.
+/// Throws as run_sweep() does for options, model, texts and what `out` holds.
 SweepEstimate estimate_sweep(const SweepOptions& options, double probe_seconds = 5.0);
+
+/// All tokens of some texts.
+std::int64_t tokens_of(std::span<const Text> texts);
 
 /// The estimate, a line for each thing to know.
 std::string to_text(const SweepEstimate& estimate);

@@ -19,6 +19,7 @@
 #include "formats/sha256.hpp"
 #include "routing/canonical_policy.hpp"
 #include "routing/routing.hpp"
+#include "sweep/sweep_files.hpp"
 
 namespace olmoe {
 namespace {
@@ -80,7 +81,7 @@ std::vector<Configuration> bh21_grid(const Config& config) {
 }
 
 bool repeats_16(const Configuration& configuration) {
-  return configuration.name.starts_with("bh_k32_") || configuration.name.starts_with("bh_k64_");
+  return configuration.family == "BH, max_k 32" || configuration.family == "BH, max_k 64";
 }
 
 std::vector<Configuration> layers_curve(const Config& config) {
@@ -207,6 +208,23 @@ std::string policy_name(const std::string& policy) {
   return name.substr(0, prefix) + "_" + digest.substr(0, 12);
 }
 
+namespace {
+
+/// A line of a grid file without its comment: NAME = POLICY, or a policy alone, whose first `=`
+/// stands behind a colon.
+struct GridLine {
+  std::string name;  ///< empty: none given
+  std::string policy;
+};
+
+GridLine parse_line(const std::string& text) {
+  const std::size_t equals = text.find('=');
+  if (equals == std::string::npos || text.find(':') < equals) return {{}, trimmed(text)};
+  return {trimmed(text.substr(0, equals)), trimmed(text.substr(equals + 1))};
+}
+
+}  // namespace
+
 std::vector<Configuration> file_grid(
     const std::filesystem::path& path, const Config& config,
     const std::function<std::string(const std::string&)>& canonical) {
@@ -216,10 +234,14 @@ std::vector<Configuration> file_grid(
   bool any = false;
   std::string line;
   for (int number = 1; std::getline(file, line); ++number) {
-    const std::string policy = trimmed(line.substr(0, line.find('#')));
-    if (policy.empty()) continue;
+    const std::string written = trimmed(line.substr(0, line.find('#')));
+    if (written.empty()) continue;
     any = true;
     const std::string where = path.string() + ", line " + std::to_string(number) + ": ";
+    const auto& [name, policy] = parse_line(written);
+    if (policy.size() < written.size() && !is_name(name))
+      throw Error(where + quote(name) + " is no name: a name has up to 128 letters, digits and " +
+                  "_-.=+, and begins with neither . nor -");
     std::string full;
     try {
       full = canonical(policy);
@@ -229,7 +251,7 @@ std::vector<Configuration> file_grid(
     const auto [seen, fresh] = lines.try_emplace(full, number);
     if (!fresh && seen->second == 0) continue;
     if (!fresh) throw Error(where + "is the policy of line " + std::to_string(seen->second));
-    grid.push_back({.name = policy_name(full),
+    grid.push_back({.name = name.empty() ? policy_name(full) : name,
                     .family = policy.substr(0, policy.find(':')),
                     .policy = policy,
                     .nulls = given_nulls,

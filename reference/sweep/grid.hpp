@@ -83,8 +83,7 @@ std::vector<Configuration> rivals(const std::vector<Configuration>& rows, bool w
 inline constexpr const char* loads_grid_name = "loads";
 
 /// Whether a row of bh21 is that of max_k 16 again, as rows of max_k 32 and 64 are: few counts
-/// reach
-/// 16. Such a row has no rivals, and its counts are not dealt.
+/// reach 16. Such a row has no rivals, and its counts are not dealt.
 bool repeats_16(const Configuration& configuration);
 
 /// Key of the null tables that a sweep fits itself: "log_softmax_trim8".
@@ -97,8 +96,9 @@ struct FittedNullKey {
 };
 
 /// The baseline and the policies of a file, one a line; blank lines and what follows a # count for
-/// nothing. `canonical` writes a policy out in full, or throws std::invalid_argument. A name is
-/// that full form, abbreviated to a prefix and a hash if it is long. A line that says the baseline
+/// nothing. `canonical` writes a policy out in full, or throws std::invalid_argument. A line may
+/// name its configuration, NAME = POLICY; a name is_name(). Else the name is that full form,
+/// abbreviated to a prefix and a hash if it is long. A line that says the baseline
 /// again adds nothing. The policies of one name are a family, which is tested in the file's
 /// order: the one with the most experts comes first. Throws Error, with the line number, for one
 /// that does not parse or that repeats another, and for a file without any policy.

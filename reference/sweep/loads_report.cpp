@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "sweep/loads_results.hpp"
+#include "sweep/provenance.hpp"
 #include "sweep/report_text.hpp"
 
 namespace olmoe {
@@ -119,12 +120,13 @@ std::string loads_report(const LoadsResults& results, Pictures pictures) {
   std::size_t documents = 0;
   for (const auto& text : inputs.at("texts")) documents += text.at("documents").size();
   out << "# Perplexity against experts loaded\n\n"
-      << "Model " << code(inputs.at("model").at("sha256").get<std::string>().substr(0, 16)) << ", "
+      << "Model " << code(inputs.at("model").at("sha256").get<std::string>()) << ", "
       << inputs.at("model").at("layers") << " layers of " << inputs.at("model").at("experts")
       << " experts; " << documents << " documents of " << inputs.at("texts").size()
       << " texts in windows of " << inputs.at("window") << " tokens; fdroute "
       << inputs.at("fdroute").get<std::string>() << ", compute "
-      << inputs.at("compute").get<std::string>() << ".\n\n"
+      << inputs.at("compute").get<std::string>() << ". Written by " << provenance_text(provenance())
+      << ".\n\n"
       << "`+bestW`: a token also gets those of its W best experts that are loaded anyway, until it "
          "has W. `+randomW`, the control: as many, but any of the loaded ones, at random. Rows of "
          "a "
@@ -152,12 +154,7 @@ std::string loads_report(const LoadsResults& results, Pictures pictures) {
 std::string loads_script(const LoadsResults& results, const std::string& stem) {
   const std::vector<Grouping> groups = groups_in(results);
   const std::vector<std::string> curves = curves_in(results);
-  std::string s =
-      "if (!exists('format')) format = 'png'\nif (!exists('target')) target = '" + stem +
-      ".' . format\n"
-      "if (format eq 'svg') {\n  set terminal svg noenhanced size 1700,720 font 'DejaVu Sans,15' "
-      "background '#ffffff'\n} else {\n  set terminal pngcairo noenhanced size 1700,720 font "
-      "'DejaVu Sans,13' background '#ffffff'\n}\nset encoding utf8\nset output target\n\n";
+  std::string s = script_head(stem, 1700, 720);
   const auto block = [](std::size_t group, std::size_t curve) {
     return "$g" + std::to_string(group) + "_" + std::to_string(curve);
   };
@@ -178,10 +175,8 @@ std::string loads_script(const LoadsResults& results, const std::string& stem) {
   }
   s += "\nset multiplot layout 1," + std::to_string(groups.size()) +
        " title 'Perplexity against experts loaded: lower and further left is better' font ',17' "
-       "margins 0.06,0.985,0.26,0.88 spacing 0.05\n"
-       "set border 3 lc rgb '#606060'\nset tics nomirror out textcolor rgb '#303030'\n"
-       "set grid lc rgb '#dddddd' lt 1 lw 0.8\n" +
-       perplexity_range(results);
+       "margins 0.06,0.985,0.26,0.88 spacing 0.05\n" +
+       axes_style + perplexity_range(results);
   // A family has a colour (Okabe and Ito's), what is added to it a shape and a line.
   const std::map<std::string, std::string> colours{
       {"topk", "black"}, {"threshold", "#E69F00"}, {"bh", "#0072B2"}};

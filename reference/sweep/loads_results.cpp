@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "sweep/evaluation_json.hpp"
+#include "sweep/provenance.hpp"
 
 namespace olmoe {
 
@@ -79,7 +80,10 @@ std::optional<DocumentMean> against_k(const LoadsResults& results, const Groupin
 }
 
 Json to_json(const LoadsResults& results) {
-  Json json{{"schema", "fdroute-loads/1"}, {"inputs", results.inputs}, {"rows", Json::array()}};
+  Json json{{"schema", "fdroute-loads/1"},
+            {"inputs", results.inputs},
+            {"written", provenance()},
+            {"rows", Json::array()}};
   for (const LoadsRow& row : results.rows) {
     const LoadsConfiguration& c = row.configuration;
     Json entry{{"name", c.name()},

@@ -267,6 +267,37 @@ void write_sensitivity(std::ostream& out, const std::vector<const SweepRow*>& ro
 
 }  // namespace
 
+void write_verdict(std::ostream& out, const SweepResults& results) {
+  const SweepRow* best = nullptr;
+  const std::vector<TestedFamily> families = test_families(results.rows, results.margin());
+  for (const TestedFamily& family : families) {
+    const SweepRow* const row = family.largest_saving();
+    if (row != nullptr && row->reduction > (best == nullptr ? 0.0 : best->reduction)) best = row;
+  }
+  out << "**Verdict.** ";
+  if (best == nullptr) {
+    out << "No saving is claimed"
+        << (results.baseline().delta.documents < least_documents
+                ? ", as with fewer than " + std::to_string(least_documents) +
+                      " documents none can be"
+                : "")
+        << ".\n\n";
+    return;
+  }
+  out << code(best->configuration.name) << " takes " << fixed(best->mean_experts, 2) << " experts, "
+      << percent(best->reduction) << " fewer than the model's own routing, and loses "
+      << with_error(best->delta, 4) << " nats per token: non-inferior at a margin of "
+      << fixed(results.margin(), 4) << ".";
+  const auto rival = [&](const char* name, const std::optional<DocumentMean>& against) {
+    if (against)
+      out << " At its cost " << name << " loses " << fixed(best->delta.value - against->value, 4)
+          << ", a difference of " << with_error(against, 4) << ".";
+  };
+  rival("randomised top-k", best->against_topk);
+  rival("the plain threshold", best->against_threshold);
+  out << "\n\n";
+}
+
 void write_plan(std::ostream& out, const SweepResults& results) {
   write_savings(out, results, test_families(results.rows, results.margin()));
   const auto rows = adaptive_rows(results);

@@ -107,7 +107,45 @@ struct Extent {
   }
 };
 
+/// The range of ratios to draw, and whether it leaves a family out: the families that are further
+/// from 1 than three times the middle one would make a line of all the others.
+std::pair<Extent, bool> ratios_to_draw(const PlotData& data) {
+  std::vector<Extent> families;
+  for (const PlotData::Family& family : data.families) {
+    Extent of;
+    for (const PlotData::Point& point : family.points) {
+      if (!point.ratio) continue;
+      of.add(*point.ratio - point.ratio_error.value_or(0.0));
+      of.add(*point.ratio + point.ratio_error.value_or(0.0));
+    }
+    if (of.low <= of.high) families.push_back(of);
+  }
+  const auto distance = [](const Extent& of) { return std::max(of.high - 1.0, 1.0 - of.low); };
+  std::sort(families.begin(), families.end(),
+            [&](const Extent& a, const Extent& b) { return distance(a) < distance(b); });
+  Extent drawn;
+  drawn.add(0.995);
+  drawn.add(1.005);
+  for (const Extent& of : families) {
+    if (distance(of) > 3.0 * distance(families[(families.size() - 1) / 2])) return {drawn, true};
+    drawn.add(of.low);
+    drawn.add(of.high);
+  }
+  return {drawn, false};
+}
+
 }  // namespace
+
+std::string script_head(const std::string& stem, int width, int height) {
+  const auto terminal = [&](const char* name, int font) {
+    return "  set terminal " + std::string(name) + " noenhanced size " + std::to_string(width) +
+           "," + std::to_string(height) + " font 'DejaVu Sans," + std::to_string(font) +
+           "' background '#ffffff'\n";
+  };
+  return "if (!exists('format')) format = 'png'\nif (!exists('target')) target = " +
+         quoted(stem + ".") + " . format\nif (format eq 'svg') {\n" + terminal("svg", 15) +
+         "} else {\n" + terminal("pngcairo", 13) + "}\nset encoding utf8\nset output target\n\n";
+}
 
 std::string gnuplot_script(const PlotData& data, const std::string& stem) {
   std::size_t layers = 0;
@@ -120,17 +158,11 @@ std::string gnuplot_script(const PlotData& data, const std::string& stem) {
   }
   Extent experts;
   Extent perplexity;
-  Extent ratio;
-  ratio.add(0.995);
-  ratio.add(1.005);
+  const auto [ratio, zoomed] = ratios_to_draw(data);
   for (const PlotData::Family& family : data.families) {
     for (const PlotData::Point& point : family.points) {
       experts.add(point.mean_experts);
       perplexity.add(point.perplexity);
-      if (!point.ratio) continue;
-      const double error = point.ratio_error.value_or(0.0);
-      ratio.add(*point.ratio - error);
-      ratio.add(*point.ratio + error);
     }
   }
   // Draw the part of the top-k curve that lies beside the points; all of it if there are none.
@@ -147,16 +179,7 @@ std::string gnuplot_script(const PlotData& data, const std::string& stem) {
   const std::size_t key_rows = (data.families.size() + 2 + key_columns - 1) / key_columns;
   const double key_height = 0.019 * static_cast<double>(key_rows);
 
-  std::string s;
-  s += "if (!exists('format')) format = 'png'\n";
-  s += "if (!exists('target')) target = " + quoted(stem + ".") + " . format\n";
-  s += "if (format eq 'svg') {\n"
-       "  set terminal svg noenhanced size 1500,1320 font 'DejaVu Sans,15' background '#ffffff'\n"
-       "} else {\n"
-       "  set terminal pngcairo noenhanced size 1500,1320 font 'DejaVu Sans,13' background "
-       "'#ffffff'\n"
-       "}\n";
-  s += "set encoding utf8\nset output target\n\n";
+  std::string s = script_head(stem, 1500, 1320);
   s += curve_block(data);
   for (std::size_t f = 0; f < data.families.size(); ++f) s += family_block(f, data.families[f]);
   const auto layer_means = [](const PlotData::Row& row) -> const auto& {
@@ -169,8 +192,7 @@ std::string gnuplot_script(const PlotData& data, const std::string& stem) {
   s += cells_block("histogram", data, histogram, 0, counts);
 
   s += "\nset multiplot title " + quoted(data.title) + " font ',17'\n";
-  s += "set border 3 lc rgb '#606060'\nset tics nomirror out textcolor rgb '#303030'\n"
-       "set grid lc rgb '#dddddd' lt 1 lw 0.8\n";
+  s += axes_style;
 
   const std::string top = number(0.915 - key_height);
   s += "\n# Perplexity against mean experts, with one key for both upper panels.\n";
@@ -196,7 +218,8 @@ std::string gnuplot_script(const PlotData& data, const std::string& stem) {
 
   s += "\n# The same points over top-k at equal cost.\n";
   s += "set lmargin at screen 0.57\nset rmargin at screen 0.98\n";
-  s += "set title 'At equal cost, ± one standard error: below 1 beats top-k' font ',14'\n";
+  s += std::string("set title 'At equal cost, ± one standard error: below 1 beats top-k") +
+       (zoomed ? "; zoomed" : "") + "' font ',14'\n";
   s += "set ylabel \"perplexity / top-k's at the same mean experts\"\n";
   s += "set yrange [" + number(ratio.low - margin) + ":" + number(ratio.high + margin) + "]\n";
   s += "plot 1 with lines lc rgb 'black' lw 1.6 notitle";

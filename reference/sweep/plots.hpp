@@ -43,6 +43,14 @@ enum class Pictures : std::uint8_t { none, failed, drawn };
 /// any text: they stand in strings that gnuplot takes as they are.
 std::string gnuplot_script(const PlotData& data, const std::string& stem);
 
+/// What a script begins with: the terminal, of width x height pixels, and the file to write.
+std::string script_head(const std::string& stem, int width, int height);
+
+/// How a script draws axes and their grid.
+inline constexpr const char* axes_style =
+    "set border 3 lc rgb '#606060'\nset tics nomirror out textcolor rgb '#303030'\n"
+    "set grid lc rgb '#dddddd' lt 1 lw 0.8\n";
+
 /// Writes a script as `directory`/`stem`.gp, and by gnuplot `stem`.png and `stem`.svg. Pictures of
 /// an earlier run are removed first. Returns whether there is a gnuplot on this machine: none or
 /// drawn. Throws Error if gnuplot fails or a file cannot be written. The script takes `format` and

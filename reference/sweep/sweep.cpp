@@ -32,6 +32,7 @@
 #include "routing/canonical_policy.hpp"
 #include "routing/routing.hpp"
 #include "sweep/claims.hpp"
+#include "sweep/dry_run.hpp"
 #include "sweep/evaluation_json.hpp"
 #include "sweep/grid.hpp"
 #include "sweep/model_digest.hpp"
@@ -50,9 +51,6 @@ using Routers = std::vector<fdroute::AnyRouter>;
 
 namespace {
 
-/// What it takes to solve for an open parameter, in runs over the texts.
-constexpr double solving_weight = 2.0;
-
 /// A configuration's routers, or why there can be none.
 struct Solved {
   Routers routers;
@@ -68,8 +66,6 @@ class Sweep {
   void run();
 
  private:
-  void open_directory();
-
   std::vector<const Configuration*> pending() const;
   void check_model_is_planned(const std::vector<std::string>& written) const;
   const std::vector<fdroute::TabulatedNull>& nulls(const std::string& key);
@@ -83,6 +79,7 @@ class Sweep {
                Json& timing);
   Json dealt(const Routers& routers, const RowCounts& counts, const EvaluationOptions& options);
   Json generations(const Routers& routers, Json& timing) const;
+  /// What there is to run for a configuration, in runs over the texts.
   double weight_of(const Configuration& configuration) const;
 
   const SweepOptions& options_;
@@ -103,24 +100,9 @@ Sweep::Sweep(const SweepOptions& options)
       nulls_{{given_nulls, inputs_.nulls}},
       baseline_routers_(
           make_routers(inputs_.model.config(), native_policy, std::filesystem::path())) {
-  open_directory();
-}
-
-void Sweep::open_directory() {
   make_directories(options_.out);
   lock_.emplace(options_.out);
-  if (directory_.has_plan()) {
-    const std::string where = options_.out.string();
-    if (!options_.resume)
-      throw Error(where + ": holds a sweep; continue it with --resume, or give another --out");
-    const std::string change = difference(inputs_.plan, directory_.read_plan());
-    if (!change.empty())
-      throw Error(where + ": holds another sweep: here, " + change + "; give another --out");
-    directory_.check_no_strangers(inputs_.plan);
-    for (const Configuration& c : inputs_.plan.configurations) {
-      if (directory_.has_result(c.name)) directory_.read_result(inputs_.plan, c);
-    }
-  }
+  directory_.check_continues(inputs_.plan, options_.resume);
   directory_.write_plan(inputs_.plan);
 }
 
@@ -252,8 +234,7 @@ std::optional<fdroute::SoftmaxWeights> common_weights(const Routers& routers) {
 Json Sweep::measure(const Configuration& configuration, const Routers& routers, Progress& progress,
                     Json& timing) {
   EvaluationOptions options = inputs_.evaluation;
-  double before =
-      (configuration.is_open() ? solving_weight : 0.0) + (configuration.fit_mass ? 4.0 : 0.0);
+  double before = weight_of(configuration) - runs_of(configuration, options_).texts;
   options.on_progress = [&](const EvaluationProgress& now) {
     progress.advance(before + static_cast<double>(now.done) / static_cast<double>(now.all));
     if (now.done == now.all) before += 1.0;
@@ -363,14 +344,9 @@ std::string outcome(const Json& result) {
 }
 
 double Sweep::weight_of(const Configuration& configuration) const {
-  // The counts of an adaptive row are dealt to random tokens too; an open parameter is solved
-  // before.
-  const bool is_row = configuration.role == Configuration::Role::Row;
-  const bool is_fixed =
-      configuration.policy == native_policy || configuration.policy.starts_with("topk:");
-  return 1.0 + (configuration.is_open() ? solving_weight : 0.0) +
-         (configuration.fit_mass ? 4.0 : 0.0) +
-         (is_row && !is_fixed ? static_cast<double>(options_.shuffles) : 0.0);
+  const ConfigurationRuns runs = runs_of(configuration, options_);
+  return runs.texts + runs.calibration * static_cast<double>(tokens_of(inputs_.calibration_texts)) /
+                          static_cast<double>(tokens_of(inputs_.texts));
 }
 
 /// A file can change and keep its size and time. Results of this run are then of no model that the

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <fdroute/score/log_softmax.hpp>
-#include <fdroute/version.hpp>
 #include <filesystem>
 #include <iterator>
 #include <set>
@@ -21,6 +20,7 @@
 #include "routing/routing.hpp"
 #include "sweep/grid.hpp"
 #include "sweep/model_digest.hpp"
+#include "sweep/provenance.hpp"
 #include "sweep/sweep_files.hpp"
 #include "tokenizer/unicode.hpp"
 
@@ -169,9 +169,7 @@ void SweepInputs::load_given_nulls(const SweepOptions& options) {
 void SweepInputs::record_inputs(const SweepOptions& options) {
   const Config& config = model.config();
   Json& inputs = plan.inputs = Json::object();
-  inputs["fdroute"] = std::to_string(FDROUTE_VERSION_MAJOR) + "." +
-                      std::to_string(FDROUTE_VERSION_MINOR) + "." +
-                      std::to_string(FDROUTE_VERSION_PATCH);
+  inputs["fdroute"] = fdroute_version();
   inputs["model"] = {{"sha256", model_sha256(options.model, model.checkpoint())},
                      {"layers", config.num_hidden_layers},
                      {"experts", config.num_experts},

@@ -205,6 +205,20 @@ void SweepDirectory::write_result(const SweepPlan& plan, const Configuration& co
   write_atomically(config_file(configuration.name), json_text(json));
 }
 
+void SweepDirectory::check_continues(const SweepPlan& plan, bool resume) const {
+  if (!has_plan()) return;
+  const std::string where = path_.string();
+  if (!resume)
+    throw Error(where + ": holds a sweep; continue it with --resume, or give another --out");
+  const std::string change = difference(plan, read_plan());
+  if (!change.empty())
+    throw Error(where + ": holds another sweep: here, " + change + "; give another --out");
+  check_no_strangers(plan);
+  for (const Configuration& c : plan.configurations) {
+    if (has_result(c.name)) read_result(plan, c);
+  }
+}
+
 void SweepDirectory::check_no_strangers(const SweepPlan& plan) const {
   std::set<std::string> names;
   for (const Configuration& c : plan.configurations) names.insert(c.name + ".json");

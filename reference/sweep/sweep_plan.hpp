@@ -88,6 +88,9 @@ class SweepDirectory {
   /// How long a configuration's generation took, every field checked. Throws Error.
   nlohmann::ordered_json read_timing(const std::string& name) const;
 
+  /// Throws Error if the directory holds another sweep than `plan`, or, without `resume`, any.
+  void check_continues(const SweepPlan& plan, bool resume) const;
+
   /// Throws Error if configs/ holds what is not in the plan: results of another sweep.
   void check_no_strangers(const SweepPlan& plan) const;
 

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "sweep/plan_report.hpp"
+#include "sweep/provenance.hpp"
 #include "sweep/report_text.hpp"
 #include "sweep/sweep_results.hpp"
 
@@ -27,7 +28,9 @@ void write_inputs(std::ostream& out, const SweepResults& results) {
   out << "## What was run\n\n"
       << "* Model: " << model.at("layers") << " MoE layers of " << model.at("experts")
       << " experts, top-" << model.at("native_k") << " of its own; SHA-256 "
-      << code(model.at("sha256").get<std::string>().substr(0, 16)) << ".\n"
+      << code(model.at("sha256").get<std::string>())
+      << ", that of the digests which `sha256sum` prints of its weight files, config.json and "
+         "tokenizer.json, a line each.\n"
       << "* Text: ";
   const Json& domains = results.baseline().result.at("evaluation").at("domains");
   for (std::size_t i = 0; i < domains.size(); ++i)
@@ -52,6 +55,14 @@ void write_inputs(std::ostream& out, const SweepResults& results) {
   if (inputs.at("new_tokens") > 0)
     out << "* Generation: " << inputs.at("prompts").size() << " prompts, greedy, at most "
         << inputs.at("new_tokens") << " new tokens each.\n";
+  const std::string& stem = results.plan.stem;
+  out << "* Command: "
+      << code(command_text(stem == "bh_routing" ? "bh21"
+                           : stem == "grid"     ? "FILE"
+                                                : stem,
+                           inputs))
+      << ", by fdroute " << inputs.at("fdroute").get<std::string>() << ". Written by "
+      << provenance_text(provenance()) << ".\n";
   out << "\nEvery policy is executed in every layer; counts come from the routings executed. "
          "Perplexity is exp of the mean nll of documents, each weighing the same.\n\n";
 }
@@ -71,6 +82,20 @@ void write_table(std::ostream& out, const std::vector<const SweepRow*>& rows) {
         << fixed(total.at("routing").at("weight_mass").get<double>(), 3) << " |\n";
   }
   out << "\n";
+}
+
+/// Top-k's perplexity by k, where top-k is no row of the table.
+void write_top_k(std::ostream& out, const SweepResults& results) {
+  const auto fixed_counts = std::count_if(results.rows.begin(), results.rows.end(),
+                                          [](const SweepRow& row) { return !row.adaptive; });
+  if (results.curve.size() <= static_cast<std::size_t>(fixed_counts)) return;
+  out << "| top-k |";
+  for (const auto& [k, perplexity] : results.curve) out << " " << k << " |";
+  out << "\n|---|";
+  for (std::size_t i = 0; i < results.curve.size(); ++i) out << "---:|";
+  out << "\n| perplexity |";
+  for (const auto& [k, perplexity] : results.curve) out << " " << fixed(perplexity, 3) << " |";
+  out << "\n\n";
 }
 
 /// Families by targets.
@@ -179,6 +204,7 @@ std::string report(const SweepResults& results, Pictures pictures) {
   std::ostringstream out;
   const std::string picture = "visualizations/" + results.plan.stem + "_analysis";
   out << "# Routing sweep: " << results.plan.stem << "\n\n";
+  write_verdict(out, results);
   write_inputs(out, results);
 
   std::vector<const SweepRow*> solved;
@@ -187,6 +213,7 @@ std::string report(const SweepResults& results, Pictures pictures) {
     (row.configuration.target ? solved : plain).push_back(&row);
   out << "## Results\n\n";
   write_table(out, plain);
+  write_top_k(out, results);
   write_matrix(out, results);
 
   out << "## Pictures\n\n";

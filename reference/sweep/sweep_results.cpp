@@ -14,6 +14,7 @@
 #include "measure/estimates.hpp"
 #include "routing/canonical_policy.hpp"
 #include "sweep/claims.hpp"
+#include "sweep/provenance.hpp"
 
 namespace olmoe {
 
@@ -292,6 +293,7 @@ Json full_results(const SweepResults& results) {
   json["schema"] = SweepPlan::schema;
   json["stem"] = results.plan.stem;
   json["inputs"] = results.plan.inputs;
+  json["written"] = provenance();
   json["top_k_curve"] = curve_json(results.curve);
   json["layers_curve"] = curve_json(results.layers_curve);
   json["unreachable"] = Json::array();

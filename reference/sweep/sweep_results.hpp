@@ -82,8 +82,9 @@ std::string report(const SweepResults& results, Pictures pictures);
 PlotData plot_data(const SweepResults& results);
 
 /// Writes the result files of a finished sweep from what its directory holds: the same bytes
-/// whichever processes measured it, timings apart. Pictures come last; without them everything else
-/// is there, and a warning goes to stderr if they failed. Returns the report's path.
+/// whichever processes measured it, timings and provenance() apart. Pictures come last; without
+/// them everything else is there, and a warning goes to stderr if they failed. Returns the report's
+/// path.
 std::filesystem::path write_results(const SweepDirectory& directory);
 
 }  // namespace olmoe

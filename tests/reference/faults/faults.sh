@@ -21,6 +21,7 @@ part=${5:-1/1}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
+export SOURCE_DATE_EPOCH=1700000000  # reports name the day
 mkdir no_gnuplot
 env=$(command -v env) # also where PATH has no tools
 candidates=0

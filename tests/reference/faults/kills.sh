@@ -14,6 +14,7 @@ kills=$3
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
+export SOURCE_DATE_EPOCH=1700000000  # reports name the day
 mkdir no_gnuplot
 
 fail() {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 
+#include "reference/error_of.hpp"
 #include "reference/temp_dir.hpp"
 #include "sweep/grid.hpp"
 #include "sweep/sweep_inputs.hpp"
@@ -97,4 +98,17 @@ TEST_CASE("a dry run counts what a sweep does, times the model and writes nothin
     CHECK(text.find(name) != std::string::npos);
   options.margin = 1.0;
   CHECK_THROWS_AS(olmoe::estimate_sweep(options, 0.05), std::invalid_argument);
+
+  // What is in the way of a sweep is in that of its estimate.
+  options.margin = 1.005;
+  const olmoe::SweepDirectory held(options.out);
+  held.write_plan(olmoe::SweepInputs(options).plan);
+  CHECK(error_of([&] { olmoe::estimate_sweep(options, 0.05); }).find("holds a sweep") !=
+        std::string::npos);
+  options.resume = true;
+  CHECK(olmoe::estimate_sweep(options, 0.05).pending == shard.pending);
+  options.shuffles = 4;
+  CHECK(error_of([&] {
+          olmoe::estimate_sweep(options, 0.05);
+        }).find("here, inputs.shuffles is 4") != std::string::npos);
 }

@@ -117,6 +117,35 @@ TEST_CASE("A grid file is read line by line") {
   CHECK(error("# nothing\n") == file + ": holds no policy");
 }
 
+TEST_CASE("A line of a grid file may name its configuration") {
+  const TempDir dir;
+  const auto config = shape_of(64, 8);
+  const auto grid =
+      olmoe::file_grid(dir.write("grid",
+                                 "bh_k32_mine = bh:alpha=0.1,null=normal,max_k=16 # a comment\n"
+                                 "three=topk:k=3\ntopk:k=2\n"),
+                       config, in_full);
+  REQUIRE(grid.size() == 4);
+  CHECK(grid[1].name == "bh_k32_mine");
+  CHECK(grid[1].policy == "bh:alpha=0.1,null=normal,max_k=16");
+  CHECK(grid[1].family == "bh");
+  CHECK(!olmoe::repeats_16(grid[1]));  // the names of bh21 mean nothing elsewhere
+  CHECK(grid[2].name == "three");
+  CHECK(grid[2].policy == "topk:k=3");
+  CHECK(grid[3].name == olmoe::policy_name(in_full("topk:k=2")));
+
+  const auto error = [&](const char* text) {
+    const auto path = dir.write("grid", text);
+    return error_of([&] { olmoe::file_grid(path, config, in_full); });
+  };
+  const std::string file = (dir.path() / "grid").string();
+  for (const char* line : {"a b = topk:k=3\n", "../a = topk:k=3\n", " = topk:k=3\n"})
+    CHECK(error(line).starts_with(file + ", line 1: '"));
+  CHECK(error("a = topk:k=3\na = topk:k=4\n") == "two configurations of the grid are called 'a'");
+  CHECK(error("a = topk:k=3\nb = topk:k=3\n") == file + ", line 2: is the policy of line 1");
+  CHECK(error("a =\n").starts_with(file + ", line 1: "));
+}
+
 TEST_CASE("Names of policies are fit for files and tell long policies apart") {
   CHECK(olmoe::policy_name("bh:alpha=0.1/0.2,max_k=8") == "bh_alpha=0.1+0.2_max_k=8");
   const std::string many(300, '1');

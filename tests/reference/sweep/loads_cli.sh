@@ -10,6 +10,7 @@ model=$2
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
+export SOURCE_DATE_EPOCH=1700000000  # reports name the day
 
 head -c 700 "$model/text/bible.txt" >prose.txt
 head -c 700 "$model/text/python.txt" >code.txt

@@ -12,6 +12,7 @@
 #include "reference/error_of.hpp"
 #include "sweep/loads_grid.hpp"
 #include "sweep/loads_results.hpp"
+#include "sweep/provenance.hpp"
 
 namespace {
 
@@ -130,4 +131,13 @@ TEST_CASE("report, table, JSON and picture hold every row") {
   CHECK(script.find("24 ") != std::string::npos);
   for (const char* title : {"title 'topk'", "title 'topk+best8'", "title 'bh+random8'"})
     CHECK(script.find(title) != std::string::npos);
+  // Top-2's perplexity ends the axis, whatever lies above.
+  double top_2 = 0.0;
+  for (const olmoe::LoadsRow& row : results.rows)
+    if (row.configuration.curve() == "topk" && row.configuration.mean == 2) top_2 = row.perplexity;
+  const auto range = script.find("set yrange [");
+  REQUIRE(range != std::string::npos);
+  CHECK(std::stod(script.substr(script.find(':', range) + 1)) == doctest::Approx(1.005 * top_2));
+  CHECK(json.at("written") == olmoe::provenance());
+  CHECK(report.find(olmoe::provenance_text(olmoe::provenance())) != std::string::npos);
 }

@@ -22,6 +22,29 @@ TEST_CASE("The gnuplot script holds all data") {
   CHECK(script.find("noenhanced") != std::string::npos);  // no subscript
 }
 
+TEST_CASE("A family far from top-k does not squeeze the others at equal cost") {
+  const auto family = [](const char* name, double ratio) {
+    return olmoe::PlotData::Family{name, {{3.0, 20.0 * ratio, ratio, 0.001}}};
+  };
+  olmoe::PlotData data{.title = "",
+                       .top_k = {{2, 21.0}, {4, 20.0}},
+                       .native_k = {},
+                       .families = {family("a", 0.99), family("b", 1.012), family("c", 1.029)},
+                       .rows = {}};
+  const auto drawn_to = [&] {
+    const std::string script = olmoe::gnuplot_script(data, "stem");
+    const std::string range = "set yrange [";
+    const auto begin = script.find(range, script.find("At equal cost"));
+    return std::stod(script.substr(script.find(':', begin) + 1));
+  };
+  CHECK(drawn_to() > 1.03);
+  CHECK(olmoe::gnuplot_script(data, "stem").find("; zoomed") == std::string::npos);
+  data.families.push_back(family("far", 1.2));
+  CHECK(drawn_to() > 1.03);
+  CHECK(drawn_to() < 1.04);
+  CHECK(olmoe::gnuplot_script(data, "stem").find("; zoomed") != std::string::npos);
+}
+
 TEST_CASE("gnuplot takes titles, names and paths as data") {
   const TempDir dir;
   const std::string command = "touch " + (dir.path() / "run").string();

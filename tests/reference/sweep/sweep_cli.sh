@@ -10,6 +10,7 @@ model=$2
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
+export SOURCE_DATE_EPOCH=1700000000  # reports name the day
 
 # Two sweeps gave the same files, timings apart.
 same() {

@@ -11,6 +11,7 @@
 #include "formats/atomic_file.hpp"
 #include "reference/sound_sweep.hpp"
 #include "sweep/claims.hpp"
+#include "sweep/provenance.hpp"
 #include "sweep/report_text.hpp"
 #include "sweep/sweep_files.hpp"
 #include "sweep/sweep_results.hpp"
@@ -71,6 +72,48 @@ TEST_CASE("A saving is claimed if the costs are below the margin, and only then"
   CHECK(says(worse, "No saving is claimed"));
   // More experts than the baseline are no saving, whatever they cost.
   CHECK(says(EditedSweep().margin(1.112).report(), "No saving is claimed"));
+}
+
+TEST_CASE("A report begins with its verdict") {
+  const std::string claimed = EditedSweep().baseline_mean(2.0).margin(1.112).report();
+  // Top-2 was measured at 1.5 experts' right side only if top-1 was, which is the baseline.
+  CHECK(says(
+      claimed,
+      "**Verdict.** `top_p_mean2` takes 1.50 experts, 25.0 % fewer than the model's own "
+      "routing, and loses 0.1000 ± 0.0028 nats per token: non-inferior at a margin of 0.1062."));
+  CHECK(claimed.find("**Verdict.**") < claimed.find("## "));
+  EditedSweep rivals;
+  olmoe::SweepRow& row = rivals.baseline_mean(2.0).margin(1.112).results().rows.at(1);
+  row.against_topk = olmoe::DocumentMean{12, -0.03, 0.002};
+  row.against_threshold = olmoe::DocumentMean{12, 0.01, 0.004};
+  CHECK(says(rivals.report(),
+             "At its cost randomised top-k loses 0.1300, a difference of -0.0300 ± "
+             "0.0020. At its cost the plain threshold loses 0.0900, a difference "
+             "of 0.0100 ± 0.0040."));
+  CHECK(says(EditedSweep().baseline_mean(2.0).margin(1.11).report(),
+             "**Verdict.** No saving is claimed.\n"));
+  CHECK(says(EditedSweep().baseline_mean(2.0).margin(1.2).documents(9).report(),
+             "**Verdict.** No saving is claimed, as with fewer than 10 documents none can be."));
+}
+
+TEST_CASE("A report says what model, which command, and who wrote it when") {
+  EditedSweep sweep;
+  const std::string report = sweep.report();
+  CHECK(says(report, "SHA-256 `0123456789abcdef0123`"));
+  CHECK(says(report,
+             "`olmoe sweep --model DIR --grid FILE --window 64 --stride 64 --new-tokens 3 "
+             "--margin 1.005 --shuffles 2 --compute f32`, by fdroute 0.1.0"));
+  CHECK(says(report, olmoe::provenance_text(olmoe::provenance())));
+  CHECK(olmoe::full_results(sweep.results()).at("written") == olmoe::provenance());
+}
+
+TEST_CASE("Top-k's curve stands in the table of a grid that has no rows of it") {
+  EditedSweep sweep;
+  CHECK_FALSE(says(sweep.report(), "| top-k |"));
+  sweep.results().curve = {{1.0, 4.5}, {2.0, 4.25}, {3.0, 4.125}};
+  CHECK(says(sweep.report(),
+             "| top-k | 1 | 2 | 3 |\n|---|---:|---:|---:|\n"
+             "| perplexity | 4.500 | 4.250 | 4.125 |\n"));
 }
 
 TEST_CASE("With few documents a report is descriptive") {
