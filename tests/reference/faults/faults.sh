@@ -166,6 +166,8 @@ for command in sweep merge calibrate logits make-random; do
     [ "$step" = 1 ] || effects=("${effects[@]:0:1}")
     [ "$step" = 1 ] || [ "$call" != rename ] || effects+=(signal=15)
     stride=$step
+    # Progress allocates by the clock: the last few of one run another may not have.
+    [ "$call" != new ] || n=$((n * 95 / 100))
     [ "$call" != new ] || stride=$((1 + n * step / 100))
     before=$runs
     for effect in "${effects[@]}"; do
