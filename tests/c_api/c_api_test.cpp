@@ -16,8 +16,8 @@
 #include <utility>
 #include <vector>
 
-#include "fdroute/fdroute.hpp"
 #include "fdroute/compile_once.hpp"
+#include "fdroute/fdroute.hpp"
 #include "library/support.hpp"
 
 namespace fd = fdroute;

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "fdroute/fdroute.hpp"
 #include "fdroute/compile_once.hpp"
+#include "fdroute/fdroute.hpp"
 #include "library/support.hpp"
 #include "moe_layer.hpp"
 

@@ -13,8 +13,8 @@
 #include <string_view>
 #include <vector>
 
-#include "fuzz/fuzz.hpp"
 #include <fdroute/compile_once.hpp>
+#include "fuzz/fuzz.hpp"
 
 namespace policy_target {
 

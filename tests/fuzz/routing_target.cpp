@@ -15,10 +15,10 @@
 #include <utility>
 #include <vector>
 
+#include <fdroute/compile_once.hpp>
 #include "fuzz/fuzz.hpp"
 #include "library/rule_oracle.hpp"
 #include "library/support.hpp"
-#include <fdroute/compile_once.hpp>
 
 namespace routing_target {
 

@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fdroute/compile_once.hpp"
 #include "fdroute/null/normal.hpp"
 #include "fdroute/parse.hpp"
 #include "fdroute/score/zscore.hpp"
@@ -25,7 +26,6 @@
 #include "fdroute/summary.hpp"
 #include "fdroute/token_table.hpp"
 #include "library/golden_routers.hpp"
-#include "fdroute/compile_once.hpp"
 #include "library/support.hpp"
 
 namespace fd = fdroute;

@@ -3,8 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <fdroute/model_table.hpp>
 #include <fdroute/compile_once.hpp>
+#include <fdroute/model_table.hpp>
 #include <sstream>
 #include <stdexcept>
 #include <string>

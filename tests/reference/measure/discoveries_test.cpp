@@ -3,8 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <fdroute/null/tabulated.hpp>
 #include <fdroute/compile_once.hpp>
+#include <fdroute/null/tabulated.hpp>
 #include <vector>
 
 namespace {
