@@ -16,7 +16,6 @@
 #include "fdroute/detail/checks/check_views.hpp"
 #include "fdroute/detail/checks/requirements.hpp"
 #include "fdroute/detail/row/parts.hpp"
-#include "fdroute/detail/rule/critical_scores.hpp"
 #include "fdroute/detail/rule/expert_critical_scores.hpp"
 #include "fdroute/errors.hpp"
 #include "fdroute/execution.hpp"
@@ -76,12 +75,7 @@ class Router {
       : parts_{std::move(rule),    std::move(score), std::move(null), std::move(weights),
                std::move(ranking), bounds,           experts} {
     validate();
-    if constexpr (Parts::has_critical_scores) {
-      parts_.critical =
-          detail::kernel_table(detail::critical_scores(parts_.rule, parts_.null, experts));
-    } else if constexpr (CriticalValueRule<R> && ExpertNull<N>) {
-      parts_.critical = detail::ExpertCriticalScores::table(parts_.rule, parts_.null, experts);
-    }
+    parts_.critical = detail::critical_table(parts_.rule, parts_.null, experts);
   }
 
   /// A router by a rule that reads no p-value: it takes neither score nor null distribution.

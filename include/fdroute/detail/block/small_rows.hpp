@@ -236,6 +236,12 @@ FDROUTE_KERNEL bool route_small_row(const float* x, const WeightRecipe& recipe,
   }();
   const Lane logits = Lane::load_anywhere(x);
   if (!(Lane(inf) > logits).all()) return false;
+  // Floats order all but subnormal numbers, which a mode may flush to 0.
+  const Ints<Arch> key = ordered(logits);
+  constexpr std::int32_t least_normal = 0x0080'0000;
+  const std::uint64_t small =
+      (Ints<Arch>(least_normal) > key).bits() & (key > Ints<Arch>(-least_normal)).bits();
+  if ((small & ((key > Ints<Arch>(0)).bits() | (Ints<Arch>(0) > key).bits())) != 0) return false;
   Lane rest = logits;
   float best = 0.0F;
   for (std::size_t i = 0; i < static_cast<std::size_t>(row.selected); ++i) {

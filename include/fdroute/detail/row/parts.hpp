@@ -21,9 +21,7 @@ struct RouterParts {
   K ranking;
   ExpertBounds bounds;
   int experts;
-  // kernel_table(), if has_critical_scores; ExpertCriticalScores' table, for a rule by critical
-  // values and a null distribution per expert.
-  std::vector<float> critical{};
+  std::vector<float> critical{};  // critical_table()
 
   int bounded(int count) const noexcept { return std::min(bounds(count), experts); }
 
