@@ -100,7 +100,8 @@ TEST_CASE("perplexity shows one line that fits, with the value so far, and leave
     const std::string& last = lines[lines.size() - 2];
     CHECK((last.find("perplexity ") != std::string::npos) == (columns >= 80));
     CHECK((last.find(" +- ") != std::string::npos) == (columns >= 80));
-    CHECK(last.find(" left") != std::string::npos);
+    // The very last window may be drawn, too.
+    CHECK((last.find(" left") != std::string::npos || last.find("done in ") != std::string::npos));
   }
   std::vector<std::string> quiet = command;
   quiet.emplace_back("-q");
