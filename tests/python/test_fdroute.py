@@ -179,6 +179,7 @@ class Route(unittest.TestCase):
         for arguments, error, words in [
             ((self.logits, "bh:null=normal,alhpa=0.1"), fdroute.Error, "position 16: unknown key 'alhpa'"),
             ((self.logits, "bh:alpha=0.1"), fdroute.Error, "null"),
+            ((self.logits, "topk:k=2\0,max_k=3"), fdroute.Error, "has a null character"),
             ((self.logits.astype(np.float64), POLICY), TypeError, "float32, float16, got float64"),
             ((self.logits.tolist(), POLICY), TypeError, "numpy array or a torch tensor, got list"),
             ((np.float32(1), POLICY), TypeError, "got float32"),

@@ -140,6 +140,13 @@ def check(status: int) -> None:
         raise _ERRORS.get(status, RuntimeError)(c.fdroute_last_error().decode())
 
 
+def c_string(text: str) -> bytes:
+    """A text for the C library, which would read it only up to a null character."""
+    if "\0" in text:
+        raise Error(f"{text!r} has a null character")
+    return text.encode()
+
+
 def version() -> str:
     """The C library's version, "0.2.0"."""
     return c.fdroute_version().decode()

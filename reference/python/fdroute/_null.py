@@ -10,7 +10,7 @@ from typing import Any, Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._library import c, check
+from ._library import c, c_string, check
 
 _FLOATS = (np.float64, np.float32, np.float16)
 
@@ -143,7 +143,7 @@ class Null:
         x, y = _doubles(points, "points"), _doubles(log_sf, "log_sf")
         if len(x) != len(y):
             raise ValueError(f"there are {len(x)} points and {len(y)} values of log_sf")
-        return cls(lambda out: c.fdroute_null_create(x.ctypes.data, y.ctypes.data, len(x), score.encode(), out), score)
+        return cls(lambda out: c.fdroute_null_create(x.ctypes.data, y.ctypes.data, len(x), c_string(score), out), score)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], layer: int) -> Null:
@@ -154,7 +154,7 @@ class Null:
     def conformal(cls, sample: ArrayLike, score: str) -> Null:
         """From scores of experts that were not needed: p is a score's rank among them (null=conformal)."""
         x = _doubles(sample, "sample")
-        return cls(lambda out: c.fdroute_null_create_conformal(x.ctypes.data, len(x), score.encode(), out), score)
+        return cls(lambda out: c.fdroute_null_create_conformal(x.ctypes.data, len(x), c_string(score), out), score)
 
     @classmethod
     def per_expert(cls, nulls: Sequence[Null]) -> Null:

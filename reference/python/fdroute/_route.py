@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._library import CSRStruct, DenseStruct, LogitsStruct, PaddedStruct, c, check
+from ._library import CSRStruct, DenseStruct, LogitsStruct, PaddedStruct, c, c_string, check
 from ._null import Null
 
 _NUMPY_DTYPES = {"float32": 0, "float16": 1}  # fdroute_dtype
@@ -131,7 +131,7 @@ class Router:
             raise ValueError(f"bias must have shape ({experts},), got {array.shape}")
         self._handle = ctypes.c_void_p()
         handle = null._handle if null is not None else None
-        check(c.fdroute_router_create(policy.encode(), experts, handle, _pointer(array), ctypes.byref(self._handle)))
+        check(c.fdroute_router_create(c_string(policy), experts, handle, _pointer(array), ctypes.byref(self._handle)))
         self.experts = experts
         #: The most experts that a token can get.
         self.capacity: int = c.fdroute_router_capacity(self._handle)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._library import c, check
+from ._library import c, c_string, check
 from ._null import _doubles
 
 # Names of statsmodels' multipletests, and its other spellings, for rules of policy strings.
@@ -45,7 +45,7 @@ def rejections(rule: str, p: ArrayLike) -> NDArray[np.bool_]:
     """
     values = _doubles(p, "p")
     rejected = np.empty(len(values), np.uint8)
-    check(c.fdroute_rejections(rule.encode(), values.ctypes.data, len(values), None, rejected.ctypes.data))
+    check(c.fdroute_rejections(c_string(rule), values.ctypes.data, len(values), None, rejected.ctypes.data))
     return rejected.view(np.bool_)
 
 
@@ -53,7 +53,7 @@ def adjusted(rule: str, p: ArrayLike) -> NDArray[np.float64]:
     """A rule's adjusted p-values (m): p[j] is rejected at alpha exactly when adjusted[j] <= alpha, but for rounding."""
     values = _doubles(p, "p")
     result = np.empty_like(values)
-    check(c.fdroute_adjusted(rule.encode(), values.ctypes.data, len(values), result.ctypes.data))
+    check(c.fdroute_adjusted(c_string(rule), values.ctypes.data, len(values), result.ctypes.data))
     return result
 
 
