@@ -15,17 +15,17 @@ cd "$(dirname "$0")/../.."
 build=$PWD/build/matrix
 roots=$PWD/build/roots
 
-# name | suite | packages | compiler | what it is, and "tests" with one row a compiler: see check.sh
+# name | suite | packages | compiler | what it is: see check.sh
 table="
 bookworm-gcc12      | bookworm | g++                            | g++                   | native
-bookworm-clang14    | bookworm | g++ clang                      | clang++               | native tests
+bookworm-clang14    | bookworm | g++ clang                      | clang++               | native
 trixie-gcc14        | trixie   | g++                            | g++                   | native
-sid-gcc16           | sid      | g++-16                         | g++-16                | native tests
+sid-gcc16           | sid      | g++-16                         | g++-16                | native
 sid-clang-libstdc++ | sid      | g++ clang                      | clang++               | native
-sid-clang-libc++    | sid      | clang libc++-dev libc++abi-dev | clang++ -stdlib=libc++ | native tests
+sid-clang-libc++    | sid      | clang libc++-dev libc++abi-dev | clang++ -stdlib=libc++ | native
 no-exceptions       | bookworm | g++                            | g++                   | no-exceptions
 portable            | bookworm | g++                            | g++                   | portable
-aarch64             | bookworm | g++-aarch64-linux-gnu qemu-user | aarch64-linux-gnu-g++ | aarch64 tests
+aarch64             | bookworm | g++-aarch64-linux-gnu qemu-user | aarch64-linux-gnu-g++ | aarch64
 "
 quick="sid-gcc16 sid-clang-libc++"
 common="libxsimd-dev libeigen3-dev doctest-dev"
@@ -102,9 +102,8 @@ for name in $names; do
     mkdir "$roots/$suite/matrix"
     cp -r include tests "$roots/$suite/matrix"
     log=$build/$name.log
-    # shellcheck disable=SC2046
     if chroot "$roots/$suite" env LC_ALL=C sh /matrix/tests/matrix/check.sh \
-      "$depth" "$(column "$name" 4)" $(column "$name" 5) >"$log" 2>&1; then
+      "$depth" "$(column "$name" 4)" "$(column "$name" 5)" >"$log" 2>&1; then
       verdict=ok
     else
       verdict="FAILED: $log"
