@@ -73,6 +73,7 @@ void mix_experts(const Config& config, const MoeWeights& weights, RoutingSource&
   linear({{weights.router, {}, routing.logits}}, x);
   const fdroute::RoutingView<std::int32_t> chosen{routing.experts.data(), routing.weights.data(),
                                                   routing.counts.data(), routing.capacity};
+  source.see(layer, x);
   source.route(layer, stretches,
                fdroute::LogitsView<float>(routing.logits.data(), n_tokens, config.num_experts),
                chosen);

@@ -17,8 +17,7 @@ enum class Isa {
 /// How a weight is stored; the index into Kernels' arrays.
 enum class Storage { f32, f16, bf16 };
 
-/// The most tokens for which reading weights where they are stored takes less time than packing
-/// them and reading the panel. Measured: docs/reference-model.md.
+/// Of more tokens than this, packing weights pays: a panel takes fewer loads for each product.
 constexpr std::ptrdiff_t few_tokens = 12;
 
 /// Products with a matrix of weights: dot_rows for one token, multiply_few for up to few_tokens,
