@@ -58,8 +58,8 @@ void OracleRouting::route(int layer, std::span<const Stretch> stretches,
   for (std::ptrdiff_t t = 0; t < tokens_of(stretches); ++t) {
     std::int32_t count = 0;
     all_.route(logits.slice(t, 1),
-               fdroute::RoutingView<std::int32_t>(ids.data(), ranked.data(), &count,
-                                                  static_cast<int>(experts)));
+               fdroute::RoutingView<std::int32_t>{ids.data(), ranked.data(), &count,
+                                                  static_cast<int>(experts)});
     for (std::size_t i = 0; i < experts; ++i) weights[static_cast<std::size_t>(ids[i])] = ranked[i];
     const float* norms = norms_.data() + static_cast<std::size_t>(t) * experts;
     const auto contribution = [&](std::int32_t e) {
