@@ -17,19 +17,21 @@ is not timed. A figure is the lowest of the turns, in ns per token, and `times` 
 fdroute's. With one thread the time is what its processor spent on it. fdroute reads the rows where
 they are. Of ggml, a graph is made before; what is timed is computing it alone, with logits in its
 own memory. At one token it has 64 routers, as a model's graph has one a layer. torch is called from
-Python, in inference mode; where transformers takes more steps than a result needs (groups of a
-model that has one group, llama4's weights in dense form, experts in order), these are left out.
+Python, in inference mode (bench/torch/routers.py).
 """
 
 import argparse
 import ctypes
 import json
 import math
+import pathlib
 import random
 import sys
 import time
 
 import numpy as np
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "torch"))  # for routers.py
 
 LAYERS = 64  # routers in ggml's graph of one token each
 SECONDS = 0.004  # a turn, or one call
@@ -136,65 +138,6 @@ def require_sight(selected, defined, experts):
         faulty = (changed, weights, counts) if array is ids else (ids, changed, counts)
         if not disagreement(faulty, defined, experts):
             sys.exit("peers: a planted fault was not seen")
-
-
-# ---- torch ----
-
-
-def torch_router(model, bias):
-    """A function of logits (tokens, experts) that returns ids, weights and counts (None: top_k)."""
-    import torch
-
-    k, scale, experts = model["top_k"], model["scale"], model["experts"]
-
-    def of_selected(logits):
-        values, ids = torch.topk(logits, k, dim=-1)
-        return ids, torch.sigmoid(values) if model["sigmoid"] else torch.softmax(values, -1), None
-
-    def only_kept_groups(keys):
-        by_group = keys.view(-1, model["groups"], experts // model["groups"])
-        if model["best"] == 1:
-            scores = by_group.amax(-1)
-        else:
-            scores = by_group.topk(model["best"], dim=-1).values.sum(-1)
-        kept = torch.topk(scores, model["kept"], dim=-1, sorted=False).indices
-        mask = torch.zeros_like(scores).scatter_(1, kept, 1)
-        everyone = mask.unsqueeze(-1).expand_as(by_group).reshape(-1, experts)
-        return keys.masked_fill(~everyone.bool(), -math.inf)
-
-    def of_all(logits):
-        values = torch.sigmoid(logits) if model["sigmoid"] else torch.softmax(logits, -1)
-        keys = values if bias is None else values + bias
-        if model["groups"] > 1:
-            keys = only_kept_groups(keys)
-        best, ids = torch.topk(keys, k, dim=-1, sorted=False)
-        weights = best if bias is None else values.gather(1, ids)
-        if model["normalize"]:
-            total = weights.sum(-1, keepdim=True)
-            weights = weights / (total + 1e-20 if model["sigmoid"] else total)
-        return ids, weights * scale if scale != 1 else weights, None
-
-    rank = torch.arange(1, experts + 1)
-    share = rank / experts
-
-    def of_rule(logits):
-        p = 0.5 * torch.erfc((logits - model["mean"]) / (model["sd"] * math.sqrt(2)))
-        p, order = torch.sort(p, dim=-1)
-        if model["rule"] == "BH":
-            count = ((p <= model["alpha"] * share) * rank).amax(-1)
-        else:
-            half = experts // 2
-            deviation = (share - p)[:, :half] / torch.sqrt(share * (1 - share))[:half]
-            largest, at = deviation.max(-1)
-            count = torch.where(largest > 0, at + 1, 0)
-        count = count.clamp(1, k)
-        ids = order[:, :k]
-        weights = torch.softmax(logits, -1).gather(-1, ids)
-        return ids, weights * (rank[:k] <= count[:, None]), count
-
-    if model["rule"] != "top-k":
-        return of_rule
-    return of_selected if model["by_logit"] else of_all
 
 
 # ---- Those who are compared ----
@@ -321,7 +264,7 @@ def spread(values):
     return (high - low) / middle
 
 
-def contestants(library, index, model, options, torch):
+def contestants(library, index, model, options, routers):
     """By tokens a call, those who are compared, by name: seen to be right."""
     rows = options.rows
     logits = np.ctypeslib.as_array(library.peers_logits(index), (rows, model["experts"]))
@@ -330,11 +273,11 @@ def contestants(library, index, model, options, torch):
         bias = np.ctypeslib.as_array(library.peers_bias(index), (model["experts"],))
     defined = define(logits, None if bias is None else bias.astype(np.float64), model)
     functions = {}
-    if torch is not None:
-        function = torch_router(model, None if bias is None else torch.from_numpy(bias))
-        functions["torch"] = function
+    if routers is not None:
+        torch = routers.torch
+        functions["torch"] = routers.router(model, None if bias is None else torch.from_numpy(bias))
         if options.compile:
-            functions["torch.compile"] = torch.compile(function, dynamic=True)
+            functions["torch.compile"] = torch.compile(functions["torch"], dynamic=True)
     for tokens in sorted({1, 512, rows}):
         those = {"fdroute": Fdroute(library, index, model, rows, tokens, options.threads)}
         if model["rule"] == "top-k":
@@ -349,12 +292,12 @@ def contestants(library, index, model, options, torch):
         yield tokens, those
 
 
-def compare(library, about, options, torch):
+def compare(library, about, options, routers):
     cases = []
     for index, model in enumerate(about["models"]):
         if options.only not in model["name"]:
             continue
-        for tokens, those in contestants(library, index, model, options, torch):
+        for tokens, those in contestants(library, index, model, options, routers):
             cases.append((model, tokens, those))
         print(f"{model['name']}: {', '.join(those)} agree", flush=True)
     if not cases:
@@ -402,15 +345,17 @@ def main():
         parser.error("--rows must be a multiple of 512")
     library, about = open_library(options.library, options.rows)
     try:
-        import torch
-    except ImportError:
+        import routers
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
         print("torch is not there: without it")
         compare(library, about, options, None)
         return
-    torch.set_num_threads(options.threads)
-    about["torch"] = torch.__version__
-    with torch.inference_mode():
-        compare(library, about, options, torch)
+    routers.torch.set_num_threads(options.threads)
+    about["torch"] = routers.torch.__version__
+    with routers.torch.inference_mode():
+        compare(library, about, options, routers)
 
 
 if __name__ == "__main__":
