@@ -2,8 +2,9 @@
 // functions, which peers.py calls by turns.
 //
 // ggml's graph is that of llama.cpp's mixture of experts, from the logits to the experts and their
-// weights: the same operations in the same order. DeepSeek-V2's groups are scored by their best
-// expert here, where llama.cpp knows the sum of two alone.
+// weights: its operations in its order. They are selected by sorting whole rows, as llama.cpp does,
+// or by ggml_top_k, which it could do. DeepSeek-V2's groups are scored by their best expert here,
+// where llama.cpp knows the sum of two alone.
 
 #include <ggml-alloc.h>
 #include <ggml-backend.h>
@@ -46,13 +47,14 @@ ggml_context_ptr descriptions(std::size_t tensors, std::size_t graph_nodes) {
 }
 
 /// Routers of `tokens` tokens, some in one graph: a model's graph has one a layer, so that what
-/// ggml does once a graph is shared.
+/// ggml does once a graph is shared. It `sorts` whole rows, or takes the largest of them.
 class Graph {
  public:
-  Graph(ggml_backend_t backend, const Numbers& numbers, int tokens, int routers)
+  Graph(ggml_backend_t backend, const Numbers& numbers, int tokens, int routers, bool sorts)
       : backend_(backend),
         numbers_(numbers),
         tokens_(tokens),
+        sorts_(sorts),
         nodes_(static_cast<std::size_t>(routers) * 32),
         inputs_(descriptions(static_cast<std::size_t>(routers) + 1, 0)),
         context_(descriptions(nodes_, nodes_)) {
@@ -92,7 +94,7 @@ class Graph {
   void read(std::int32_t* ids, float* weights) const {
     const auto width = static_cast<std::size_t>(numbers_.top_k);
     for (std::size_t i = 0; i < logits_.size(); ++i) {
-      // A row of ids is the beginning of a row of all experts, sorted.
+      // A row of ids may be the beginning of a row of all experts, sorted.
       for (int t = 0; t < tokens_; ++t) {
         std::memcpy(
             ids,
@@ -106,17 +108,23 @@ class Graph {
   }
 
  private:
-  /// What experts outside of the groups of largest score lose: everything.
+  /// The ids of each row's k largest.
+  ggml_tensor* largest(ggml_tensor* keys, int k) {
+    return sorts_ ? ggml_argsort_top_k(context_.get(), keys, k)
+                  : ggml_top_k(context_.get(), keys, k);
+  }
+
+  /// Keys that are -inf outside of the groups of largest score.
   ggml_tensor* limit_to_groups(ggml_tensor* keys) {
     ggml_context* c = context_.get();
     const int size = numbers_.experts / numbers_.groups;
     ggml_tensor* by_group = ggml_reshape_3d(c, keys, size, numbers_.groups, tokens_);
     ggml_tensor* single = ggml_reshape_4d(c, by_group, 1, size, numbers_.groups, tokens_);
-    ggml_tensor* best = ggml_get_rows(c, single, ggml_argsort_top_k(c, by_group, numbers_.best));
+    ggml_tensor* best = ggml_get_rows(c, single, largest(by_group, numbers_.best));
     best = ggml_reshape_3d(c, best, numbers_.best, numbers_.groups, tokens_);
     if (numbers_.best > 1) best = ggml_sum_rows(c, best);
     ggml_tensor* scores = ggml_reshape_2d(c, best, numbers_.groups, tokens_);
-    ggml_tensor* chosen = ggml_argsort_top_k(c, scores, numbers_.kept);
+    ggml_tensor* chosen = largest(scores, numbers_.kept);
     ggml_tensor* nothing = ggml_fill(c, by_group, -INFINITY);
     ggml_tensor* kept = ggml_get_rows(c, by_group, chosen);
     return ggml_reshape_2d(c, ggml_set_rows(c, nothing, kept, chosen), numbers_.experts, tokens_);
@@ -132,7 +140,7 @@ class Graph {
     ggml_tensor* keys = n.by_logit ? logits : values;
     if (bias_ != nullptr) keys = ggml_add(c, keys, bias_);
     if (n.groups > 1) keys = limit_to_groups(keys);
-    ggml_tensor* ids = ggml_argsort_top_k(c, keys, n.top_k);
+    ggml_tensor* ids = largest(keys, n.top_k);
     ggml_tensor* single = ggml_reshape_3d(c, values, 1, n.experts, tokens_);
     ggml_tensor* weights = ggml_get_rows(c, single, ids);
     weights = ggml_reshape_2d(c, weights, n.top_k, tokens_);
@@ -143,7 +151,7 @@ class Graph {
       weights = ggml_div(c, weights, sum);
     }
     if (n.scale != 1.0F) weights = ggml_scale(c, weights, n.scale);
-    ggml_set_output(ids->view_src);
+    ggml_set_output(sorts_ ? ids->view_src : ids);
     ggml_set_output(weights);
     ggml_build_forward_expand(graph_, ids);
     ggml_build_forward_expand(graph_, weights);
@@ -154,6 +162,7 @@ class Graph {
   ggml_backend_t backend_;
   const Numbers& numbers_;
   int tokens_;
+  bool sorts_;
   std::size_t nodes_;
   ggml_context_ptr inputs_;
   ggml_context_ptr context_;
@@ -297,12 +306,13 @@ double peers_route(int model, int tokens, int first, int calls, int threads) {
   return peers::now(threads) - start;
 }
 
-/// A graph of ggml's, made once: `routers` routers of `tokens` tokens each. Null if it cannot be.
-void* peers_ggml_open(int model, int tokens, int routers) {
+/// A graph of ggml's, made once: `routers` routers of `tokens` tokens each, by argsort or by top_k.
+/// Null if it cannot be.
+void* peers_ggml_open(int model, int tokens, int routers, int sorts) {
   void* graph = nullptr;
   peers::guarded([&] {
     const auto& numbers = peers::library->models[static_cast<std::size_t>(model)].numbers;
-    graph = new peers::Graph(peers::library->backend.get(), numbers, tokens, routers);
+    graph = new peers::Graph(peers::library->backend.get(), numbers, tokens, routers, sorts != 0);
     return 0.0;
   });
   return graph;

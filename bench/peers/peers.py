@@ -16,8 +16,9 @@ Then all are timed by turns, in a new order every turn: some milliseconds each, 
 is not timed. A figure is the lowest of the turns, in ns per token, and `times` is a peer's over
 fdroute's. With one thread the time is what its processor spent on it. fdroute reads the rows where
 they are. Of ggml, a graph is made before; what is timed is computing it alone, with logits in its
-own memory. At one token it has 64 routers, as a model's graph has one a layer. torch is called from
-Python, in inference mode (bench/torch/routers.py).
+own memory. At one token it has 64 routers, as a model's graph has one a layer. `ggml` sorts rows,
+as llama.cpp does, `ggml_top_k` takes the largest of them by the operation of that name. torch is
+called from Python, in inference mode (bench/torch/routers.py).
 """
 
 import argparse
@@ -166,11 +167,11 @@ class Fdroute:
 
 
 class Ggml:
-    def __init__(self, library, index, model, rows, tokens, threads):
+    def __init__(self, library, index, model, rows, tokens, threads, sorts):
         self.library, self.index, self.top_k = library, index, model["top_k"]
         routers = LAYERS if tokens == 1 else 1
         self.rows, self.tokens, self.threads = rows, tokens * routers, threads
-        self.graph = library.peers_ggml_open(index, tokens, routers)
+        self.graph = library.peers_ggml_open(index, tokens, routers, sorts)
         if not self.graph:
             sys.exit(1)
 
@@ -247,7 +248,7 @@ def open_library(path, rows):
         ("weights", floats, number),
         ("counts", ints, number),
         ("route", ctypes.c_double, number, number, number, number, number),
-        ("ggml_open", pointer, number, number, number),
+        ("ggml_open", pointer, number, number, number, number),
         ("ggml", ctypes.c_double, pointer, number, number, number, number, pointer, pointer),
     ):
         function = getattr(library, f"peers_{name}")
@@ -281,7 +282,8 @@ def contestants(library, index, model, options, routers):
     for tokens in sorted({1, 512, rows}):
         those = {"fdroute": Fdroute(library, index, model, rows, tokens, options.threads)}
         if model["rule"] == "top-k":
-            those["ggml"] = Ggml(library, index, model, rows, tokens, options.threads)
+            for name, sorts in (("ggml", True), ("ggml_top_k", False)):
+                those[name] = Ggml(library, index, model, rows, tokens, options.threads, sorts)
         for name, function in functions.items():
             those[name] = Torch(function, torch.from_numpy(logits), model, tokens, options.threads)
         for name, one in those.items():

@@ -41,7 +41,7 @@ def acceptance(run):
 
 
 def peers(run):
-    others = [name for name in ("ggml", "torch", "torch.compile") if any(name in row for row in run["peers"])]
+    others = [name for name in ("ggml", "ggml_top_k", "torch", "torch.compile") if any(name in row for row in run["peers"])]
     versions = f"ggml {run['ggml']}" + (f", torch {run['torch']}" if "torch" in run else "")
     yield f"{where(run)}, {versions}, threads: {run['threads']}:"
     yield ""
