@@ -48,7 +48,7 @@ inline fdroute::TabulatedNull null_table() {
   return fdroute::TabulatedNull::from_log_survival(std::move(grid), std::move(log_sf), of_logits);
 }
 
-/// A router, rows of its own, and what it selected.
+/// A router, rows of its own, and what it selected, padded.
 struct Model {
   Numbers numbers;
   int rows = 0;
@@ -56,8 +56,8 @@ struct Model {
   bench::Buffer<std::int32_t> ids{};     // (rows, top_k)
   bench::Buffer<float> weights{};        // (rows, top_k)
   bench::Buffer<std::int32_t> counts{};  // (rows)
-  std::function<void(Model&, int tokens, int first, int calls, int threads)>
-      route{};  // all rows, `tokens` a call
+  /// Some calls of `tokens` rows each, from row `first` on, and after the last row with the first.
+  std::function<void(Model&, int tokens, int first, int calls, int threads)> route{};
 };
 
 /// The loop over the calls knows the router's type, as a caller's would.

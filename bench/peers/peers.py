@@ -355,6 +355,8 @@ def main():
         compare(library, about, options, None)
         return
     routers.torch.set_num_threads(options.threads)
+    if options.compile:
+        routers.torch._dynamo.config.recompile_limit = 100  # of a function: the models share them
     about["torch"] = routers.torch.__version__
     with routers.torch.inference_mode():
         compare(library, about, options, routers)
