@@ -129,9 +129,8 @@ void check_groups(const Config& config) {
   if (config.n_group < 1 || config.topk_group < 1 || config.topk_group > config.n_group) return;
   const int reachable = config.n_routed_experts / config.n_group * config.topk_group;
   if (config.num_experts_per_tok > reachable) {
-    fdroute::detail::refuse("num_experts_per_tok " + std::to_string(config.num_experts_per_tok) +
-                            " exceeds the " + std::to_string(reachable) +
-                            " experts of topk_group " + std::to_string(config.topk_group));
+    fdroute::detail::refuse("num_experts_per_tok ", config.num_experts_per_tok, " exceeds the ",
+                            reachable, " experts of topk_group ", config.topk_group);
   }
 }
 
@@ -157,8 +156,8 @@ inline auto deepseek_v3(const DeepseekV3Config& config,
                         std::span<const float> e_score_correction_bias) {
   detail::check_groups(config);
   if (e_score_correction_bias.empty()) {
-    fdroute::detail::refuse("deepseek_v3: e_score_correction_bias has 0 values for " +
-                            std::to_string(config.n_routed_experts) + " experts");
+    fdroute::detail::refuse("deepseek_v3: e_score_correction_bias has 0 values for ",
+                            config.n_routed_experts, " experts");
   }
   const GroupLimited<BySigmoid> ranking{
       .ranking = {.bias = {e_score_correction_bias.begin(), e_score_correction_bias.end()}},

@@ -66,10 +66,8 @@ inline void check_reach(const RouterSpec& spec) {
   if (spec.groups < 1 || spec.kept_groups < 1 || spec.kept_groups > spec.groups) return;
   const int reachable = spec.experts / spec.groups * spec.kept_groups;
   if (spec.top_k > reachable) {
-    fdroute::detail::refuse("top-" + std::to_string(spec.top_k) + " exceeds the " +
-                            std::to_string(reachable) + " experts of " +
-                            std::to_string(spec.kept_groups) + " of " +
-                            std::to_string(spec.groups) + " groups");
+    fdroute::detail::refuse("top-", spec.top_k, " exceeds the ", reachable, " experts of ",
+                            spec.kept_groups, " of ", spec.groups, " groups");
   }
 }
 

@@ -33,11 +33,10 @@ struct LogisticNull {
   void validate() const {
     constexpr double largest = std::numeric_limits<double>::max();
     if (!(std::abs(location) <= largest)) {
-      detail::refuse("LogisticNull: location must be finite, got " + detail::to_text(location));
+      detail::refuse("LogisticNull: location must be finite, got ", location);
     }
     if (!(scale > 0.0 && scale <= largest)) {
-      detail::refuse("LogisticNull: scale must be positive and finite, got " +
-                     detail::to_text(scale));
+      detail::refuse("LogisticNull: scale must be positive and finite, got ", scale);
     }
   }
 };

@@ -29,10 +29,9 @@ struct NormalNull {
 
   void validate() const {
     constexpr double largest = std::numeric_limits<double>::max();
-    if (!(std::abs(mean) <= largest))
-      detail::refuse("NormalNull: mean must be finite, got " + detail::to_text(mean));
+    if (!(std::abs(mean) <= largest)) detail::refuse("NormalNull: mean must be finite, got ", mean);
     if (!(sd > 0.0 && sd <= largest)) {
-      detail::refuse("NormalNull: sd must be positive and finite, got " + detail::to_text(sd));
+      detail::refuse("NormalNull: sd must be positive and finite, got ", sd);
     }
   }
 };

@@ -83,7 +83,7 @@ struct GroupLimited {
   }
 
   void validate(int experts) const {
-    const auto fail = [](const std::string& fact) { detail::refuse("GroupLimited: " + fact); };
+    const auto fail = [](const std::string& fact) { detail::refuse("GroupLimited: ", fact); };
     if (groups < 1 || experts % groups != 0) {
       fail("groups must divide the " + std::to_string(experts) + " experts, got " +
            std::to_string(groups));

@@ -53,7 +53,7 @@ struct EBH {
   void validate(int) const {
     detail::validate_alpha("EBH", alpha);
     if (!(kappa > 0.0 && kappa < 1.0)) {
-      detail::refuse("EBH: kappa must lie in (0, 1), got " + detail::to_text(kappa));
+      detail::refuse("EBH: kappa must lie in (0, 1), got ", kappa);
     }
   }
 };

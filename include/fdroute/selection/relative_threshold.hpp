@@ -34,7 +34,7 @@ struct RelativeThreshold {
 
   void validate(int) const {
     if (!(t > 0.0 && t <= 1.0)) {
-      detail::refuse("RelativeThreshold: t must lie in (0, 1], got " + detail::to_text(t));
+      detail::refuse("RelativeThreshold: t must lie in (0, 1], got ", t);
     }
   }
 };

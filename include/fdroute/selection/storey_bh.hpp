@@ -44,7 +44,7 @@ struct StoreyBH {
   void validate(int) const {
     detail::validate_alpha("StoreyBH", alpha);
     if (!(lambda > 0.0 && lambda < 1.0)) {
-      detail::refuse("StoreyBH: lambda must lie in (0, 1), got " + detail::to_text(lambda));
+      detail::refuse("StoreyBH: lambda must lie in (0, 1), got ", lambda);
     }
   }
 

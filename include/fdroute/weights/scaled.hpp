@@ -40,7 +40,7 @@ struct Scaled {
 
   void validate(int experts) const {
     if (!(factor > 0.0F && factor <= std::numeric_limits<float>::max())) {
-      detail::refuse("Scaled: factor must be positive and finite, got " + detail::to_text(factor));
+      detail::refuse("Scaled: factor must be positive and finite, got ", factor);
     }
     detail::validate_policy(weights, experts);
   }

@@ -49,8 +49,7 @@ struct SigmoidWeights {
 
   void validate(int) const {
     if (!(epsilon >= 0.0 && epsilon <= std::numeric_limits<double>::max())) {
-      detail::refuse("SigmoidWeights: epsilon must be finite and >= 0, got " +
-                     detail::to_text(epsilon));
+      detail::refuse("SigmoidWeights: epsilon must be finite and >= 0, got ", epsilon);
     }
   }
 };

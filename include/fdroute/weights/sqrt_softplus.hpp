@@ -43,8 +43,7 @@ struct SqrtSoftplusWeights {
 
   void validate(int) const {
     if (!(epsilon >= 0.0 && epsilon <= std::numeric_limits<double>::max())) {
-      detail::refuse("SqrtSoftplusWeights: epsilon must be finite and >= 0, got " +
-                     detail::to_text(epsilon));
+      detail::refuse("SqrtSoftplusWeights: epsilon must be finite and >= 0, got ", epsilon);
     }
   }
 

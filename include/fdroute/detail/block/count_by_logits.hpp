@@ -194,10 +194,10 @@ template <class Arch, LogitRule R>
   find_sets<Arch>(block, reached);
 }
 
-/// count_by_logits() for TopP, from exp_sum.
+/// count_by_logits() by rules of Kernel::nucleus, from exp_sum.
 template <class Arch>
-[[gnu::noinline]] void count_by_logits(TokenBlock& block, const TopP& rule,
-                                       ExpertBounds bounds) noexcept {
+[[gnu::noinline]] void count_by_nucleus(TokenBlock& block, const TopP& rule,
+                                        ExpertBounds bounds) noexcept {
   if (const int most = std::min(bounds.max_k, block.experts); most <= TokenBlock::most_listed) {
     block.count.fill(most);
     block.set_size.fill(-1);
@@ -216,8 +216,7 @@ template <class Arch>
     reached[0] = sorted[std::max(block.count[0], 1) - 1];
     return find_sets<Arch>(block, reached);
   }
-  if (block.padded_16 > Columns<16>::longest)
-    return count_by_logits<Arch, TopP>(block, rule, bounds);
+  if (block.padded_16 > Columns<16>::longest) return count_by_logits<Arch>(block, rule, bounds);
   Columns<16> columns;
   TokenBlock::PerToken<int> counts;
   count_nucleus<Arch>(block, rule.p, columns, counts);

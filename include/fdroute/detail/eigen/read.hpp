@@ -48,8 +48,7 @@ struct TensorRows {
 
 inline void check_experts(std::ptrdiff_t extent, int experts) {
   if (extent != experts) {
-    detail::refuse("route: the logits have " + std::to_string(extent) + " experts, the router " +
-                   std::to_string(experts));
+    detail::refuse("route: the logits have ", extent, " experts, the router ", experts);
   }
 }
 

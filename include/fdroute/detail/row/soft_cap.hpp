@@ -36,7 +36,7 @@ class SoftCapped {
 
 inline void check_cap(const std::string& name, float cap) {
   if (!(cap > 0.0F && cap <= std::numeric_limits<float>::max()))
-    detail::refuse(name + ": cap must be positive and finite, got " + to_text(cap));
+    detail::refuse(name, ": cap must be positive and finite, got ", cap);
 }
 
 }  // namespace fdroute::inline v0::detail
