@@ -2,7 +2,6 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <string>
 
 #include "fdroute/detail/number/require_ieee.hpp"
 #include "fdroute/errors.hpp"

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <limits>
-#include <string>
 #include <string_view>
 
 #include "fdroute/errors.hpp"

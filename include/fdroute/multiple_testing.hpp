@@ -12,7 +12,6 @@
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/checks/check_policies.hpp"
 #include "fdroute/detail/checks/requirements.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/rule/weighted_p.hpp"
 #include "fdroute/errors.hpp"
 #include "fdroute/selection/hommel.hpp"

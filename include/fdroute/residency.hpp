@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
 
 #include "fdroute/completion.hpp"
 #include "fdroute/detail/checks/check_views.hpp"

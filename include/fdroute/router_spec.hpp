@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -91,7 +90,7 @@ GroupLimited<K> grouped(const RouterSpec& spec, K ranking, GroupScore score) {
 ///
 /// Throws std::invalid_argument where top_k exceeds the experts of the kept groups.
 template <class F>
-auto visit_parts(const RouterSpec& spec, const F& f) {
+[[gnu::cold]] auto visit_parts(const RouterSpec& spec, const F& f) {
   const SoftmaxWeights softmax{.renormalize = spec.normalize};
   const SigmoidWeights sigmoid{.renormalize = spec.normalize, .epsilon = spec.epsilon};
   const Scaled<SoftmaxWeights> scaled_softmax{.weights = softmax, .factor = spec.scale};

@@ -4,7 +4,6 @@
 #include <limits>
 #include <numbers>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {

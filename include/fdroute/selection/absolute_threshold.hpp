@@ -2,7 +2,6 @@
 
 #include <span>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/softmax_numerator.hpp"
 #include "fdroute/errors.hpp"
 

@@ -7,7 +7,6 @@
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/checks/requirements.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/rule/boundary_crossing.hpp"
 #include "fdroute/detail/rule/strongest_deviation.hpp"
 #include "fdroute/errors.hpp"

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <span>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/rule/step_rules.hpp"
 #include "fdroute/errors.hpp"
 

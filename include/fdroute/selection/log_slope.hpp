@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <span>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/softmax_numerator.hpp"
 #include "fdroute/errors.hpp"
 

@@ -6,7 +6,6 @@
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/number/rounded_sum.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <span>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/rule/step_rules.hpp"
 #include "fdroute/errors.hpp"
 

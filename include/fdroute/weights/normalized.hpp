@@ -7,7 +7,6 @@
 #include <span>
 
 #include "fdroute/detail/checks/check_policies.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {

@@ -6,7 +6,6 @@
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/checks/check_policies.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/recipes.hpp"
 #include "fdroute/errors.hpp"
 

@@ -7,7 +7,6 @@
 #include <span>
 
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/recipes.hpp"
 #include "fdroute/detail/row/sigmoid.hpp"
 #include "fdroute/errors.hpp"

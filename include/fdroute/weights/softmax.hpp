@@ -6,10 +6,8 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <string>
 
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/exp_sum.hpp"
 #include "fdroute/detail/row/kept_mass.hpp"
 #include "fdroute/detail/row/recipes.hpp"

@@ -7,7 +7,6 @@
 #include <limits>
 #include <span>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {

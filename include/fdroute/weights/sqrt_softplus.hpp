@@ -6,7 +6,6 @@
 #include <limits>
 #include <span>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/sqrt_softplus.hpp"
 #include "fdroute/errors.hpp"
 

@@ -49,16 +49,19 @@ FDROUTE_KERNEL void count_nucleus(const TokenBlock& block, double p, Columns<16>
   const ExpOfDifference<Arch> exp(0.0F);
   alignas(64) std::array<float, 64> largest;
   for (std::size_t i = 0; i < largest.size(); ++i) largest[i] = block.largest[i % 16];
-  const auto shift = Floats<Arch, 64>::load(largest.data());
+  // As in exp_sum_of_64().
+  constexpr int at_once = Floats<Arch, 64>::parts <= 8 ? 4 : 1;
+  using Some = Floats<Arch, std::size_t{16} * at_once>;
+  const Some shift = Some::load(largest.data());
   const Wide level = Wide::load(block.exp_sum.data()) * Wide(p);
   const Wide reached = level * Wide(1.0 + 0x1p-19);
   const Wide missed = level * Wide(1.0 - 0x1p-19);
   Wide sum(0.0);
   Wide below(0.0);  // how many sums are below the level, and, in the other, may be
   Wide near(0.0);
-  for (int i = 0; i < block.padded_16; i += 4) {
-    const auto exps = exp(Floats<Arch, 64>::load(columns.x.data() + 16 * i) - shift);
-    unrolled<4>([&](std::size_t j) FDROUTE_INLINED {
+  for (int i = 0; i < block.padded_16; i += at_once) {
+    const auto exps = exp(Some::load(columns.x.data() + 16 * i) - shift);
+    unrolled<at_once>([&](std::size_t j) FDROUTE_INLINED {
       sum = sum + widen(Lane::generate([&](std::size_t part) FDROUTE_INLINED {
               return exps.part[j * Lane::parts + part];
             }));

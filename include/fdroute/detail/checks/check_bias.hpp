@@ -3,16 +3,15 @@
 #include <cstddef>
 #include <limits>
 #include <span>
-#include <string>
+#include <string_view>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0::detail {
 
 /// Throws unless `bias`, a selection bias of the ranking `name`, is empty or has a value for every
 /// expert, each finite or -inf and not all -inf.
-inline void check_bias(const std::string& name, std::span<const float> bias, int experts) {
+inline void check_bias(std::string_view name, std::span<const float> bias, int experts) {
   constexpr float masked = -std::numeric_limits<float>::infinity();
   if (!bias.empty() && bias.size() != static_cast<std::size_t>(experts)) {
     detail::refuse(name, ": bias has ", bias.size(), " values for ", experts, " experts");

@@ -6,9 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
-#include <string>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/simd/lanes.hpp"
 #include "fdroute/errors.hpp"
 

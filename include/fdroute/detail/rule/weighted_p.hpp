@@ -4,9 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
-#include <string>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0::detail {
