@@ -1,8 +1,6 @@
 #pragma once
 
-#include <algorithm>
 #include <array>
-#include <concepts>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -12,7 +10,6 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "fdroute/any_router.hpp"
@@ -24,6 +21,7 @@
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/policy_string/any_policy.hpp"
 #include "fdroute/detail/policy_string/arguments.hpp"
+#include "fdroute/detail/policy_string/makers.hpp"
 #include "fdroute/detail/policy_string/named_parts.hpp"
 #include "fdroute/detail/policy_string/read_null.hpp"
 #include "fdroute/errors.hpp"
@@ -32,7 +30,6 @@
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/router.hpp"
 #include "fdroute/score/logit.hpp"
-#include "fdroute/score/robust_zscore.hpp"
 #include "fdroute/selection/critical_statistic.hpp"
 #include "fdroute/ties.hpp"
 #include "fdroute/weights/softmax.hpp"
@@ -54,41 +51,6 @@ struct PolicyMaker {
   std::string_view name;
   std::function<AnyRouter(PolicySettings<Arch>&)> make;
 };
-
-namespace detail {
-
-/// A maker of the library's own.
-template <class Arch>
-struct LibraryMaker {
-  std::string_view name;
-  AnyRouter (*make)(PolicySettings<Arch>&);
-};
-
-/// The makers that a name can be of: the library's, then those of ParseOptions.
-template <class Arch>
-struct MakerList {
-  std::array<std::span<const LibraryMaker<Arch>>, 2> library;
-  std::span<const PolicyMaker<Arch>> own;
-
-  [[gnu::cold]] void append_names(std::vector<std::string_view>& names) const {
-    for (const auto& makers : library) {
-      for (const auto& maker : makers) names.push_back(maker.name);
-    }
-    for (const auto& maker : own) names.push_back(maker.name);
-  }
-
-  /// By the first maker of this name, which there must be.
-  [[gnu::cold]] AnyRouter make(std::string_view name, PolicySettings<Arch>& settings) const {
-    for (const auto& makers : library) {
-      for (const auto& maker : makers) {
-        if (maker.name == name) return maker.make(settings);
-      }
-    }
-    return std::ranges::find(own, name, &PolicyMaker<Arch>::name)->make(settings);
-  }
-};
-
-}  // namespace detail
 
 /// What a policy string may refer to. Of the null distributions, the first that is given is used
 /// unless the string names another.
