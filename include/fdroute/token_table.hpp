@@ -11,7 +11,6 @@
 
 #include "fdroute/detail/checks/check_policies.hpp"
 #include "fdroute/detail/checks/check_views.hpp"
-#include "fdroute/detail/row/write_row.hpp"
 #include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/views.hpp"

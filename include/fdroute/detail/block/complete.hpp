@@ -20,7 +20,6 @@
 #include "fdroute/detail/block/write.hpp"
 #include "fdroute/detail/checks/check_views.hpp"
 #include "fdroute/detail/row/route_row.hpp"
-#include "fdroute/detail/row/write_row.hpp"
 #include "fdroute/views.hpp"
 
 // The completion of routings, see Router::complete: complete_row() is the definition, and

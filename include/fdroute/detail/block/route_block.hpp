@@ -19,7 +19,6 @@
 #include "fdroute/detail/block/weigh.hpp"
 #include "fdroute/detail/block/write.hpp"
 #include "fdroute/detail/row/route_row.hpp"
-#include "fdroute/detail/row/write_row.hpp"
 #include "fdroute/views.hpp"
 
 namespace fdroute::inline v0::detail {
