@@ -171,14 +171,17 @@ class Router {
                                      detail::Quoted{parts_.score.name});
       }
     }
-    parts_.with_count_kind([&](auto kind) {
-      if constexpr (detail::is_fixed(kind)) detail::check_fixed_count(parts_.rule, parts_.experts);
-      if constexpr (detail::by_critical_values(kind)) {
-        detail::check_critical_values(parts_.rule, parts_.experts);
-        detail::check_count_by_critical_values(parts_.rule, parts_.step_down(), parts_.experts);
-      }
-      detail::check_null<detail::by_expert_p(kind)>(parts_.null, parts_.experts);
-    });
+    parts_.with_count_kind([&](auto kind) { check_count<kind()>(); });
+  }
+
+  template <detail::CountKind kind>
+  void check_count() const {
+    if constexpr (detail::is_fixed(kind)) detail::check_fixed_count(parts_.rule, parts_.experts);
+    if constexpr (detail::by_critical_values(kind)) {
+      detail::check_critical_values(parts_.rule, parts_.experts);
+      detail::check_count_by_critical_values(parts_.rule, parts_.step_down(), parts_.experts);
+    }
+    detail::check_null<detail::by_expert_p(kind)>(parts_.null, parts_.experts);
   }
 
   friend class AnyRouter;

@@ -182,45 +182,46 @@ class PolicyKernels {
   }
 
   static void count(const void* erased, TokenBlock& block) noexcept {
-    const P& parts = of(erased);
-    const MapKind map_kind = map_kind_of(ScoreOf<Score>::kind_of(parts.score));
-    parts.with_count_kind([&](auto kind) {
-      if constexpr (kind == CountKind::fixed) {
-        block.set_size.fill(-1);
-        block.count.fill(parts.bounded(parts.rule.count(parts.experts)));
-      } else if constexpr (kind == CountKind::margin) {
-        count_by_margin<Arch>(block, parts.rule.margin(), parts.bounds);
-      } else if constexpr (kind == CountKind::nucleus) {
-        count_by_nucleus<Arch>(block, TopP{parts.rule.nucleus()}, parts.bounds);
-      } else if constexpr (kind == CountKind::logits) {
-        count_by_logits<Arch>(block, parts.rule, parts.bounds);
-      } else if constexpr (kind != CountKind::expert_p) {
-        find_maps(parts, block);
-        if constexpr (by_expert_p(kind)) {
-          count_by_expert_p<Arch, kind>(block, parts, map_kind);
-        } else if constexpr (kind == CountKind::critical_scores) {
-          count_by_critical_scores<Arch>(block, parts.critical.data(), parts.step_down(), map_kind,
-                                         parts.bounds);
-        } else {
-          count_by_p<Arch>(block, parts.rule, parts.null, map_kind, parts.bounds);
-        }
-      }
-    });
+    of(erased).with_count_kind([&](auto kind) { count_by<kind()>(of(erased), block); });
   }
 
-  static void find_maps(const P& parts, TokenBlock& block) noexcept {
-    ScoreOf<Score>::visit(parts.score, [&](auto kind) {
-      if constexpr (kind == ScoreKind::log_softmax) {
-        map_by_log_softmax<Arch>(block);
-      } else if constexpr (kind == ScoreKind::zscore) {
-        map_by_zscore<Arch>(block);
-      } else if constexpr (kind == ScoreKind::other) {
-        for (std::size_t t = 0; t < static_cast<std::size_t>(block.tokens); ++t) {
-          const std::span logits(block.rows[t], static_cast<std::size_t>(parts.experts));
-          if (block.ordinary[t]) block.map[t] = checked(parts.score(logits));
-        }
+  template <CountKind kind>
+  static void count_by(const P& parts, TokenBlock& block) noexcept {
+    if constexpr (kind == CountKind::fixed) {
+      block.set_size.fill(-1);
+      block.count.fill(parts.bounded(parts.rule.count(parts.experts)));
+    } else if constexpr (kind == CountKind::margin) {
+      count_by_margin<Arch>(block, parts.rule.margin(), parts.bounds);
+    } else if constexpr (kind == CountKind::nucleus) {
+      count_by_nucleus<Arch>(block, TopP{parts.rule.nucleus()}, parts.bounds);
+    } else if constexpr (kind == CountKind::logits) {
+      count_by_logits<Arch>(block, parts.rule, parts.bounds);
+    } else if constexpr (kind != CountKind::expert_p) {
+      ScoreOf<Score>::visit(parts.score, [&](auto score) { find_maps<score()>(parts, block); });
+      const MapKind map_kind = map_kind_of(ScoreOf<Score>::kind_of(parts.score));
+      if constexpr (by_expert_p(kind)) {
+        count_by_expert_p<Arch, kind>(block, parts, map_kind);
+      } else if constexpr (kind == CountKind::critical_scores) {
+        count_by_critical_scores<Arch>(block, parts.critical.data(), parts.step_down(), map_kind,
+                                       parts.bounds);
+      } else {
+        count_by_p<Arch>(block, parts.rule, parts.null, map_kind, parts.bounds);
       }
-    });
+    }
+  }
+
+  template <ScoreKind kind>
+  static void find_maps(const P& parts, TokenBlock& block) noexcept {
+    if constexpr (kind == ScoreKind::log_softmax) {
+      map_by_log_softmax<Arch>(block);
+    } else if constexpr (kind == ScoreKind::zscore) {
+      map_by_zscore<Arch>(block);
+    } else if constexpr (kind == ScoreKind::other) {
+      for (std::size_t t = 0; t < static_cast<std::size_t>(block.tokens); ++t) {
+        const std::span logits(block.rows[t], static_cast<std::size_t>(parts.experts));
+        if (block.ordinary[t]) block.map[t] = checked(parts.score(logits));
+      }
+    }
   }
 
   static constexpr ErasedRouter::Calls calls = {count, rank,  select,

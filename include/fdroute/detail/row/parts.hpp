@@ -61,7 +61,8 @@ struct CountOf {
   static constexpr CountKind kind_of(const R&, const N&) noexcept { return kind; }
   static constexpr bool step_down(const R&) noexcept { return StepDownRule<R>; }
 
-  /// f(kind), a std::integral_constant: what is compiled is for this kind alone.
+  /// f(kind), a std::integral_constant. f is to call a template of the kind: what is compiled is
+  /// then for this kind alone.
   template <class F>
   static decltype(auto) visit(const R&, const N&, const F& f) {
     return f(std::integral_constant<CountKind, kind>{});
@@ -100,18 +101,21 @@ struct RouterParts {
   }
 };
 
+template <CountKind kind, class P>
+std::vector<float> critical_table_of_kind(const P& parts) {
+  if constexpr (kind == CountKind::critical_scores) {
+    return kernel_table(critical_scores(parts.rule, parts.null, parts.experts));
+  } else if constexpr (kind == CountKind::expert_critical_scores) {
+    return ExpertCriticalScores::table(parts.rule, parts.null, parts.experts);
+  } else {
+    return {};
+  }
+}
+
 /// RouterParts::critical.
 template <class P>
 std::vector<float> critical_table(const P& parts) {
-  return parts.with_count_kind([&](auto kind) -> std::vector<float> {
-    if constexpr (kind == CountKind::critical_scores) {
-      return kernel_table(critical_scores(parts.rule, parts.null, parts.experts));
-    } else if constexpr (kind == CountKind::expert_critical_scores) {
-      return ExpertCriticalScores::table(parts.rule, parts.null, parts.experts);
-    } else {
-      return {};
-    }
-  });
+  return parts.with_count_kind([&](auto kind) { return critical_table_of_kind<kind()>(parts); });
 }
 
 }  // namespace fdroute::inline v0::detail

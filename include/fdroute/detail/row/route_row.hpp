@@ -54,14 +54,7 @@ class RowRouter {
   int order() noexcept {
     rank_keys();
     if (!routable_) return 0;
-    parts_.with_count_kind([&](auto kind) {
-      if constexpr (by_expert_p(kind)) {
-        PerExpert<double> p;
-        rank_by_expert_nulls(p);
-      } else {
-        rank(parts_.experts);
-      }
-    });
+    parts_.with_count_kind([&](auto kind) { rank_all<kind()>(); });
     return static_cast<int>(std::ranges::count_if(
         span_of(keys_), [](float key) { return key > -std::numeric_limits<float>::infinity(); }));
   }
@@ -101,20 +94,33 @@ class RowRouter {
   }
 
   void rank_and_count() noexcept {
-    parts_.with_count_kind([&](auto kind) {
-      if constexpr (by_expert_p(kind)) {
-        row_.count = parts_.bounded(count_from_expert_nulls());
-      } else if constexpr (kind == CountKind::fixed) {
-        row_.count = parts_.bounded(parts_.rule.count(parts_.experts));
-        rank(std::max(row_.count, 1));
-      } else if constexpr (kind == CountKind::critical_scores) {
-        row_.count = parts_.bounded(count_by_critical_scores());
-        rank(std::max(row_.count, 1));
-      } else {
-        rank(parts_.experts);
-        row_.count = parts_.bounded(count_from_ranking<reads_logits(kind)>());
-      }
-    });
+    parts_.with_count_kind([&](auto kind) { rank_and_count_by<kind()>(); });
+  }
+
+  template <CountKind kind>
+  void rank_and_count_by() noexcept {
+    if constexpr (by_expert_p(kind)) {
+      row_.count = parts_.bounded(count_from_expert_nulls());
+    } else if constexpr (kind == CountKind::fixed) {
+      row_.count = parts_.bounded(parts_.rule.count(parts_.experts));
+      rank(std::max(row_.count, 1));
+    } else if constexpr (kind == CountKind::critical_scores) {
+      row_.count = parts_.bounded(count_by_critical_scores());
+      rank(std::max(row_.count, 1));
+    } else {
+      rank(parts_.experts);
+      row_.count = parts_.bounded(count_from_ranking<reads_logits(kind)>());
+    }
+  }
+
+  template <CountKind kind>
+  void rank_all() noexcept {
+    if constexpr (by_expert_p(kind)) {
+      PerExpert<double> p;
+      rank_by_expert_nulls(p);
+    } else {
+      rank(parts_.experts);
+    }
   }
 
   int count_by_critical_scores() const noexcept {
