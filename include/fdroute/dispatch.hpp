@@ -110,7 +110,7 @@ class DispatchPlan {
   static constexpr std::int64_t most_tokens = std::int64_t{1} << 31;
 
   static void check_extents(std::ptrdiff_t tokens, int experts, const DispatchLimits& limits) {
-    const auto fail = [](const std::string& fact) { detail::refuse("DispatchPlan: " + fact); };
+    const auto fail = [](const std::string& fact) { detail::refuse("DispatchPlan: ", fact); };
     if (tokens < 0 || tokens > most_tokens) {
       fail("tokens must lie in [0, " + std::to_string(most_tokens) + "], got " +
            std::to_string(tokens));
@@ -127,7 +127,7 @@ class DispatchPlan {
   template <class Form>
   static detail::Grouping::Row checked_row(const Form& routing, std::ptrdiff_t token) {
     const auto row = detail::Grouping::row_of(routing, static_cast<std::size_t>(token));
-    const auto fail = [](const std::string& fact) { detail::refuse("DispatchPlan: " + fact); };
+    const auto fail = [](const std::string& fact) { detail::refuse("DispatchPlan: ", fact); };
     if (!row.valid) {
       if constexpr (requires { routing.capacity; }) {
         fail("token " + std::to_string(token) + " has " + std::to_string(routing.counts[token]) +
@@ -149,8 +149,7 @@ class DispatchPlan {
       for (std::size_t i = row.first; i < row.first + row.count; ++i) {
         const auto id = static_cast<std::int64_t>(routing.experts[i]);
         if (id < 0 || id >= experts)
-          detail::refuse("DispatchPlan: expert id " + std::to_string(id) + " is outside [0, " +
-                         std::to_string(experts) + ")");
+          detail::refuse("DispatchPlan: expert id ", id, " is outside [0, ", experts, ")");
       }
     }
   }

@@ -192,6 +192,7 @@ TESTS = {
     "summary": "summary",
     "ties": "ranking",
     "views": "views csr formats dispatch",
+    "output/": "views csr formats dispatch forms_bh preconditions",
     "weights/": "weights any_weights sigmoid_weights presets",
     "weights/sigmoid": "sigmoid_weights presets",
     "weights/softmax": "weights any_weights router forms_topk",

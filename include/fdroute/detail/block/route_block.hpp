@@ -19,7 +19,6 @@
 #include "fdroute/detail/block/weigh.hpp"
 #include "fdroute/detail/block/write.hpp"
 #include "fdroute/detail/row/route_row.hpp"
-#include "fdroute/detail/row/write_row.hpp"
 #include "fdroute/views.hpp"
 
 namespace fdroute::inline v0::detail {
@@ -50,7 +49,7 @@ template <class Arch>
 void rank_experts(const ErasedRouter& router, const TokenBlock& logits, TokenBlock& keys) noexcept {
   if (router.has_key_recipe) {
     find_keys<Arch>(logits, router.keys, keys);
-    if (router.calls->reads_largest || router.calls->reads_exps) find_largest<Arch>(keys);
+    if (router.reads_largest || router.reads_exps) find_largest<Arch>(keys);
     return;
   }
   const auto experts = static_cast<std::size_t>(router.experts);
@@ -179,7 +178,7 @@ class BlockRouter {
   static void load(const ErasedRouter& router, TokenBlock& block, LogitsView<T> logits,
                    bool weighs) noexcept {
     const bool reads_largest =
-        router.keys_are_logits && (router.calls->reads_largest || router.calls->reads_exps);
+        router.keys_are_logits && (router.reads_largest || router.reads_exps);
     if (reads_largest || (weighs && router.weights.of_exps()))
       return load_rows<Arch, true>(block, logits);
     load_rows<Arch, false>(block, logits);
@@ -188,22 +187,20 @@ class BlockRouter {
   template <class T, class View>
   TokenStatus route_loaded(LogitsView<T> logits, View out) noexcept {
     constexpr bool weighs = holds_weights<View>;
-    by_sets_ =
-        has_set_kernel<View> && router_.calls->has_sets && (!weighs || router_.weighs_sets());
+    by_sets_ = has_set_kernel<View> && router_.has_sets && (!weighs || router_.weighs_sets());
     const bool weighs_by_exps = weighs && (router_.weighs_by_all() || (by_sets_ && weighs));
     if constexpr (lists_experts<View>) {
       if (keys_.tokens == 1 && router_.critical != nullptr && keys_.stride_64 == 64 &&
           router_.weights.of != WeightRecipe::Of::other &&
-          count_one<Arch>(logits_, keys_, router_.critical, router_.calls->map_kind,
-                          router_.calls->step_down, router_.bounds, weighs_by_exps)) {
+          count_one<Arch>(logits_, keys_, router_.critical, router_.map_kind, router_.step_down,
+                          router_.bounds, weighs_by_exps)) {
         weigh_ranked<Arch>(logits_, router_.weights, keys_);
         write_lists<Arch>(logits_, router_.weights, keys_, 0, out, router_.capacity);
         return TokenStatus::ok;
       }
     }
     if (weighs_by_exps) take_exps<Arch>(logits_);
-    if (router_.calls->reads_exps && !(weighs_by_exps && &keys_ == &logits_))
-      take_exps<Arch>(keys_);
+    if (router_.reads_exps && !(weighs_by_exps && &keys_ == &logits_)) take_exps<Arch>(keys_);
     router_.calls->count(router_.parts, keys_);
     if (!by_sets_) rank(weighs, false);
     const int first = write_by_kernel(0, out);

@@ -56,7 +56,7 @@ FDROUTE_INLINE const float* first_lanes(int n) noexcept {
   return table.data() + (16 - n);
 }
 
-/// n numbers, 8 or a multiple of 16, in as many registers as Arch needs for them.
+/// n numbers, 8, a multiple of 16 or a register of them, in as many registers as Arch needs for them.
 ///
 /// Kernels work on 16 lanes or more whatever the width of a register: a reduction over a row runs
 /// lane by lane and then folds the lanes in halves, so that every Arch does the same operations in
@@ -161,8 +161,8 @@ struct LaneMask {
 
 template <class Arch, std::size_t n = 16>
 using Floats = Lanes<float, Arch, n>;
-template <class Arch>
-using Doubles = Lanes<double, Arch>;
+template <class Arch, std::size_t n = 16>
+using Doubles = Lanes<double, Arch, n>;
 template <class Arch>
 using Ints = Lanes<std::int32_t, Arch>;
 
