@@ -40,11 +40,12 @@ constexpr std::ptrdiff_t tokens = 8192;
 
 struct Case {
   std::string name;
-  std::function<void()> pass;  // over all tokens
-  std::string target{};        // what the ratio should not exceed
-  bool twice = false;          // the first time not timed: it wakes the threads
-  int parts = 1;               // of a token that are counted, its assignments
-  std::vector<double> ns{};    // per token or part of it, by turn
+  std::function<void()> pass;    // over all tokens
+  std::string target{};          // what the ratio should not exceed
+  bool twice = false;            // the first time not timed: it wakes the threads
+  int parts = 1;                 // of a token that are counted, its assignments
+  std::vector<double> ns{};      // per token or part of it, by turn
+  std::vector<double> ratios{};  // to the first of the cases in turn with it
 };
 
 double lowest(const std::vector<double>& values) {
@@ -68,13 +69,10 @@ void take_turns(std::vector<Case>& cases, double seconds) {
       cases[i].ns.push_back(elapsed.count() / static_cast<double>(tokens * cases[i].parts));
     }
   } while (Clock::now() < end || cases[0].ns.size() < 5);
-}
-
-/// A case's times as ratios to those of the first.
-std::vector<double> ratios_of(const Case& c, const Case& first) {
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < c.ns.size(); ++i) ratios.push_back(c.ns[i] / first.ns[i]);
-  return ratios;
+  for (Case& c : cases) {
+    std::transform(c.ns.begin(), c.ns.end(), cases[0].ns.begin(), std::back_inserter(c.ratios),
+                   std::divides<>());
+  }
 }
 
 /// Two cases beside each other, turn by turn: the median of what `of` makes of their times.
@@ -104,8 +102,7 @@ void print(const std::vector<Case>& cases) {
   std::printf("|%s|---:|---:|---:|---:|\n", std::string(54, '-').c_str());
   for (const Case& c : cases) {
     std::printf("| %-52s | %10.1f | %10.2f | %8s | %4.0f %% |\n", c.name.c_str(), lowest(c.ns),
-                bench::quantile(ratios_of(c, cases[0]), 0.5), c.target.c_str(),
-                100.0 * bench::spread(c.ns));
+                bench::quantile(c.ratios, 0.5), c.target.c_str(), 100.0 * bench::spread(c.ns));
   }
 }
 
@@ -126,8 +123,8 @@ bool write_json(const std::string& path, const bench::Circumstances& where,
                  "%s\n  {\"name\": %s, \"ns\": %.2f, \"median\": %.2f, \"spread\": %.4f, "
                  "\"ratio\": %.4f, \"target\": %s}",
                  &c == &cases[0] ? "" : ",", bench::quoted(c.name).c_str(), lowest(c.ns),
-                 bench::quantile(c.ns, 0.5), bench::spread(c.ns),
-                 bench::quantile(ratios_of(c, cases[0]), 0.5), bench::quoted(c.target).c_str());
+                 bench::quantile(c.ns, 0.5), bench::spread(c.ns), bench::quantile(c.ratios, 0.5),
+                 bench::quoted(c.target).c_str());
   }
   std::fprintf(file, "],\n \"times\": [");
   for (const Comparison& c : comparisons) {
@@ -380,7 +377,8 @@ int main(int argc, char** argv) {
                    [&] { plan.build(to_dispatch, tokens, 256); }, "", false, 8});
   cases.push_back({"2 threads: DispatchPlan: 8 of 256, by assignment",
                    [&] { plan.build(fd::OpenMP{2}, to_dispatch, tokens, 256); }, "", true, 8});
-  // What experts of this width wrote for those assignments: 134 MB.
+  // What experts of this width wrote for those assignments: 134 MB. These cases have turns of their
+  // own, since they leave nothing of the others' in the caches.
   constexpr std::size_t width = 512;
   fd::DispatchPlan to_combine;
   to_combine.build(to_dispatch, tokens, 256);
@@ -388,12 +386,13 @@ int main(int argc, char** argv) {
   bench::Buffer<float> combined(width * std::size_t{tokens});
   const std::string combining = "combine: 512 floats of 8 experts, by assignment";
   const std::string reading = "reading them once in order, by assignment";
-  cases.push_back({combining, each_token([&](std::ptrdiff_t t) {
-                     float* to = combined.data() + t * std::ptrdiff_t{width};
-                     fd::combine(to_combine, t, written.data(), {to, width});
-                   }),
-                   "", false, 8});
-  cases.push_back({reading, [&] { combined[0] = bench::sum_in_order(written); }, "", false, 8});
+  std::vector<Case> by_memory{cases[0]};
+  by_memory.push_back({combining, each_token([&](std::ptrdiff_t t) {
+                         float* to = combined.data() + t * std::ptrdiff_t{width};
+                         fd::combine(to_combine, t, written.data(), {to, width});
+                       }),
+                       "", false, 8});
+  by_memory.push_back({reading, [&] { combined[0] = bench::sum_in_order(written); }, "", false, 8});
   namespace presets = fd::presets;
   Model deepseek_v3(presets::deepseek_v3({}, small_numbers(256, 0.05F)), 11);
   Model kimi_k2(
@@ -428,12 +427,16 @@ int main(int argc, char** argv) {
   of_each.add(cases, "PerExpertNull, 64 experts", "400 ns", "400 ns");
   with_weights.add(cases, "WeightedNull, 64 experts", "400 ns", "400 ns");
   const std::string wanted = arguments.size() > 1 ? arguments[1] : "";
-  std::erase_if(cases, [&](const Case& c) { return c.name.find(wanted) == std::string::npos; });
-  if (cases.empty()) {
+  const auto is_wanted = [&](const Case& c) { return c.name.find(wanted) != std::string::npos; };
+  std::erase_if(cases, std::not_fn(is_wanted));
+  std::erase_if(by_memory, [&](const Case& c) { return &c != &by_memory[0] && !is_wanted(c); });
+  if (cases.empty() && by_memory.size() == 1) {
     std::fprintf(stderr, "no case has '%s' in its name\n", wanted.c_str());
     return EXIT_FAILURE;
   }
-  take_turns(cases, seconds);
+  if (!cases.empty()) take_turns(cases, seconds);
+  if (by_memory.size() > 1) take_turns(by_memory, seconds / 8);
+  cases.insert(cases.end(), by_memory.begin() + 1, by_memory.end());
   log_softmax.route(logits, out.mask());
   std::printf(
       "%d experts, %td tokens a call, float, 1 thread; BH selects %.1f on average\n\n", experts,

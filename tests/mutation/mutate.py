@@ -237,7 +237,7 @@ def write_survivors(rows, path):
             if found:
                 known[found[1]] = []
                 reasons = known[found[1]]
-            elif known and not re.match(r"`|$|- `", line):
+            elif known and not re.match(r"$|- `", line):
                 reasons.append(line)
     lines = ["# Mutants that no test kills", "", report(rows) + ".", ""]
     lines += ["Each says whether it is equivalent to the code, and if not, which test is to kill it."]

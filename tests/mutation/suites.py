@@ -141,7 +141,7 @@ TESTS = {
     "detail/block/one_token": "critical_scores forms_bh forms_holm forms_log_softmax simd_avx2",
     "detail/block/policy_kernels": "own_policies ranking forms_bh forms_topk forms_top_p simd_sse2",
     "detail/block/rank": "forms_topk forms_bh simd_topk simd_bh_logit simd_topk_avx512",
-    "detail/block/route_block": "forms_topk forms_bh forms_weights presets simd_topk",
+    "detail/block/route_block": "forms_topk forms_bh forms_weights simd_topk simd_bh_logit",
     "detail/block/scores": "forms_bh forms_log_softmax forms_zscore simd_sse2",
     "detail/block/small_rows": "forms_topk simd_topk simd_topk_avx512",
     "detail/block/sort": "forms_p forms_top_p simd_hc simd_half_range",

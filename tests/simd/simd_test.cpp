@@ -229,6 +229,27 @@ TEST_CASE("every Arch routes with the same bits, and as the definition says") {
   CHECK(added > 2'500 * repeats / stride);
 }
 
+// Whole blocks of them are written at once.
+TEST_CASE("many rows of few experts, all of finite numbers") {
+  if (!is_compiled(Case::Policy::topk)) return;
+  const std::vector<Compiled> archs = vector_archs();
+  test::Random random(145);
+  for (const int experts : {1, 2, 5, 8, 9, 15, 16, 17, 24, 31, 32}) {
+    for (const int k : {1, 2, 3, 4, 5, 8}) {
+      Case c = random_case(Case::Policy::topk, experts, random);
+      c.k = std::min(k, experts);
+      c.bounds = {};
+      c.ranking = {};
+      c.stored = Case::Stored::as_float;
+      c.slice = 0;
+      for (int i = 0; i < 37 * experts; ++i) c.logits.push_back(random.normal());
+      const Routes definition = route_by_definition(c);
+      for (const Compiled& arch : archs)
+        CHECK_MESSAGE(difference(definition, arch.route(c)) == "", arch.name, ": ", text_of(c));
+    }
+  }
+}
+
 TEST_CASE("TopP where a sum of probabilities is the level, or next to it") {
   if (!is_compiled(Case::Policy::top_p)) return;
   const std::vector<Compiled> archs = vector_archs();
@@ -255,6 +276,23 @@ TEST_CASE("TopP where a sum of probabilities is the level, or next to it") {
       }
     }
   }
+}
+
+// 256 experts, as many as are sorted in 16 columns.
+TEST_CASE("TopP that takes all experts of many tokens") {
+  if (!is_compiled(Case::Policy::top_p)) return;
+  test::Random random(146);
+  Case c = random_case(Case::Policy::top_p, 256, random);
+  c.alpha = 1.0;
+  c.bounds = {};
+  c.ranking = {};
+  c.stored = Case::Stored::as_float;
+  c.slice = 0;
+  c.logits.assign(std::size_t{5} * 256, 1.0F);
+  const Routes definition = route_by_definition(c);
+  CHECK(definition.counts == std::vector<std::int32_t>(5, 256));
+  for (const Compiled& arch : vector_archs())
+    CHECK_MESSAGE(difference(definition, arch.route(c)) == "", arch.name, ": ", text_of(c));
 }
 
 TEST_CASE("RelativeThreshold of logits next to the threshold") {

@@ -48,7 +48,7 @@ struct ErasedRouter {
                        std::ptrdiff_t to_stride) noexcept;
     bool has_sets;       // count() fills in the sets
     bool reads_largest;  // count() reads the largest keys
-    bool reads_exps;     // count() reads the keys' exps
+    bool reads_exps;     // count() reads the keys' exps, and so the largest, too
     bool ranks;          // count() fills in what rank_best() does
     bool step_down;      // for count_one()
     MapKind map_kind;    // for count_one()
@@ -197,6 +197,8 @@ class PolicyKernels {
     constexpr bool reads_exps = ((has_scores || by_expert_p) && std::same_as<Score, LogSoftmax>) ||
                                 std::same_as<Count, TopP>;
     constexpr bool logits_suffice = P::has_critical_scores && std::same_as<Score, Logit>;
+    constexpr bool reads_largest = by_expert_p || (has_sets && !logits_suffice);
+    static_assert(reads_largest || !reads_exps);
     ErasedRouter::Calls result{nullptr,
                                rank,
                                select,
@@ -204,7 +206,7 @@ class PolicyKernels {
                                weigh,
                                load_tiles<Arch>,
                                has_sets,
-                               by_expert_p || (has_sets && !logits_suffice),
+                               reads_largest,
                                reads_exps,
                                by_expert_p,
                                StepDownRule<Count>,

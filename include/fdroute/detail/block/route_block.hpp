@@ -50,7 +50,7 @@ template <class Arch>
 void rank_experts(const ErasedRouter& router, const TokenBlock& logits, TokenBlock& keys) noexcept {
   if (router.has_key_recipe) {
     find_keys<Arch>(logits, router.keys, keys);
-    if (router.calls->reads_largest || router.calls->reads_exps) find_largest<Arch>(keys);
+    if (router.calls->reads_largest) find_largest<Arch>(keys);
     return;
   }
   const auto experts = static_cast<std::size_t>(router.experts);
@@ -190,8 +190,7 @@ class BlockRouter {
 
   template <class View, class T>
   static void load(const ErasedRouter& router, TokenBlock& block, LogitsView<T> logits) noexcept {
-    const bool counts_by_largest =
-        router.keys_are_logits && (router.calls->reads_largest || router.calls->reads_exps);
+    const bool counts_by_largest = router.keys_are_logits && router.calls->reads_largest;
     const bool may_take_exps =
         holds_weights<View> &&
         (router.weighs_by_all() || (has_set_kernel<View> && router.weights.of_exps()));
