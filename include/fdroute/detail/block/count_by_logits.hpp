@@ -164,7 +164,6 @@ FDROUTE_KERNEL void count_nucleus_of_best(TokenBlock& block, double p, int most,
   }
   for (int t = 0; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
-    block.count[at] = 0;
     block.ordinary[at] = is_listed(block.candidates[at]) && least[at] == highest[at];
     if (!block.ordinary[at]) {
       block.candidates[at] = 0;

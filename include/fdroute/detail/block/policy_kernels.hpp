@@ -59,7 +59,7 @@ struct ErasedRouter {
   bool has_kernels = false;
   bool has_sets = false;       // count() fills in the sets
   bool reads_largest = false;  // count() reads the largest keys
-  bool reads_exps = false;     // count() reads the keys' exps
+  bool reads_exps = false;     // count() reads the keys' exps, and so the largest, too
   bool ranks = false;          // count() fills in what rank_best() does
   bool step_down = false;      // for count_one()
   MapKind map_kind{};          // for count_one()

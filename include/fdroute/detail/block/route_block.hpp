@@ -49,7 +49,7 @@ template <class Arch>
 void rank_experts(const ErasedRouter& router, const TokenBlock& logits, TokenBlock& keys) noexcept {
   if (router.has_key_recipe) {
     find_keys<Arch>(logits, router.keys, keys);
-    if (router.reads_largest || router.reads_exps) find_largest<Arch>(keys);
+    if (router.reads_largest) find_largest<Arch>(keys);
     return;
   }
   const auto experts = static_cast<std::size_t>(router.experts);
@@ -128,6 +128,13 @@ class BlockRouter {
         std::copy_n(from[0].begin(), tokens, to);
         return;
       }
+      if (selected == 2 && tokens == 16) {  // known: stores without a loop
+        for (std::size_t t = 0; t < 16; ++t) {
+          to[2 * t] = from[0][t];
+          to[2 * t + 1] = from[1][t];
+        }
+        return;
+      }
       for (std::size_t t = 0; t < tokens; ++t) {
         for (std::size_t i = 0; i < selected; ++i) *to++ = from[i][t];
       }
@@ -161,9 +168,15 @@ class BlockRouter {
     TokenStatus status = TokenStatus::ok;
     for (int t = 0; t < logits.tokens; ++t) {
       const auto row = out.from(t);
-      alignas(64) std::array<float, SmallRow::most_experts> room;
-      const float* x = small_row(logits.row(t), router.experts, room);
-      if (!route_small_row<Arch>(x, router.weights, small)) [[unlikely]] {
+      std::array<float, SmallRow::most_experts> floats;
+      const float* x = floats.data();
+      if constexpr (std::is_same_v<T, float>) {
+        x = logits.row(t);
+      } else {
+        std::transform(logits.row(t), logits.row(t) + router.experts, floats.begin(),
+                       [](const T& logit) { return static_cast<float>(logit); });
+      }
+      if (!route_small_row<Arch>(x, router.experts, router.weights, small)) [[unlikely]] {
         status = status | route_row(router, logits.row(t), row);
         continue;
       }
@@ -174,13 +187,13 @@ class BlockRouter {
     return status;
   }
 
-  template <class T>
-  static void load(const ErasedRouter& router, TokenBlock& block, LogitsView<T> logits,
-                   bool weighs) noexcept {
-    const bool reads_largest =
-        router.keys_are_logits && (router.reads_largest || router.reads_exps);
-    if (reads_largest || (weighs && router.weights.of_exps()))
-      return load_rows<Arch, true>(block, logits);
+  template <class View, class T>
+  static void load(const ErasedRouter& router, TokenBlock& block, LogitsView<T> logits) noexcept {
+    const bool counts_by_largest = router.keys_are_logits && router.reads_largest;
+    const bool may_take_exps =
+        holds_weights<View> &&
+        (router.weighs_by_all() || (has_set_kernel<View> && router.weights.of_exps()));
+    if (counts_by_largest || may_take_exps) return load_rows<Arch, true>(block, logits);
     load_rows<Arch, false>(block, logits);
   }
 
@@ -292,7 +305,7 @@ template <class T, class View>
       return route_each_small_row(router, logits, out);
   }
   TokenBlock block(static_cast<int>(logits.tokens), router.experts);
-  load(router, block, logits, holds_weights<View>);
+  load<View>(router, block, logits);
   if (router.keys_are_logits) return BlockRouter(router, block, block).route_loaded(logits, out);
   return route_by_keys(router, block, logits, out);
 }

@@ -86,6 +86,25 @@ struct Lanes {
     return generate([&](std::size_t i)
                         FDROUTE_INLINED { return load_unaligned<Register>(from + i * width); });
   }
+
+  /// The first `count` lanes; `rest` in the others. Where registers end with the lanes, or Arch has
+  /// masks, not by way of memory, whose last store the load would wait for.
+  static FDROUTE_INLINE Lanes load_first(const T* from, int count, T rest) noexcept {
+    return generate([&](std::size_t i) FDROUTE_INLINED -> Register {
+      const int here = count - static_cast<int>(i * width);
+      if (here >= int{width}) return load_unaligned<Register>(from + i * width);
+      if constexpr (requires { load_lanes(from, here, Register(rest), Arch{}); }) {
+        return load_lanes(from, std::max(here, 0), Register(rest), Arch{});
+      } else {
+        if (here <= 0) return Register(rest);
+        alignas(64) std::array<T, width> some;
+        some.fill(rest);
+        std::copy_n(from + i * width, here, some.begin());
+        return load_aligned<Register>(some.data());
+      }
+    });
+  }
+
   FDROUTE_INLINE void store(T* to) const noexcept {
     unrolled<parts>([&](std::size_t i) FDROUTE_INLINED { store_aligned(part[i], to + i * width); });
   }
