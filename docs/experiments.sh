@@ -157,6 +157,8 @@ sweep() {
 
 [ -e "$out/loads/loads_full_results.json" ] ||
   "$OLMOE" sweep --model $model --grid loads --out "$out/loads"
+[ -e "$out/oracle/loads_full_results.json" ] ||
+  "$OLMOE" sweep --model $model --grid oracle --max-tokens 2048 --out "$out/oracle"
 sweep bh21 --model $model --grid bh21
 # Counts are not dealt here: ten shuffles of 81 rows would take longer than all the rest.
 sweep frontier --model $model --grid frontier --shuffles 0

@@ -47,6 +47,7 @@ struct Options {
   int free_window = 8;
   int repeats = 5;
   int tokens = 8;
+  std::string clock = "wall";
   std::string json;
   std::string make;
 };
@@ -545,6 +546,7 @@ Options parse(int argc, char** argv) {
       {"--tokens", [&](const std::string& v) { options.tokens = std::stoi(v); }},
       {"--compute", [&](const std::string& v) { options.compute = compute_of(v); }},
       {"--isa", [&](const std::string& v) { olmoe::use_isa(std::string_view(v)); }},
+      {"--clock", [&](const std::string& v) { options.clock = v; }},
       {"--make", [&](const std::string& v) { options.make = v; }},
       {"--json", [&](const std::string& v) { options.json = v; }},
   };
@@ -554,6 +556,13 @@ Options parse(int argc, char** argv) {
     if (found == known.end() || i + 1 == argc)
       throw std::invalid_argument(std::string(argv[i]) + ": unknown option, or without its value");
     found->second(argv[i + 1]);
+  }
+  if (options.clock == "processor") {
+    if (options.threads != std::vector<int>{1})
+      throw std::invalid_argument("--clock processor times one thread");
+    bench::use_processor_time();
+  } else if (options.clock != "wall") {
+    throw std::invalid_argument("--clock " + options.clock + ": known are wall and processor");
   }
   if (options.model.empty()) throw std::invalid_argument("--model DIR is missing");
   return options;

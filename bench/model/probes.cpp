@@ -5,15 +5,17 @@
 #endif
 #include <omp.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <new>
 
 namespace bench {
 namespace {
+
+clockid_t clock_id = CLOCK_MONOTONIC;
 
 /// Twelve chains of dependent multiply-adds: more than latency times throughput of any processor.
 template <class V>
@@ -118,7 +120,13 @@ double read_rate(std::span<const std::byte> memory) {
 }  // namespace
 
 double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  timespec time{};
+  clock_gettime(clock_id, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+void use_processor_time() {
+  clock_id = CLOCK_THREAD_CPUTIME_ID;
 }
 
 Memory::Memory(std::size_t bytes) {

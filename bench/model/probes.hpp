@@ -8,8 +8,10 @@
 
 namespace bench {
 
-/// Seconds since some fixed moment.
+/// Seconds since some fixed moment; after use_processor_time() those that the calling thread has
+/// computed. On a machine that is shared, one thread is better timed so.
 double now();
+void use_processor_time();
 
 /// Memory for bandwidth(): `bytes` of it, on huge pages where the system gives them.
 class Memory {

@@ -40,13 +40,13 @@ void add_sweep(CommandLine& line) {
       .shown_as("DIR");
   command.option("-o,--out", options->out, "Directory for the results").required().shown_as("DIR");
   command
-      .option(
-          "--grid", options->grid,
-          "bh21: top-k and BH at max_k 4 ... 64, alpha 0.2 ... 0.01; frontier: many families "
-          "at matched mean experts; loads: perplexity against experts loaded; or a file of policy "
-          "strings, one per line")
+      .option("--grid", options->grid,
+              "bh21: top-k and BH at max_k 4 ... 64, alpha 0.2 ... 0.01; frontier: many families "
+              "at matched mean experts; loads: perplexity against experts loaded; oracle: beside a "
+              "choice by "
+              "the experts' outputs; or a file of policy strings, one per line")
       .shows_default()
-      .shown_as("bh21|frontier|loads|FILE");
+      .shown_as("bh21|frontier|loads|oracle|FILE");
   command
       .option("-f,--text", options->texts,
               "Text to evaluate, one domain per file; default: MODEL/text/*.txt")
@@ -111,9 +111,10 @@ void add_sweep(CommandLine& line) {
   command.example("olmoe sweep -m reference/model -o out --grid bh21 --max-tokens 2048");
   command.runs([options, shard, dry_run] {
     parse_shard(*shard, *options);
-    const bool is_loads = options->grid == loads_grid_name;
+    const bool is_loads = is_loads_grid(options->grid);
     if (*dry_run) {
-      if (is_loads) throw std::invalid_argument("--dry-run: the grid loads has no estimate");
+      if (is_loads)
+        throw std::invalid_argument("--dry-run: the grid " + options->grid + " has no estimate");
       std::fputs(to_text(estimate_sweep(*options)).c_str(), stdout);
     } else if (is_loads) {
       run_loads(*options);

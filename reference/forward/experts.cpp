@@ -73,6 +73,7 @@ void mix_experts(const Config& config, const MoeWeights& weights, RoutingSource&
   linear({{weights.router, {}, routing.logits}}, x);
   const fdroute::RoutingView<std::int32_t> chosen{routing.experts.data(), routing.weights.data(),
                                                   routing.counts.data(), routing.capacity};
+  source.see(layer, x);
   source.route(layer, stretches,
                fdroute::LogitsView<float>(routing.logits.data(), n_tokens, config.num_experts),
                chosen);
@@ -85,7 +86,10 @@ void mix_experts(const Config& config, const MoeWeights& weights, RoutingSource&
   activations.resize(assignments * intermediate);
   results.resize(assignments * hidden);
   const Compute compute = weights.experts.front().gate.compute;
-  workspace.input_x.assign(x.data(), tokens, config.hidden_size, hidden, tokens, compute);
+  std::size_t most = 0;  // tokens of an expert
+  for (std::size_t e = 0; e < weights.experts.size(); ++e)
+    most = std::max(most, plan.offsets()[e + 1] - plan.offsets()[e]);
+  workspace.input_x.assign(x.data(), tokens, config.hidden_size, hidden, most, compute);
 
   std::vector<Batch> batches;
   std::vector<const float*> inputs(assignments);
@@ -118,7 +122,7 @@ void mix_experts(const Config& config, const MoeWeights& weights, RoutingSource&
   }
 
   workspace.input_activations.assign(activations.data(), assignments, config.intermediate_size,
-                                     intermediate, tokens, compute);
+                                     intermediate, most, compute);
   for (const Batch& batch : batches) {
     for (std::size_t i = batch.begin; i < batch.begin + batch.inputs.size(); ++i)
       inputs[i] = workspace.input_activations.row(i, batch.inputs.size());

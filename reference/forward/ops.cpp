@@ -100,7 +100,7 @@ void InputRows::assign(const float* x, std::size_t rows, std::int64_t cols, std:
   for (std::size_t r = 0; r < rows; ++r) {
     if (compute == Compute::bf16) {
       round(r, cols);
-    } else if (together > 1) {
+    } else if (!few(together)) {
       spread(r, cols);
     } else {
       std::copy_n(x + r * stride, cols, values_.data() + begin_ + r * stride_);
@@ -156,7 +156,8 @@ const Products& products(const Matrix& w) {
 void multiply_rows(const Matrix& w, std::int64_t begin, std::int64_t end, Inputs x, float* y,
                    std::int64_t y_stride, std::span<const std::byte> next) {
   const Products& k = products(w);
-  if (x.size() == 1) {
+  const std::int64_t tokens = std::ssize(x);
+  if (tokens == 1) {
     const auto dot_rows = reads_ahead() ? k.dot_rows_ahead : k.dot_rows;
     dot_rows(rows(w, begin, end).data(), w.cols, end - begin, w.cols, x[0], y);
     return;
@@ -165,9 +166,15 @@ void multiply_rows(const Matrix& w, std::int64_t begin, std::int64_t end, Inputs
   float* panel = scratch(0, lanes * (steps * k.panel_rows + panel_gap));
   for (std::int64_t r = begin; r < end; r += k.panel_rows) {
     const std::int64_t after = std::min(r + k.panel_rows, end);
-    k.pack(rows(w, r, after).data(), w.cols, after - r, w.cols, panel);
+    const std::byte* now = rows(w, r, after).data();
     const auto soon = after < end ? rows(w, after, std::min(after + k.panel_rows, end)) : next;
-    k.multiply_panel(panel, steps, x.data(), std::ssize(x), after - r, y + (r - begin), y_stride,
+    if (tokens <= few_tokens) {
+      k.multiply_few(now, w.cols, after - r, w.cols, x.data(), tokens, y + (r - begin), y_stride,
+                     soon.data(), std::ssize(soon));
+      continue;
+    }
+    k.pack(now, w.cols, after - r, w.cols, panel);
+    k.multiply_panel(panel, steps, x.data(), tokens, after - r, y + (r - begin), y_stride,
                      soon.data(), std::ssize(soon));
   }
 }

@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "formats/tensor.hpp"
@@ -44,8 +45,8 @@ const Products& products(const Matrix& w);
 
 /// The tokens of a product x w^T, a pointer each:
 /// - Compute::bf16: to the token's rounded row (kernels.hpp),
-/// - Compute::f32, one token: to its row of x,
-/// - Compute::f32, several tokens: to the token's spread row (kernels.hpp).
+/// - Compute::f32, up to few_tokens: to its row of x,
+/// - Compute::f32, more tokens: to the token's spread row (kernels.hpp).
 using Inputs = std::span<const float* const>;
 
 /// The rows of an x in the forms that products ask for.
@@ -62,11 +63,12 @@ class InputRows {
 
   /// Row `index` for a product that has `tokens` of the rows.
   const float* row(std::size_t index, std::size_t tokens) const {
-    const bool as_it_is = compute_ == Compute::f32 && tokens == 1 && together_ > 1;
+    const bool as_it_is = compute_ == Compute::f32 && few(tokens) && !few(together_);
     return as_it_is ? x_ + index * x_stride_ : values_.data() + begin_ + index * stride_;
   }
 
  private:
+  static bool few(std::size_t tokens) { return std::cmp_less_equal(tokens, few_tokens); }
   void spread(std::size_t row, std::int64_t cols);
   void round(std::size_t row, std::int64_t cols);
 

@@ -39,6 +39,10 @@ class RoutingSource {
   virtual int capacity(int layer) const = 0;
   virtual int floor(int layer) const = 0;
 
+  /// Is told before route() what the experts will get: x (tokens, hidden), the rows that route()
+  /// has logits of. A policy knows logits alone and need not look.
+  virtual void see(int /*layer*/, std::span<const float> /*x*/) {}
+
   /// Routes the tokens of `stretches`, each of another sequence, whose rows stand one after the
   /// other in `logits` and `out`; out.capacity is at least capacity(layer).
   virtual void route(int layer, std::span<const Stretch> stretches,

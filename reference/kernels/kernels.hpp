@@ -17,12 +17,15 @@ enum class Isa {
 /// How a weight is stored; the index into Kernels' arrays.
 enum class Storage { f32, f16, bf16 };
 
-/// Products with a matrix of weights: dot_rows for one token, pack and multiply_panel for more.
+/// Of more tokens than this, packing weights pays: a panel takes fewer loads for each product.
+constexpr std::ptrdiff_t few_tokens = 12;
+
+/// Products with a matrix of weights: dot_rows for one token, multiply_few for up to few_tokens,
+/// pack and multiply_panel for more. These sum in one order, so that all three give the same bits.
 ///
 /// A row of x is *spread* where its columns stand in the order that multiply_panel reads them, in
 /// `steps` = ceil(columns / 32) steps, with zeros where there is no column. A *panel* is up to
-/// panel_rows rows of weights in such an order. Which order, the products define; their sums of
-/// products have one order, so that dot_rows gives the same bits as multiply_panel.
+/// panel_rows rows of weights in such an order. Which order, the products define.
 struct Products {
   std::ptrdiff_t panel_rows;
 
@@ -33,6 +36,13 @@ struct Products {
 
   /// dot_rows that asks for the weights a page ahead (see reads_ahead() in isa.hpp).
   DotRows dot_rows_ahead;
+
+  /// y[t, r] = row r of w times x[t]; rows <= panel_rows, 2 <= tokens. Each x[t] points to `cols`
+  /// floats. Meanwhile it asks for the `next_bytes` from `next` on, `rows` rows of weights or less,
+  /// to be brought into the cache.
+  void (*multiply_few)(const void* w, std::ptrdiff_t stride, std::ptrdiff_t rows,
+                       std::ptrdiff_t cols, const float* const* x, std::ptrdiff_t tokens, float* y,
+                       std::ptrdiff_t y_stride, const void* next, std::ptrdiff_t next_bytes);
 
   /// Rows of w, `stride` elements apart, as a panel: up to 32 * (steps * panel_rows + panel_gap)
   /// floats, at a multiple of 64 bytes. rows <= panel_rows; the panel's other rows become 0.

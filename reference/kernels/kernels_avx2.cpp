@@ -7,7 +7,8 @@ namespace {
 
 struct Vector {
   static constexpr int width = 8;
-  static constexpr int tile_tokens = 6;  // 12 sums, 2 rows and a factor in 16 registers
+  static constexpr int tile_tokens = 6;   // 12 sums, 2 rows and a factor in 16 registers
+  static constexpr int pass_vectors = 1;  // 12 sums, 3 of x and one of weights in 16 registers
 
   __m256 v;
 
@@ -19,11 +20,11 @@ struct Vector {
   static Vector load_f16(const std::uint16_t* p) {
     return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
   }
+  static Vector load_bf16(const std::uint16_t* p) {
+    return {widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+  }
   static void load_bf16(const std::uint16_t* p, Vector (&two)[2]) {
     const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    const auto widen = [](__m128i half) {
-      return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
-    };
     two[0].v = widen(_mm256_castsi256_si128(bits));
     two[1].v = widen(_mm256_extracti128_si256(bits, 1));
   }
@@ -48,6 +49,11 @@ struct Vector {
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
+
+ private:
+  static __m256 widen(__m128i bf16) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bf16), 16));
   }
 };
 

@@ -8,6 +8,7 @@ namespace {
 struct Vector {
   static constexpr int width = 16;
   static constexpr int tile_tokens = 14;  // 28 sums, 2 rows and a factor in 32 registers
+  static constexpr int pass_vectors = 2;  // 24 sums, 3 of x and one of weights in 32 registers
 
   __m512 v;
 
@@ -18,6 +19,10 @@ struct Vector {
   }
   static Vector load_f16(const std::uint16_t* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+  }
+  static Vector load_bf16(const std::uint16_t* p) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return upper_halves(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
   }
   /// A cache line at once: two loads of half a line each would read memory more slowly.
   static void load_bf16(const std::uint16_t* p, Vector (&two)[2]) {

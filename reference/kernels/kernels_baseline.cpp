@@ -11,7 +11,8 @@ using Ints = std::int32_t __attribute__((vector_size(16)));
 
 struct Vector {
   static constexpr int width = 4;
-  static constexpr int tile_tokens = 6;  // 12 sums, 2 rows and a factor in 16 registers
+  static constexpr int tile_tokens = 6;   // 12 sums, 2 rows and a factor in 16 registers
+  static constexpr int pass_vectors = 1;  // 12 sums, 3 of x and one of weights in 16 registers
 
   Floats v;
 
@@ -22,9 +23,12 @@ struct Vector {
     return {Floats{to_float(Half{p[0]}), to_float(Half{p[1]}), to_float(Half{p[2]}),
                    to_float(Half{p[3]})}};
   }
+  static Vector load_bf16(const std::uint16_t* p) {
+    return {reinterpret_cast<Floats>(Ints{p[0], p[1], p[2], p[3]} << 16)};
+  }
   static void load_bf16(const std::uint16_t* p, Vector (&two)[2]) {
-    two[0].v = reinterpret_cast<Floats>(Ints{p[0], p[1], p[2], p[3]} << 16);
-    two[1].v = reinterpret_cast<Floats>(Ints{p[4], p[5], p[6], p[7]} << 16);
+    two[0] = load_bf16(p);
+    two[1] = load_bf16(p + width);
   }
   void store(float* p) const { std::memcpy(p, &v, sizeof v); }
 

@@ -67,30 +67,8 @@ void dot_rows(const void* w, Index stride, Index rows, Index cols, const float* 
   }
 }
 
-// ---- Several tokens
-// ------------------------------------------------------------------------------
-
-/// The panel: element [row / 8][step][row % 8][column], 32 columns a step.
-void pack(const void* w, Index stride, Index rows, Index cols, float* panel) {
-  const Index steps = (cols + columns - 1) / columns;
-  for (Index group = 0; group < panel_rows; group += tile_rows) {
-    for (Index step = 0; step < steps; ++step) {
-      const Index left = cols - step * columns;
-      const bool whole = group + tile_rows <= rows && left >= columns;
-#pragma GCC unroll 8
-      for (Index r = group; r < group + tile_rows; ++r, panel += columns / 2) {
-        const std::uint16_t* from = row_of(w, stride, r) + step * columns;
-        if (whole) {
-          _mm512_store_si512(panel, load(from));
-        } else {
-          const Index count = r < rows ? left : 0;
-          const __mmask32 mask = first(count < columns ? count : columns);
-          _mm512_store_si512(panel, _mm512_maskz_loadu_epi16(mask, from));
-        }
-      }
-    }
-  }
-}
+// ---- A few tokens
+// --------------------------------------------------------------------------------
 
 /// The sums of eight vectors, each as sum() has it. Inlined, so that they stay in registers.
 [[gnu::always_inline]] inline __m256 sums_of(const __m512 (&v)[tile_rows]) {
@@ -122,6 +100,107 @@ struct Prefetch {
     for (Index i = 0; i < lines && next < end; ++i, next += 64) __builtin_prefetch(next, 0, 2);
   }
 };
+
+/// y[t, r] = x[t] times row r of `rows` rows of w, 8 or 1.
+template <int tokens, Index rows>
+void multiply_stored(const std::uint16_t* w, Index stride, Index cols, const float* const* x,
+                     float* y, Index y_stride, Prefetch prefetch) {
+  __m512 sums[tokens][rows];
+#pragma GCC unroll 3
+  for (int t = 0; t < tokens; ++t) {
+#pragma GCC unroll 8
+    for (__m512& s : sums[t]) s = _mm512_setzero_ps();
+  }
+  const float* inputs[tokens];
+  for (int t = 0; t < tokens; ++t) inputs[t] = x[t];
+  const auto add = [&](Index c, const auto& load_weights) __attribute__((always_inline)) {
+    __m512i input[tokens];
+#pragma GCC unroll 3
+    for (int t = 0; t < tokens; ++t) input[t] = load(inputs[t] + c / 2);
+#pragma GCC unroll 8
+    for (Index r = 0; r < rows; ++r) {
+      const __m512i weights = load_weights(w + r * stride + c);
+#pragma GCC unroll 3
+      for (int t = 0; t < tokens; ++t) sums[t][r] = multiply_add(weights, input[t], sums[t][r]);
+    }
+  };
+  const Index whole = cols - cols % columns;
+  for (Index c = 0; c < whole; c += columns) {
+    prefetch.advance();
+    add(c, load);
+  }
+  if (whole < cols) {
+    add(whole, [mask = first(cols - whole)](const std::uint16_t* p) {
+      return _mm512_maskz_loadu_epi16(mask, p);
+    });
+  }
+#pragma GCC unroll 3
+  for (int t = 0; t < tokens; ++t) {
+    if constexpr (rows == tile_rows) {
+      _mm256_storeu_ps(y + t * y_stride, sums_of(sums[t]));
+    } else {
+      y[t * y_stride] = sum(sums[t][0]);
+    }
+  }
+}
+
+/// multiply_few for `tokens` tokens.
+template <int tokens>
+void multiply_tokens(const std::uint16_t* w, Index stride, Index rows, Index cols,
+                     const float* const* x, float* y, Index y_stride, const unsigned char* next,
+                     Index next_bytes) {
+  const Index steps = cols / columns + 1;
+  const Index groups = rows / tile_rows + 1;
+  const Index share = next_bytes / groups + 1;  // of eight rows, in bytes
+  Index r = 0;
+  for (; r + tile_rows <= rows; r += tile_rows) {
+    const Index from = r / tile_rows * share;
+    const Prefetch prefetch{next + from, next + from + share, share / (steps * 64) + 1};
+    multiply_stored<tokens, tile_rows>(w + r * stride, stride, cols, x, y + r, y_stride, prefetch);
+  }
+  for (; r < rows; ++r)
+    multiply_stored<tokens, 1>(w + r * stride, stride, cols, x, y + r, y_stride, {});
+}
+
+void multiply_few(const void* w, Index stride, Index rows, Index cols, const float* const* x,
+                  Index tokens, float* y, Index y_stride, const void* next, Index next_bytes) {
+  const auto* weights = static_cast<const std::uint16_t*>(w);
+  const auto* soon = static_cast<const unsigned char*>(next);
+  for (Index t = 0; t < tokens; t += tile_tokens) {
+    const Index size = tokens - t < tile_tokens ? tokens - t : tile_tokens;
+    // With the first tokens: it is as much as is read meanwhile.
+    const Index bytes = t == 0 ? next_bytes : 0;
+    const auto multiply = size == 1   ? multiply_tokens<1>
+                          : size == 2 ? multiply_tokens<2>
+                                      : multiply_tokens<tile_tokens>;
+    multiply(weights, stride, rows, cols, x + t, y + t * y_stride, y_stride, soon, bytes);
+  }
+}
+
+// ---- Many tokens
+// ---------------------------------------------------------------------------------
+
+/// The panel: element [row / 8][step][row % 8][column], 32 columns a step.
+void pack(const void* w, Index stride, Index rows, Index cols, float* panel) {
+  const Index steps = (cols + columns - 1) / columns;
+  for (Index group = 0; group < panel_rows; group += tile_rows) {
+    for (Index step = 0; step < steps; ++step) {
+      const Index left = cols - step * columns;
+      const bool whole = group + tile_rows <= rows && left >= columns;
+#pragma GCC unroll 8
+      for (Index r = group; r < group + tile_rows; ++r, panel += columns / 2) {
+        const std::uint16_t* from = row_of(w, stride, r) + step * columns;
+        if (whole) {
+          _mm512_store_si512(panel, load(from));
+        } else {
+          const Index count = r < rows ? left : 0;
+          const __mmask32 mask = first(count < columns ? count : columns);
+          _mm512_store_si512(panel, _mm512_maskz_loadu_epi16(mask, from));
+        }
+      }
+    }
+  }
+}
 
 /// y[t, r] = x[t] times row r of eight rows of a panel, for the first `rows` of them.
 template <int tokens>
@@ -183,6 +262,7 @@ void multiply_panel(const float* panel, Index steps, const float* const* x, Inde
 
 }  // namespace
 
-const Products bf16_products{panel_rows, dot_rows<false>, dot_rows<true>, pack, multiply_panel};
+const Products bf16_products{panel_rows, dot_rows<false>, dot_rows<true>, multiply_few,
+                             pack,       multiply_panel};
 
 }  // namespace olmoe

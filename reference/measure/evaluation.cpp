@@ -11,6 +11,7 @@
 #include "formats/error.hpp"
 #include "forward/completed_routing.hpp"
 #include "forward/memory.hpp"
+#include "forward/oracle_routing.hpp"
 #include "measure/at.hpp"
 #include "measure/parallel.hpp"
 #include "measure/prediction.hpp"
@@ -379,8 +380,11 @@ Evaluation evaluate(const Model& model, std::span<const fdroute::AnyRouter> rout
   if ((options.completion && !options.group) || (options.random_residents && !options.completion))
     throw std::invalid_argument(
         "evaluate: a completion needs a group, random residents need a completion");
+  if (options.completion && options.oracle)
+    throw std::invalid_argument("evaluate: the oracle completes nothing");
   const MakeSource make_source =
       [&](const std::vector<std::int64_t>&) -> std::unique_ptr<RoutingSource> {
+    if (options.oracle) return std::make_unique<OracleRouting>(model, routers);
     if (!options.completion) return std::make_unique<PolicyRouting>(routers);
     return std::make_unique<CompletedRouting>(routers, *options.group, *options.completion,
                                               options.random_residents);

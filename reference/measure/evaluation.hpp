@@ -39,6 +39,8 @@ struct EvaluationOptions {
   std::optional<fdroute::Completion> completion = {};
   /// The control: as many as `completion` adds, but any loaded ones, at random by this seed.
   std::optional<std::uint64_t> random_residents = {};
+  /// Not the experts that the routers select but as many by OracleRouting; without `completion`.
+  bool oracle = false;
   /// Called before the first window and after each, or each batch of them; never concurrently.
   std::function<void(const EvaluationProgress&)> on_progress = {};
 };
@@ -104,7 +106,7 @@ struct EvaluationRecord {
 /// summed in order: the result does not depend on the number of threads, to the last bit. Throws as
 /// check_texts() and Model::forward() do, text and window named, and Error for a perplexity beyond
 /// double; std::invalid_argument for a baseline of other texts or windows, and for a
-/// completion without a group.
+/// completion without a group or with the oracle.
 Evaluation evaluate(const Model& model, std::span<const fdroute::AnyRouter> routers,
                     std::span<const Text> texts, const EvaluationOptions& options = {},
                     const EvaluationRecord* baseline = nullptr, EvaluationRecord* record = nullptr);

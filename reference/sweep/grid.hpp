@@ -79,8 +79,12 @@ inline constexpr const char* tail_sigma = "sigma=tail";
 std::vector<Configuration> rivals(const std::vector<Configuration>& rows, bool with_slope,
                                   const std::function<std::string(const std::string&)>& canonical);
 
-/// The grid of experts loaded, which is run_loads()'s.
+/// The grids of experts loaded, which are run_loads()'s.
 inline constexpr const char* loads_grid_name = "loads";
+inline constexpr const char* oracle_grid_name = "oracle";
+inline bool is_loads_grid(const std::string& grid) {
+  return grid == loads_grid_name || grid == oracle_grid_name;
+}
 
 /// Whether a row of bh21 is that of max_k 16 again, as rows of max_k 32 and 64 are: few counts
 /// reach 16. Such a row has no rivals, and its counts are not dealt.

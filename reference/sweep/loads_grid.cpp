@@ -1,12 +1,24 @@
 #include "sweep/loads_grid.hpp"
 
+#include <functional>
+
 #include "formats/error.hpp"
+#include "sweep/grid.hpp"
 
 namespace olmoe {
 
 std::string LoadsConfiguration::curve() const {
-  if (added == Added::nothing) return family;
-  return family + (added == Added::best ? "+best" : "+random") + std::to_string(completion.window);
+  switch (added) {
+    case Added::nothing:
+      return family;
+    case Added::best:
+      return family + "+best" + std::to_string(completion.window);
+    case Added::random:
+      return family + "+random" + std::to_string(completion.window);
+    case Added::oracle:
+      return family + "+oracle";
+  }
+  return {};
 }
 
 std::string LoadsConfiguration::name() const {
@@ -22,17 +34,33 @@ const std::vector<LoadsFamily>& loads_families() {
   return families;
 }
 
-std::vector<LoadsConfiguration> loads_grid(const Config& config) {
+namespace {
+
+using Added = LoadsConfiguration::Added;
+/// Adds a configuration with both max_k and window `window`.
+using Add = std::function<void(const std::string& family, int mean, Added added, int window)>;
+
+/// What `fill` adds, for every group.
+std::vector<LoadsConfiguration> for_each_group(const Config& config, const char* name,
+                                               const std::function<void(const Add&)>& fill) {
   constexpr int fewest_experts = 16;
   if (config.num_experts < fewest_experts)
-    throw Error("grid loads needs a model of at least " + std::to_string(fewest_experts) +
-                " experts, this one has " + std::to_string(config.num_experts));
-  using Added = LoadsConfiguration::Added;
+    throw Error("grid " + std::string(name) + " needs a model of at least " +
+                std::to_string(fewest_experts) + " experts, this one has " +
+                std::to_string(config.num_experts));
   std::vector<LoadsConfiguration> grid;
   for (const char* group : {"batch:16", "consecutive:8", "cache:16"}) {
-    const auto add = [&](const std::string& family, int mean, Added added, int window) {
+    fill([&](const std::string& family, int mean, Added added, int window) {
       grid.push_back({family, mean, parse_grouping(group), added, {window, window}});
-    };
+    });
+  }
+  return grid;
+}
+
+}  // namespace
+
+std::vector<LoadsConfiguration> loads_grid(const Config& config) {
+  return for_each_group(config, loads_grid_name, [](const Add& add) {
     for (const LoadsFamily& known : loads_families()) {
       const std::string family = known.name;
       const bool is_topk = family == "topk";
@@ -44,8 +72,15 @@ std::vector<LoadsConfiguration> loads_grid(const Config& config) {
       if (family == "threshold") continue;
       for (const int mean : {2, 3, 4}) add(family, mean, Added::random, 8);
     }
-  }
-  return grid;
+  });
+}
+
+std::vector<LoadsConfiguration> oracle_grid(const Config& config) {
+  return for_each_group(config, oracle_grid_name, [](const Add& add) {
+    for (int k = 1; k <= 8; ++k) add("topk", k, Added::nothing, 8);
+    for (int k = 1; k <= 6; ++k) add("topk", k, Added::best, 8);
+    for (int k = 1; k <= 6; ++k) add("topk", k, Added::oracle, 8);
+  });
 }
 
 }  // namespace olmoe

@@ -8,13 +8,15 @@
 #include "forward/config.hpp"
 #include "forward/grouping.hpp"
 
-/// The grid `loads`: perplexity against experts loaded. docs/experiments.md says what it compares.
+/// The grids `loads` and `oracle`: perplexity against experts loaded. docs/experiments.md says what
+/// they compare.
 namespace olmoe {
 
 /// A policy of a family, completed or not, whose loads are counted for groups.
 struct LoadsConfiguration {
-  /// What completes the tokens: nothing, the best loaded experts, or as many at random.
-  enum class Added : std::uint8_t { nothing, best, random };
+  /// What completes the tokens: nothing, the best loaded experts, or as many at random. With the
+  /// oracle nothing does, but experts are chosen by their outputs (OracleRouting).
+  enum class Added : std::uint8_t { nothing, best, random, oracle };
 
   std::string family;  ///< topk, threshold or bh
   int mean = 0;        ///< experts that the policy alone selects, on average
@@ -22,6 +24,7 @@ struct LoadsConfiguration {
   Added added = Added::nothing;
   fdroute::Completion completion;  ///< if something is added
 
+  bool completes() const { return added == Added::best || added == Added::random; }
   /// "bh+best8": what a curve of the report is of; the family alone if nothing is added.
   std::string curve() const;
   /// "batch16_bh+best8_mean3", unique in the grid.
@@ -40,5 +43,9 @@ const std::vector<LoadsFamily>& loads_families();
 /// within window 12, too; top-k and BH of means 2, 3 and 4 with random residents, within window 8.
 /// max_k is the window. Throws Error for a model with fewer than 16 experts.
 std::vector<LoadsConfiguration> loads_grid(const Config& config);
+
+/// For each of these groups: top-k for k = 1 ... 8, plain; those up to 6 completed within window 8,
+/// and with k experts chosen by the oracle. Throws as loads_grid().
+std::vector<LoadsConfiguration> oracle_grid(const Config& config);
 
 }  // namespace olmoe

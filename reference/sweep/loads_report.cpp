@@ -128,11 +128,10 @@ std::string loads_report(const LoadsResults& results, Pictures pictures) {
       << inputs.at("compute").get<std::string>() << ". Written by " << provenance_text(provenance())
       << ".\n\n"
       << "`+bestW`: a token also gets those of its W best experts that are loaded anyway, until it "
-         "has W. `+randomW`, the control: as many, but any of the loaded ones, at random. Rows of "
-         "a "
-         "mean other than top-k's were solved for it on other text. docs/experiments.md defines "
-         "the "
-         "rest.\n\n";
+         "has W. `+randomW`, the control: as many, but any of the loaded ones, at random. "
+         "`+oracle`: as many as the policy selects, but those of the largest weight times norm of "
+         "output, which takes all experts to know. Rows of a mean other than top-k's were solved "
+         "for it on other text. docs/experiments.md defines the rest.\n\n";
   if (pictures == Pictures::drawn)
     out << "![Perplexity against experts loaded](visualizations/loads_analysis.png)\n\n";
   if (pictures == Pictures::none)
@@ -195,10 +194,11 @@ std::string loads_script(const LoadsResults& results, const std::string& stem) {
       const std::size_t plus = curves[c].find('+');
       const bool plain = plus == std::string::npos;
       const bool random = curves[c].find("+random") != std::string::npos;
-      const std::string look = plain                           ? "pt 6 dt 1 lw 1.2"
-                               : random                        ? "pt 2 dt (2,4) lw 1.4"
-                               : curves[c].ends_with("+best8") ? "pt 7 dt 1 lw 2.2"
-                                                               : "pt 9 dt (8,4) lw 1.6";
+      const std::string look = plain                            ? "pt 6 dt 1 lw 1.2"
+                               : random                         ? "pt 2 dt (2,4) lw 1.4"
+                               : curves[c].ends_with("+oracle") ? "pt 4 dt (2,2) lw 1.6"
+                               : curves[c].ends_with("+best8")  ? "pt 7 dt 1 lw 2.2"
+                                                                : "pt 9 dt (8,4) lw 1.6";
       s += separator + block(g, c) + " using 1:2 with linespoints ps 1.0 lc rgb '" +
            colours.at(curves[c].substr(0, plus)) + "' " + look + " title '" + curves[c] + "'";
       separator = ", \\\n  ";

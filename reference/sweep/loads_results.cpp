@@ -93,13 +93,14 @@ Json to_json(const LoadsResults& results) {
                {"policy", row.policy},
                {"completion", nullptr},
                {"random", c.added == LoadsConfiguration::Added::random},
+               {"oracle", c.added == LoadsConfiguration::Added::oracle},
                {"perplexity", row.perplexity},
                {"mean_experts", row.mean_experts},
                {"loads", to_json(row.loads)},
                {"against_topk", mean_json(row.against_topk)},
                {"against_completed_topk", mean_json(row.against_completed_topk)},
                {"documents", row.losses}};
-    if (c.added != LoadsConfiguration::Added::nothing)
+    if (c.completes())
       entry["completion"] = {{"window", c.completion.window}, {"max_k", c.completion.max_k}};
     json["rows"].push_back(entry);
   }

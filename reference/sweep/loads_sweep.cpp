@@ -21,6 +21,7 @@
 #include "measure/recorded_logits.hpp"
 #include "measure/solve_policy.hpp"
 #include "routing/routing.hpp"
+#include "sweep/grid.hpp"
 #include "sweep/loads_grid.hpp"
 #include "sweep/loads_results.hpp"
 #include "sweep/sweep_inputs.hpp"
@@ -32,13 +33,7 @@ namespace {
 /// The routers of every family and mean, or why there can be none.
 class SolvedFamilies {
  public:
-  explicit SolvedFamilies(const SweepInputs& inputs) : inputs_(inputs) {
-    const auto native = make_routers(inputs.model.config(), native_policy, std::filesystem::path());
-    const RecordingOptions recording{.window = inputs.evaluation.window};
-    nulls_ = fit_nulls(record_logits(inputs.model, native, inputs.calibration_texts, recording).fit,
-                       {.score = "log_softmax", .trim = 8}, "")
-                 .nulls();
-  }
+  explicit SolvedFamilies(const SweepInputs& inputs) : inputs_(inputs) {}
 
   void solve(const LoadsConfiguration& configuration) {
     const auto [found, fresh] = routers_.try_emplace({configuration.family, configuration.mean});
@@ -49,7 +44,7 @@ class SolvedFamilies {
       if (family.name == configuration.family) policy = family.policy;
     }
     const std::span<const fdroute::TabulatedNull> nulls =
-        configuration.family == "bh" ? std::span(nulls_) : std::span<fdroute::TabulatedNull>();
+        configuration.family == "bh" ? bh_nulls() : std::span<const fdroute::TabulatedNull>();
     if (configuration.family == "topk") {
       policy.replace(policy.find('?'), 1, std::to_string(configuration.mean));
       found->second = make_routers(config, policy, nulls);
@@ -78,6 +73,20 @@ class SolvedFamilies {
  private:
   using Key = std::pair<std::string, int>;
 
+  /// (layers), fitted when they are first asked for.
+  std::span<const fdroute::TabulatedNull> bh_nulls() {
+    if (nulls_.empty()) {
+      const auto native =
+          make_routers(inputs_.model.config(), native_policy, std::filesystem::path());
+      const RecordingOptions recording{.window = inputs_.evaluation.window};
+      nulls_ =
+          fit_nulls(record_logits(inputs_.model, native, inputs_.calibration_texts, recording).fit,
+                    {.score = "log_softmax", .trim = 8}, "")
+              .nulls();
+    }
+    return nulls_;
+  }
+
   const SweepInputs& inputs_;
   std::vector<fdroute::TabulatedNull> nulls_;  // (layers)
   std::map<Key, std::vector<fdroute::AnyRouter>> routers_;
@@ -88,8 +97,8 @@ LoadsRow measure(const SweepInputs& inputs, const LoadsConfiguration& configurat
                  std::span<const fdroute::AnyRouter> routers) {
   EvaluationOptions options = inputs.evaluation;
   options.group = configuration.group;
-  if (configuration.added != LoadsConfiguration::Added::nothing)
-    options.completion = configuration.completion;
+  if (configuration.completes()) options.completion = configuration.completion;
+  options.oracle = configuration.added == LoadsConfiguration::Added::oracle;
   constexpr std::uint64_t seed = 1;
   if (configuration.added == LoadsConfiguration::Added::random) options.random_residents = seed;
   return loads_row(configuration, policy_of(routers),
@@ -101,10 +110,13 @@ LoadsRow measure(const SweepInputs& inputs, const LoadsConfiguration& configurat
 void run_loads(const SweepOptions& options) {
   check_sweep_options(options);
   if (options.shards != 1 || options.resume)
-    throw std::invalid_argument("--grid loads is one run: --shard and --resume cannot be given");
+    throw std::invalid_argument("--grid " + options.grid +
+                                " is one run: --shard and --resume cannot be given");
   const auto file = [&](const std::string& name) { return options.out / ("loads_" + name); };
   const SweepInputs inputs(options);
-  const std::vector<LoadsConfiguration> grid = loads_grid(inputs.model.config());
+  const std::vector<LoadsConfiguration> grid = options.grid == oracle_grid_name
+                                                   ? oracle_grid(inputs.model.config())
+                                                   : loads_grid(inputs.model.config());
   make_directories(options.out);
   const DirectoryLock lock(options.out);
   if (std::filesystem::exists(file("full_results.json")) || SweepDirectory(options.out).has_plan())

@@ -31,7 +31,7 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 bool fits_nulls(const SweepOptions& options) {
-  return options.grid == "frontier" || options.grid == loads_grid_name;
+  return options.grid == "frontier" || is_loads_grid(options.grid);
 }
 
 /// Throws Error unless the sweep's files can hold `text` as a label.
@@ -197,7 +197,7 @@ void SweepInputs::choose_configurations(const SweepOptions& options) {
   const auto add = [&](std::vector<Configuration> more) {
     std::move(more.begin(), more.end(), std::back_inserter(plan.configurations));
   };
-  if (options.grid == loads_grid_name) return;  // a grid of other configurations
+  if (is_loads_grid(options.grid)) return;  // a grid of other configurations
   if (fits_nulls(options)) {
     plan.stem = "frontier";
     plan.configurations = frontier_grid(config);

@@ -152,7 +152,8 @@ TEST_CASE("a product does not depend on where in a cache line its weights begin"
 TEST_CASE("products are those of the definition, for every storage and instruction set") {
   for (const Shape& shape :
        {Shape{1, 1, 1}, Shape{3, 31, 2}, Shape{32, 32, 3}, Shape{33, 33, 13}, Shape{70, 64, 14},
-        Shape{65, 200, 15}, Shape{8, 1000, 29}, Shape{100, 96, 61}}) {
+        Shape{65, 200, 15}, Shape{8, 1000, 29}, Shape{100, 96, 61}, Shape{6, 1024, 4},
+        Shape{37, 2115, 5}, Shape{66, 1056, 8}, Shape{9, 33, 11}, Shape{45, 100, 12}}) {
     // Not a structured binding, which clang 14 does not let a lambda use.
     const std::int64_t rows = shape.rows;
     const std::int64_t cols = shape.cols;
@@ -186,16 +187,19 @@ TEST_CASE("products are those of the definition, for every storage and instructi
 
 TEST_CASE("a NaN or an infinity stays in its row and its token") {
   each_isa([](Isa) {
-    Weights w = weights(DType::F32, 40, 50, 3);
+    Weights w = weights(DType::F32, 39, 50, 3);
     w.memory[std::size_t{7} * 50 + 49] =
         std::bit_cast<std::uint32_t>(std::numeric_limits<float>::quiet_NaN());
-    auto x = random_floats(std::size_t{5} * 50, 4);
-    x[std::size_t{2} * 50] = std::numeric_limits<float>::infinity();
-    const auto y = product(w.matrix, x);
-    for (std::size_t t = 0; t < 5; ++t) {
-      for (std::size_t r = 0; r < 40; ++r) {
-        CHECK(std::isnan(y[t * 40 + r]) == (r == 7));
-        CHECK(std::isinf(y[t * 40 + r]) == (t == 2 && r != 7));
+    for (const std::size_t tokens : {std::size_t{5}, std::size_t{13}}) {
+      CAPTURE(tokens);
+      auto x = random_floats(tokens * 50, 4);
+      x[std::size_t{2} * 50] = std::numeric_limits<float>::infinity();
+      const auto y = product(w.matrix, x);
+      for (std::size_t t = 0; t < tokens; ++t) {
+        for (std::size_t r = 0; r < 39; ++r) {
+          CHECK(std::isnan(y[t * 39 + r]) == (r == 7));
+          CHECK(std::isinf(y[t * 39 + r]) == (t == 2 && r != 7));
+        }
       }
     }
   });
@@ -205,7 +209,8 @@ TEST_CASE("products in bf16 are those of the definition, of activations rounded 
   if (!bf16_here()) return;
   for (const Shape& shape :
        {Shape{1, 1, 1}, Shape{1, 32, 3}, Shape{3, 31, 2}, Shape{8, 33, 4}, Shape{9, 64, 5},
-        Shape{17, 200, 29}, Shape{70, 1000, 1}, Shape{100, 96, 61}, Shape{40, 72, 200}}) {
+        Shape{17, 200, 29}, Shape{70, 1000, 1}, Shape{100, 96, 61}, Shape{40, 72, 200},
+        Shape{45, 100, 2}, Shape{66, 96, 7}, Shape{9, 33, 12}}) {
     const std::int64_t rows = shape.rows;
     const std::int64_t cols = shape.cols;
     const std::int64_t tokens = shape.tokens;

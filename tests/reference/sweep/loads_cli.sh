@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `olmoe sweep --grid loads` on the bundled model and a little text: every row, the same files with
-# any number of threads, and errors before any work.
+# any number of threads, and errors before any work; `--grid oracle` beside it.
 # usage: loads_cli.sh OLMOE MODEL_DIRECTORY
 set -euo pipefail
 # shellcheck source=tests/reference/sweep/expect.sh
@@ -42,4 +42,11 @@ fi
 "${sweep[@]}" --threads 3 --out three >/dev/null 2>&1
 diff -r one three || fail "the number of threads changes results"
 fails 1 'holds a sweep' "${sweep[@]}" --out one
+
+"$olmoe" sweep --model "$model" --grid oracle --text prose.txt --text code.txt --window 32 \
+  --out oracle >/dev/null 2>&1
+[ "$(tail -n +2 oracle/loads_summary.csv | wc -l)" = 60 ] || fail "the grid oracle has 60 rows"
+# Without a completion, the routing does not depend on the group.
+[ "$(grep 'topk+oracle,3' oracle/loads_summary.csv | cut -d, -f5,9 | sort -u | wc -l)" = 1 ] ||
+  fail "the oracle's experts or perplexity depend on the group"
 echo "loads_cli: all as promised"

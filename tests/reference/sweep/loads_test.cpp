@@ -71,6 +71,25 @@ TEST_CASE("Grid loads has every family plain, completed and with random resident
         "grid loads needs a model of at least 16 experts, this one has 8");
 }
 
+TEST_CASE("Grid oracle has top-k plain, completed and by the oracle") {
+  olmoe::Config config;
+  config.num_experts = 64;
+  const auto grid = olmoe::oracle_grid(config);
+  std::set<std::string> names;
+  for (const auto& c : grid) {
+    names.insert(c.name());
+    CHECK(c.completes() == (c.curve() == "topk+best8"));
+  }
+  CHECK(names.size() == grid.size());
+  CHECK(grid.size() == 3 * (8 + 6 + 6));
+  for (const char* name :
+       {"batch16_topk_mean8", "consecutive8_topk+best8_mean6", "cache16_topk+oracle_mean6"})
+    CHECK(names.count(name) == 1);
+  config.num_experts = 8;
+  CHECK(error_of([&] { olmoe::oracle_grid(config); }) ==
+        "grid oracle needs a model of at least 16 experts, this one has 8");
+}
+
 TEST_CASE("a row is compared with top-k at its loads, interpolated between two k") {
   const olmoe::LoadsResults results = some_results();
   const auto& rows = results.rows;
