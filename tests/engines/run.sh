@@ -8,69 +8,26 @@
 # packages cannot be had ("SKIPPED:", with the words of debootstrap or apt), and 1 otherwise.
 set -eu
 cd "$(dirname "$0")/../.."
-. tests/debian_root.sh
-
+name=engines
 here=build/engines
-root=build/roots/sid
+. tests/sid_root.sh
+
 packages="g++ nlohmann-json3-dev libxsimd-dev libllama-dev libggml-dev python3-numpy python3-safetensors
   libonnxruntime-dev python3-onnxruntime python3-torch libtorch-dev python3-transformers"
 model=reference/model
 olmoe=build/release/reference/olmoe
 
-if [ "$(id -u)" != 0 ]; then
-  echo "engines: root is needed, to make a root folder of Debian unstable in $root and to enter it" >&2
-  exit 1
-fi
-
-start=$(date +%s)
-say() {
-  echo "engines: $(($(date +%s) - start)) s: $*"
-}
-skip() { # what could not be had, and the file whose end says why
-  echo "SKIPPED: engines: $1"
-  if grep -q -E '^(E|Err):' "$2"; then grep -E '^(E|Err):' "$2"; else tail -n 5 "$2"; fi
-  exit 77
-}
-inside() {
-  chroot "$root" env LC_ALL=C.UTF-8 HOME=/tmp OMP_NUM_THREADS=1 "$@"
-}
-leave() {
-  wait || true
-  umount "$root/proc" 2>/dev/null || true
-  umount "$root/dev" 2>/dev/null || true
-}
-
 # ---- The root, while the reference is being built ----
 
-mkdir -p $here build/roots
+mkdir -p $here
 (
   cmake --preset release
   cmake --build build/release --target olmoe fdroute_c
 ) >$here/build.log 2>&1 &
 build=$!
-trap leave EXIT
-trap 'exit 1' INT TERM HUP
 
-if [ ! -d "$root" ]; then
-  url=$(debian_mirror)
-  if [ -z "$url" ]; then
-    echo "SKIPPED: engines: apt on this machine has no source of Debian"
-    exit 77
-  fi
-  say "debootstrap of Debian unstable"
-  make_root sid "$root" "$url" >$here/debootstrap.log 2>&1 ||
-    skip "debootstrap failed" $here/debootstrap.log
-fi
-mount --bind /dev "$root/dev"
-mount -t proc proc "$root/proc"
-
-# A Python module is compiled when it is first imported: of most of these packages' none ever is.
-printf '#!/bin/sh\n' >"$root/usr/local/bin/py3compile"
-chmod +x "$root/usr/local/bin/py3compile"
-echo 'DPkg::Path "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";' >"$root/etc/apt/apt.conf.d/98path"
-say "installing what is missing of: $(echo $packages)"
 # shellcheck disable=SC2086 # one word per package
-add_packages "$root" $packages >$here/apt.log 2>&1 || skip "apt-get failed" $here/apt.log
+open_sid $packages
 
 say "building olmoe and the C library"
 wait $build || {

@@ -274,7 +274,7 @@ struct WithCount : AtMost {
   int count(const double*, int) const noexcept {
     return 2;
   }
-  static constexpr double kernel = 0.5;  // a bandwidth
+  [[maybe_unused]] static constexpr double kernel = 0.5;  // a bandwidth
 };
 struct DerivedFromCount : fd::HigherCriticism {
   int operator()(std::span<const double> p) const noexcept { return AtMost{}(p); }

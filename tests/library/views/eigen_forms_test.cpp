@@ -137,8 +137,7 @@ void check_tensor() {
   const auto nothing = logits.constant(static_cast<T>(-0.0F));
   CHECK(differences<Rank>(fd::route(router, logits + nothing), batch, router) == 0);
   std::array<Eigen::Index, Rank + 1> shape{3};
-  for (std::size_t i = 0; i < Rank; ++i)
-    shape[i + 1] = logits.dimension(static_cast<Eigen::Index>(i));
+  for (std::size_t i = 0; i < Rank; ++i) shape[i + 1] = logits.dimensions()[i];
   Eigen::Tensor<T, Rank + 1, Layout> wide(shape);
   wide.setConstant(static_cast<T>(1e4F));
   wide.template chip<0>(1) = logits;
@@ -194,9 +193,7 @@ TEST_CASE_TEMPLATE("sums, chips and slices of tensors", Layout,
   for (const Eigen::Index dimension : {0, 1, 2}) {
     std::array<Eigen::Index, 4> shape{};
     for (std::size_t i = 0, k = 0; i < 4; ++i)
-      shape[i] = static_cast<Eigen::Index>(i) == dimension
-                     ? 3
-                     : tensor.dimension(static_cast<Eigen::Index>(k++));
+      shape[i] = static_cast<Eigen::Index>(i) == dimension ? 3 : tensor.dimensions()[k++];
     Eigen::Tensor<float, 4, layout> wide(shape);
     wide.setConstant(1e30F);
     wide.chip(1, dimension) = tensor;

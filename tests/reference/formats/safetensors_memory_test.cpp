@@ -47,10 +47,11 @@ std::string open_large(const std::string& header, const Check& check) {
   const std::size_t taken = peak() - before;
   MESSAGE(seconds << " s, " << taken / 1024 << " KiB for a header of " << header.size() / 1024
                   << " KiB");
-  // A parser that was quadratic took more than 1000 s; the slowest build takes some 5.
-  CHECK(seconds < 30);
+  // A parser that was quadratic took more than 1000 s; the slowest build takes some 5, or some 50
+  // under a sanitizer on a machine with other work.
+  CHECK(seconds < 30 * test::stride_of_cases);
   CHECK(before > 0);
-#ifndef FDROUTE_ADDRESS_SANITIZER
+#if !defined(FDROUTE_ADDRESS_SANITIZER) && !defined(FDROUTE_THREAD_SANITIZER)
   CHECK(taken < 3 * header.size() + (4 << 20));
 #endif
   return message.starts_with(path + ": ") ? message.substr(path.size() + 2) : message;

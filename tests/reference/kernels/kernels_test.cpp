@@ -124,7 +124,7 @@ TEST_CASE("weights asked for a page ahead make no difference to a product") {
 TEST_CASE("a product does not depend on where in a cache line its weights begin") {
   constexpr std::size_t rows = 3;
   const auto x = random_floats(2048, 12);
-  for (const std::size_t cols : {31, 32, 33, 63, 64, 65, 96, 300, 2048}) {
+  for (const std::size_t cols : {31U, 32U, 33U, 63U, 64U, 65U, 96U, 300U, 2048U}) {
     CAPTURE(cols);
     const Weights w = weights(DType::BF16, rows, static_cast<std::int64_t>(cols), 13);
     const auto* elements = reinterpret_cast<const std::uint16_t*>(w.memory.data());

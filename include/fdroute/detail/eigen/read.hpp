@@ -98,7 +98,7 @@ class TensorReader {
   ~TensorReader() { evaluator_.cleanup(); }
 
   std::ptrdiff_t extent(int i) const {
-    return evaluator_.dimensions()[static_cast<std::size_t>(i)];
+    return static_cast<std::ptrdiff_t>(evaluator_.dimensions()[static_cast<std::size_t>(i)]);
   }
 
   /// Null: there is no such memory.

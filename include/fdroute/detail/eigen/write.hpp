@@ -101,7 +101,7 @@ std::ptrdiff_t shape_tensor(R& result, std::array<std::ptrdiff_t, rank> extents,
   std::array<std::ptrdiff_t, rank> got;
   bool fits = true;
   for (std::size_t i = 0; i < rank; ++i) {
-    got[i] = result.dimension(static_cast<typename R::Index>(i));
+    got[i] = result.dimensions()[i];
     const bool at_least = !exactly && i + 1 == rank;
     fits &= Width{extents[i], !at_least}.fits(got[i]);
   }

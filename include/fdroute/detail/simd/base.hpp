@@ -232,6 +232,15 @@ FDROUTE_INLINE xsimd::batch<float, Arch> multiply_where(
   return choose(mask, x * factor, xsimd::batch<float, Arch>(0.0F));
 }
 
+/// a + b; of integers modulo 2^32, as registers add them.
+template <class T>
+FDROUTE_INLINE T add(const T& a, const T& b) noexcept {
+  if constexpr (std::is_same_v<T, std::int32_t>)
+    return static_cast<T>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
+  else
+    return a + b;
+}
+
 /// counts + 1 where `mask` holds.
 FDROUTE_INLINE std::int32_t count_where(bool mask, std::int32_t counts) noexcept {
   return counts + (mask ? 1 : 0);

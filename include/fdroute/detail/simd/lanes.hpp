@@ -18,7 +18,7 @@ namespace fdroute::inline v0::detail {
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE Lanes<T, Arch, n> operator+(const Lanes<T, Arch, n>& a,
                                            const Lanes<T, Arch, n>& b) noexcept {
-  return a.generate([&](std::size_t i) FDROUTE_INLINED { return a.part[i] + b.part[i]; });
+  return a.generate([&](std::size_t i) FDROUTE_INLINED { return add(a.part[i], b.part[i]); });
 }
 template <class T, class Arch, std::size_t n>
 FDROUTE_INLINE Lanes<T, Arch, n> operator-(const Lanes<T, Arch, n>& a,
