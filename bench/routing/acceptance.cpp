@@ -216,7 +216,7 @@ std::vector<float> small_numbers(int n, float scale) {
 template <class Score>
 auto per_expert(int experts, Score score) {
   const auto data = bench::router_logits(tokens, experts, 3);
-  const fd::PerExpertNull null{
+  const fd::PerExpertNull<fd::TabulatedNull> null{
       std::vector(static_cast<std::size_t>(experts), bench::trimmed_null(data, experts, score))};
   return fd::Router(experts, fd::BenjaminiHochberg{0.05}, score, null, fd::SoftmaxWeights{},
                     fd::ExpertBounds{1, 8});
