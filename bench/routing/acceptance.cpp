@@ -3,7 +3,7 @@
 //
 //     acceptance [--json FILE] [seconds [part of a name]]
 //
-// With part of a name, those cases alone, for a profiler; then ratios are to the first of them.
+// With part of a name, those cases alone, for a profiler; then ratios are to the first in turn.
 
 #include <algorithm>
 #include <chrono>
@@ -216,7 +216,7 @@ std::vector<float> small_numbers(int n, float scale) {
 template <class Score>
 auto per_expert(int experts, Score score) {
   const auto data = bench::router_logits(tokens, experts, 3);
-  const fd::PerExpertNull null{
+  const fd::PerExpertNull<fd::TabulatedNull> null{
       std::vector(static_cast<std::size_t>(experts), bench::trimmed_null(data, experts, score))};
   return fd::Router(experts, fd::BenjaminiHochberg{0.05}, score, null, fd::SoftmaxWeights{},
                     fd::ExpertBounds{1, 8});
@@ -428,15 +428,15 @@ int main(int argc, char** argv) {
   with_weights.add(cases, "WeightedNull, 64 experts", "400 ns", "400 ns");
   const std::string wanted = arguments.size() > 1 ? arguments[1] : "";
   const auto is_wanted = [&](const Case& c) { return c.name.find(wanted) != std::string::npos; };
-  std::erase_if(cases, std::not_fn(is_wanted));
-  std::erase_if(by_memory, [&](const Case& c) { return &c != &by_memory[0] && !is_wanted(c); });
-  if (cases.empty() && by_memory.size() == 1) {
+  const std::ptrdiff_t floors = is_wanted(by_memory[0]) ? 1 : 0;
+  for (auto* some : {&cases, &by_memory}) std::erase_if(*some, std::not_fn(is_wanted));
+  if (cases.empty() && by_memory.empty()) {
     std::fprintf(stderr, "no case has '%s' in its name\n", wanted.c_str());
     return EXIT_FAILURE;
   }
   if (!cases.empty()) take_turns(cases, seconds);
-  if (by_memory.size() > 1) take_turns(by_memory, seconds / 8);
-  cases.insert(cases.end(), by_memory.begin() + 1, by_memory.end());
+  if (!by_memory.empty()) take_turns(by_memory, seconds / 8);
+  cases.insert(cases.end(), by_memory.begin() + floors, by_memory.end());
   log_softmax.route(logits, out.mask());
   std::printf(
       "%d experts, %td tokens a call, float, 1 thread; BH selects %.1f on average\n\n", experts,
