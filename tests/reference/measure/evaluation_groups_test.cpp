@@ -187,4 +187,9 @@ TEST_CASE("a completion needs a group, random residents a completion") {
   options.group = olmoe::parse_grouping("batch:2");
   options.random_residents = 1;
   CHECK_THROWS_AS(olmoe::evaluate(model, policy, texts, options), std::invalid_argument);
+  options.random_residents = {};
+  options.completion = {.window = 4, .max_k = 3};
+  options.oracle = true;
+  CHECK_THROWS_WITH_AS(olmoe::evaluate(model, policy, texts, options),
+                       "evaluate: the oracle completes nothing", std::invalid_argument);
 }
