@@ -32,7 +32,7 @@ set(library_floors
   "detail/rule|what rules share|detail/rule/"
   "detail/simd|lanes, and all intrinsics|detail/simd/"
   "detail/number|numbers and their order|detail/number/"
-  "vocabulary|concepts, views, bounds|concepts.hpp views.hpp completion.hpp execution.hpp bounds.hpp ties.hpp limits.hpp errors.hpp arch.hpp version.hpp null/none.hpp detail/number/require_ieee.hpp")
+  "vocabulary|concepts, views, bounds|concepts.hpp views.hpp output/ completion.hpp execution.hpp bounds.hpp ties.hpp limits.hpp errors.hpp arch.hpp version.hpp null/none.hpp detail/number/require_ieee.hpp detail/number/to_text.hpp")
 
 if(NOT DEFINED fdroute_root)
   cmake_path(GET CMAKE_CURRENT_LIST_DIR PARENT_PATH fdroute_root)

@@ -3,13 +3,14 @@
 //
 //     acceptance [--json FILE] [seconds [part of a name]]
 //
-// With part of a name, those cases alone, for a profiler; then ratios are to the first of them.
+// With part of a name, those cases alone, for a profiler; then ratios are to the first in turn.
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <iterator>
 #include <numeric>
 #include <random>
 #include <span>
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "fdroute/any_router.hpp"
+#include "fdroute/c_api.h"
 #include "fdroute/dispatch.hpp"
 #include "fdroute/openmp.hpp"
 #include "logits.hpp"
@@ -38,11 +40,12 @@ constexpr std::ptrdiff_t tokens = 8192;
 
 struct Case {
   std::string name;
-  std::function<void()> pass;  // over all tokens
-  std::string target{};        // what the ratio should not exceed
-  bool twice = false;          // the first time not timed: it wakes the threads
-  int parts = 1;               // of a token that are counted, its assignments
-  std::vector<double> ns{};    // per token or part of it, by turn
+  std::function<void()> pass;    // over all tokens
+  std::string target{};          // what the ratio should not exceed
+  bool twice = false;            // the first time not timed: it wakes the threads
+  int parts = 1;                 // of a token that are counted, its assignments
+  std::vector<double> ns{};      // per token or part of it, by turn
+  std::vector<double> ratios{};  // to the first of the cases in turn with it
 };
 
 double lowest(const std::vector<double>& values) {
@@ -66,30 +69,31 @@ void take_turns(std::vector<Case>& cases, double seconds) {
       cases[i].ns.push_back(elapsed.count() / static_cast<double>(tokens * cases[i].parts));
     }
   } while (Clock::now() < end || cases[0].ns.size() < 5);
+  for (Case& c : cases) {
+    std::transform(c.ns.begin(), c.ns.end(), cases[0].ns.begin(), std::back_inserter(c.ratios),
+                   std::divides<>());
+  }
 }
 
-/// A case's times as ratios to those of the first.
-std::vector<double> ratios_of(const Case& c, const Case& first) {
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < c.ns.size(); ++i) ratios.push_back(c.ns[i] / first.ns[i]);
-  return ratios;
-}
-
-/// How many times as long one case takes as another: the median over the turns.
-struct Quotient {
-  Quotient(const std::vector<Case>& cases, std::string what, const std::string& longer,
-           const std::string& shorter, std::string wanted)
+/// Two cases beside each other, turn by turn: the median of what `of` makes of their times.
+struct Comparison {
+  template <class Of>
+  Comparison(const std::vector<Case>& cases, std::string what, const std::string& longer,
+             const std::string& shorter, std::string wanted, const Of& of)
       : name(std::move(what)), target(std::move(wanted)) {
     const auto find = [&](const std::string& sought) -> const Case& {
       return *std::find_if(cases.begin(), cases.end(),
                            [&](const Case& c) { return c.name == sought; });
     };
-    times = bench::quantile(ratios_of(find(longer), find(shorter)), 0.5);
+    std::vector<double> values;
+    std::transform(find(longer).ns.begin(), find(longer).ns.end(), find(shorter).ns.begin(),
+                   std::back_inserter(values), of);
+    value = bench::quantile(values, 0.5);
   }
 
   std::string name;
   std::string target;
-  double times = 0.0;
+  double value = 0.0;
 };
 
 void print(const std::vector<Case>& cases) {
@@ -98,15 +102,14 @@ void print(const std::vector<Case>& cases) {
   std::printf("|%s|---:|---:|---:|---:|\n", std::string(54, '-').c_str());
   for (const Case& c : cases) {
     std::printf("| %-52s | %10.1f | %10.2f | %8s | %4.0f %% |\n", c.name.c_str(), lowest(c.ns),
-                bench::quantile(ratios_of(c, cases[0]), 0.5), c.target.c_str(),
-                100.0 * bench::spread(c.ns));
+                bench::quantile(c.ratios, 0.5), c.target.c_str(), 100.0 * bench::spread(c.ns));
   }
 }
 
 /// All that is printed, for programs. Returns whether the file could be written.
 bool write_json(const std::string& path, const bench::Circumstances& where,
                 const std::string& noise, const std::vector<Case>& cases,
-                const std::vector<Quotient>& quotients) {
+                const std::vector<Comparison>& comparisons) {
   std::FILE* file = std::fopen(path.c_str(), "w");
   if (file == nullptr) return false;
   std::fprintf(file,
@@ -120,14 +123,14 @@ bool write_json(const std::string& path, const bench::Circumstances& where,
                  "%s\n  {\"name\": %s, \"ns\": %.2f, \"median\": %.2f, \"spread\": %.4f, "
                  "\"ratio\": %.4f, \"target\": %s}",
                  &c == &cases[0] ? "" : ",", bench::quoted(c.name).c_str(), lowest(c.ns),
-                 bench::quantile(c.ns, 0.5), bench::spread(c.ns),
-                 bench::quantile(ratios_of(c, cases[0]), 0.5), bench::quoted(c.target).c_str());
+                 bench::quantile(c.ns, 0.5), bench::spread(c.ns), bench::quantile(c.ratios, 0.5),
+                 bench::quoted(c.target).c_str());
   }
   std::fprintf(file, "],\n \"times\": [");
-  for (const Quotient& q : quotients) {
+  for (const Comparison& c : comparisons) {
     std::fprintf(file, "%s\n  {\"name\": %s, \"times\": %.3f, \"target\": %s}",
-                 &q == &quotients[0] ? "" : ",", bench::quoted(q.name).c_str(), q.times,
-                 bench::quoted(q.target).c_str());
+                 &c == &comparisons[0] ? "" : ",", bench::quoted(c.name).c_str(), c.value,
+                 bench::quoted(c.target).c_str());
   }
   std::fprintf(file, "]}\n");
   return std::fclose(file) == 0;
@@ -213,7 +216,7 @@ std::vector<float> small_numbers(int n, float scale) {
 template <class Score>
 auto per_expert(int experts, Score score) {
   const auto data = bench::router_logits(tokens, experts, 3);
-  const fd::PerExpertNull null{
+  const fd::PerExpertNull<fd::TabulatedNull> null{
       std::vector(static_cast<std::size_t>(experts), bench::trimmed_null(data, experts, score))};
   return fd::Router(experts, fd::BenjaminiHochberg{0.05}, score, null, fd::SoftmaxWeights{},
                     fd::ExpertBounds{1, 8});
@@ -344,8 +347,23 @@ int main(int argc, char** argv) {
   cases.push_back(
       {"AnyRouter: BH, log_softmax: padded 8", [&] { any.route(logits, out.padded(8)); }});
   cases.push_back(
-      {"one token a call: AnyRouter: BH, log_softmax",
+      {"one token a call: AnyRouter: BH, log_softmax: padded 8",
        each_token([&](std::ptrdiff_t t) { any.route(logits.slice(t, 1), out.padded(8)); })});
+  fdroute_router* c_router = nullptr;
+  if (fdroute_router_create("topk:k=8", experts, nullptr, nullptr, &c_router) != FDROUTE_OK) {
+    std::fprintf(stderr, "acceptance: %s\n", fdroute_last_error());
+    return EXIT_FAILURE;
+  }
+  const auto route_in_c = [&, c_router](std::ptrdiff_t first, std::ptrdiff_t n) {
+    fdroute_route(c_router, logits.row(first), FDROUTE_F32, n, experts, 8, FDROUTE_MINUS_ONE,
+                  out.ids.data(), out.weights.data(), out.counts.data(), nullptr);
+  };
+  cases.push_back({"C interface: top-k 8: padded", [&] { route_in_c(0, tokens); }});
+  cases.push_back({"one token a call: top-k 8: padded", each_token([&](std::ptrdiff_t t) {
+                     topk.route(logits.slice(t, 1), out.padded(8));
+                   })});
+  cases.push_back({"one token a call: C interface: top-k 8: padded",
+                   each_token([&](std::ptrdiff_t t) { route_in_c(t, 1); })});
   // Of 8192 tokens with 8 of 256 experts each.
   const fd::Router top8_of_256(256, fd::TopK{8});
   top8_of_256.route(wide_logits, wide_out.padded(8));
@@ -359,6 +377,22 @@ int main(int argc, char** argv) {
                    [&] { plan.build(to_dispatch, tokens, 256); }, "", false, 8});
   cases.push_back({"2 threads: DispatchPlan: 8 of 256, by assignment",
                    [&] { plan.build(fd::OpenMP{2}, to_dispatch, tokens, 256); }, "", true, 8});
+  // What experts of this width wrote for those assignments: 134 MB. These cases have turns of their
+  // own, since they leave nothing of the others' in the caches.
+  constexpr std::size_t width = 512;
+  fd::DispatchPlan to_combine;
+  to_combine.build(to_dispatch, tokens, 256);
+  const bench::Buffer<float> written(width * 8 * std::size_t{tokens}, 0.5F);
+  bench::Buffer<float> combined(width * std::size_t{tokens});
+  const std::string combining = "combine: 512 floats of 8 experts, by assignment";
+  const std::string reading = "reading them once in order, by assignment";
+  std::vector<Case> by_memory{cases[0]};
+  by_memory.push_back({combining, each_token([&](std::ptrdiff_t t) {
+                         float* to = combined.data() + t * std::ptrdiff_t{width};
+                         fd::combine(to_combine, t, written.data(), {to, width});
+                       }),
+                       "", false, 8});
+  by_memory.push_back({reading, [&] { combined[0] = bench::sum_in_order(written); }, "", false, 8});
   namespace presets = fd::presets;
   Model deepseek_v3(presets::deepseek_v3({}, small_numbers(256, 0.05F)), 11);
   Model kimi_k2(
@@ -393,12 +427,16 @@ int main(int argc, char** argv) {
   of_each.add(cases, "PerExpertNull, 64 experts", "400 ns", "400 ns");
   with_weights.add(cases, "WeightedNull, 64 experts", "400 ns", "400 ns");
   const std::string wanted = arguments.size() > 1 ? arguments[1] : "";
-  std::erase_if(cases, [&](const Case& c) { return c.name.find(wanted) == std::string::npos; });
-  if (cases.empty()) {
+  const auto is_wanted = [&](const Case& c) { return c.name.find(wanted) != std::string::npos; };
+  const std::ptrdiff_t floors = is_wanted(by_memory[0]) ? 1 : 0;
+  for (auto* some : {&cases, &by_memory}) std::erase_if(*some, std::not_fn(is_wanted));
+  if (cases.empty() && by_memory.empty()) {
     std::fprintf(stderr, "no case has '%s' in its name\n", wanted.c_str());
     return EXIT_FAILURE;
   }
-  take_turns(cases, seconds);
+  if (!cases.empty()) take_turns(cases, seconds);
+  if (!by_memory.empty()) take_turns(by_memory, seconds / 8);
+  cases.insert(cases.end(), by_memory.begin() + floors, by_memory.end());
   log_softmax.route(logits, out.mask());
   std::printf(
       "%d experts, %td tokens a call, float, 1 thread; BH selects %.1f on average\n\n", experts,
@@ -407,32 +445,44 @@ int main(int argc, char** argv) {
   const std::string noise = where.noise(bench::spread(cases[0].ns));
   std::printf("%s\n%s%s\n", where.line().c_str(), noise.c_str(), noise.empty() ? "" : "\n");
   print(cases);
-  std::vector<Quotient> quotients;
+  std::vector<Comparison> comparisons;
   if (wanted.empty()) {
     const std::string padded = "BH, log_softmax: padded 8";
     const std::string csr = "BH, log_softmax: CSR, at most 8";
     const std::string sorted = "plain loops: std::sort BH by erfc, softmax";
     const auto add = [&](const char* name, const std::string& longer, const std::string& shorter,
                          const char* target) {
-      quotients.emplace_back(cases, name, longer, shorter, target);
+      comparisons.emplace_back(cases, name, longer, shorter, target, std::divides<>());
+    };
+    const auto add_ns = [&](const char* name, const std::string& longer, const std::string& shorter,
+                            const char* target) {
+      comparisons.emplace_back(cases, name, longer, shorter, target, std::minus<>());
     };
     add("std::sort BH by erfc / BH, log_softmax: padded 8", sorted, padded, ">= 60");
     add("std::sort BH by erfc / BH, log_softmax: dense", sorted, "BH, log_softmax: dense", ">= 60");
     add("1 thread / 2 threads", padded, "2 threads: " + padded, ">= 1.8");
     add("CSR / padded 8", csr, padded, "");
     add("CSR: 1 thread / 2 threads", csr, "2 threads: " + csr, "");
+    const std::string one = "one token a call: ";
+    const std::string top8 = "top-k 8: padded";
     add("AnyRouter / Router", "AnyRouter: " + padded, padded, "<= 1.05");
+    add_ns("AnyRouter - Router, one token a call, ns", one + "AnyRouter: " + padded, one + padded,
+           "<= 15");
+    add("C interface / Router", "C interface: " + top8, top8, "<= 1.05");
+    add_ns("C interface - Router, one token a call, ns", one + "C interface: " + top8, one + top8,
+           "<= 15");
     const std::string dispatch = "DispatchPlan: 8 of 256, by assignment";
     add("DispatchPlan / plain counting sort", dispatch,
         "plain counting sort: 8 of 256, by assignment", "");
     add("DispatchPlan: 1 thread / 2 threads", dispatch, "2 threads: " + dispatch, ">= 1.7");
+    add("combine / reading what it sums", combining, reading, "");
     add("256 experts / 64 experts", "256 experts: " + padded, padded, "<= 6");
     std::printf("\n| %-52s | %10s | %8s |\n", "", "times", "target");
     std::printf("|%s|---:|---:|\n", std::string(54, '-').c_str());
-    for (const Quotient& q : quotients)
-      std::printf("| %-52s | %10.2f | %8s |\n", q.name.c_str(), q.times, q.target.c_str());
+    for (const Comparison& c : comparisons)
+      std::printf("| %-52s | %10.2f | %8s |\n", c.name.c_str(), c.value, c.target.c_str());
   }
-  if (!json.empty() && !write_json(json, where, noise, cases, quotients)) {
+  if (!json.empty() && !write_json(json, where, noise, cases, comparisons)) {
     std::fprintf(stderr, "acceptance: cannot write %s\n", json.c_str());
     return EXIT_FAILURE;
   }

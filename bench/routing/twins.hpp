@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
+#include <span>
 #include <vector>
 
 #include "fdroute/detail/block/load.hpp"
@@ -138,5 +139,14 @@ struct CountingSort {
   std::vector<std::int32_t> by_expert;
   std::vector<float> weights;
 };
+
+/// The sum of some floats, a multiple of 64, read once from the first to the last.
+inline float sum_in_order(std::span<const float> x) {
+  std::array<float, 64> lanes{};
+  for (std::size_t i = 0; i < x.size(); i += lanes.size()) {
+    for (std::size_t j = 0; j < lanes.size(); ++j) lanes[j] += x[i + j];
+  }
+  return std::accumulate(lanes.begin(), lanes.end(), 0.0F);
+}
 
 }  // namespace bench

@@ -15,7 +15,7 @@ import sys
 SIGNS = {"<=": "≤", ">=": "≥", "->": "→", "...": "…", "*": "·", "-": "−"}
 GREEK = dict(alpha="α", beta="β", lambda_="λ", pi0="π<sub>0</sub>", sigma="σ", kappa="κ", tau="τ", sum="Σ")
 FOLDERS = {"selection": "Rules", "null": "Null distributions", "score": "Scores",
-           "ranking": "Rankings", "weights": "Weights"}
+           "ranking": "Rankings", "weights": "Weights", "output": "Output views"}
 
 
 # ---- Formulas --------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <string>
 
 #include "fdroute/errors.hpp"
 
@@ -36,12 +35,11 @@ struct ExpertBounds {
   /// Throws std::invalid_argument unless 0 <= min_k <= max_k, 1 <= max_k and min_k <= experts.
   void validate(int experts) const {
     if (min_k < 0 || max_k < 1 || min_k > max_k) {
-      detail::refuse("ExpertBounds: 0 <= min_k <= max_k and max_k >= 1 must hold, got min_k " +
-                     std::to_string(min_k) + ", max_k " + std::to_string(max_k));
+      detail::refuse("ExpertBounds: 0 <= min_k <= max_k and max_k >= 1 must hold, got min_k ",
+                     min_k, ", max_k ", max_k);
     }
     if (min_k > experts) {
-      detail::refuse("ExpertBounds: min_k " + std::to_string(min_k) +
-                     " exceeds the number of experts, " + std::to_string(experts));
+      detail::refuse("ExpertBounds: min_k ", min_k, " exceeds the number of experts, ", experts);
     }
   }
 };

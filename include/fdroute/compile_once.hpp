@@ -51,10 +51,8 @@ FDROUTE_ONCE double exp_sum<DefaultArch>(const float*, int, float, float*) noexc
 // How many experts a token gets.
 FDROUTE_ONCE void map_by_log_softmax<DefaultArch>(TokenBlock&) noexcept;
 FDROUTE_ONCE void map_by_zscore<DefaultArch>(TokenBlock&) noexcept;
-FDROUTE_ONCE void count_by_critical_scores<DefaultArch, false>(TokenBlock&, const float*, MapKind,
-                                                               ExpertBounds) noexcept;
-FDROUTE_ONCE void count_by_critical_scores<DefaultArch, true>(TokenBlock&, const float*, MapKind,
-                                                              ExpertBounds) noexcept;
+FDROUTE_ONCE void count_by_critical_scores<DefaultArch>(TokenBlock&, const float*, bool, MapKind,
+                                                        ExpertBounds) noexcept;
 
 }  // namespace detail
 

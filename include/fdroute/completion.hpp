@@ -4,7 +4,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 
 #include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
@@ -76,8 +75,8 @@ struct Completion {
   /// Throws std::invalid_argument unless both are at least 1.
   void validate() const {
     if (window < 1 || max_k < 1) {
-      detail::refuse("Completion: window and max_k must be at least 1, got window " +
-                     std::to_string(window) + ", max_k " + std::to_string(max_k));
+      detail::refuse("Completion: window and max_k must be at least 1, got window ", window,
+                     ", max_k ", max_k);
     }
   }
 };

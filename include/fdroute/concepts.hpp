@@ -141,6 +141,8 @@ enum class Kernel : std::uint8_t {
   /// A LogitRule that counts the logits >= the smallest float not below largest logit + margin():
   /// `double margin() const noexcept`, at most 0.
   margin,
+  /// A LogitRule that counts as TopP{nucleus()} does: `double nucleus() const noexcept`.
+  nucleus,
   /// A Rule that reads the smallest p-values alone: `int reads(int experts) const noexcept`, how
   /// many of them.
   smallest_p,

@@ -6,7 +6,6 @@
 #include <limits>
 #include <optional>
 #include <span>
-#include <string>
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
 #include <vector>
@@ -34,8 +33,7 @@ template <class T, EigenLogits V>
 Eigen::VectorX<T> values_of(const V& v) {
   if constexpr (EigenMatrix<V>) {
     if (v.rows() != 1 && v.cols() != 1) {
-      detail::refuse("a vector has one row or one column, got (" + std::to_string(v.rows()) + ", " +
-                     std::to_string(v.cols()) + ")");
+      detail::refuse("a vector has one row or one column, got (", v.rows(), ", ", v.cols(), ")");
     }
     Eigen::VectorX<T> values(v.size());
     const auto& rows = v.eval();

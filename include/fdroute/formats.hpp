@@ -7,7 +7,6 @@
 #include <span>
 
 #include "fdroute/detail/checks/check_views.hpp"
-#include "fdroute/detail/row/write_row.hpp"
 #include "fdroute/dispatch.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/views.hpp"

@@ -2,7 +2,6 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <string>
 
 #include "fdroute/detail/number/require_ieee.hpp"
 #include "fdroute/errors.hpp"
@@ -18,8 +17,8 @@ namespace detail {
 
 inline void validate_experts(int experts) {
   if (experts < 1 || experts > max_experts) {
-    detail::refuse("Router: the number of experts must lie in [1, " + std::to_string(max_experts) +
-                   "], got " + std::to_string(experts));
+    detail::refuse("Router: the number of experts must lie in [1, ", max_experts, "], got ",
+                   experts);
   }
 }
 

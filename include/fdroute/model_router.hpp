@@ -1,7 +1,6 @@
 #pragma once
 
 #include <limits>
-#include <string>
 #include <string_view>
 
 #include "fdroute/errors.hpp"
@@ -64,8 +63,8 @@ struct ModelRouter {
 /// and is asked for the keys that the model's router reads. `reads_top_k` is false where a rule
 /// takes its place: top_k is then 1.
 template <class Source>
-RouterSpec read_spec(const ModelRouter& model, int experts, Source& source,
-                     bool reads_top_k = true) {
+[[gnu::cold]] RouterSpec read_spec(const ModelRouter& model, int experts, Source& source,
+                                   bool reads_top_k = true) {
   const auto number = [&]<class Number>(const Setting& setting, Number) {
     if (setting.key.empty()) return static_cast<Number>(setting.value);
     const bool has_default = setting.value == setting.value;
@@ -77,8 +76,7 @@ RouterSpec read_spec(const ModelRouter& model, int experts, Source& source,
   RouterSpec spec{.shape = model.shape, .experts = experts};
   if (reads_top_k) spec.top_k = number(model.top_k, 0);
   if (reads_top_k && model.shape == Shape::sparse_mixer && spec.top_k != 2) {
-    fdroute::detail::refuse(std::string(model.top_k.key) + " of a sparse mixer is 2, got " +
-                            std::to_string(spec.top_k));
+    fdroute::detail::refuse(model.top_k.key, " of a sparse mixer is 2, got ", spec.top_k);
   }
   const ShapeWord& word = model.word;
   const bool is_second = !word.key.empty() && source.choice(word.key, {word.first, word.second},

@@ -12,7 +12,6 @@
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/checks/check_policies.hpp"
 #include "fdroute/detail/checks/requirements.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/rule/weighted_p.hpp"
 #include "fdroute/errors.hpp"
 #include "fdroute/selection/hommel.hpp"
@@ -36,7 +35,7 @@ namespace detail {
 inline double checked_p(std::span<const double> p, std::size_t j) {
   if (std::isnan(p[j])) return 1.0;
   if (p[j] >= 0.0 && p[j] <= 1.0) return p[j];
-  detail::refuse("p[" + std::to_string(j) + "] must lie in [0, 1], got " + to_text(p[j]));
+  detail::refuse("p[", j, "] must lie in [0, 1], got ", p[j]);
 }
 
 template <class R>
@@ -86,8 +85,7 @@ void adjusted(const R& rule, std::span<const double> p, std::span<double> out) {
                 "fdroute: R must satisfy AdjustingRule: it has no adjust() const that takes "
                 "std::span<double>, sorted p-values");
   if (out.size() != p.size()) {
-    detail::refuse("adjusted: " + std::to_string(p.size()) + " p-values, room for " +
-                   std::to_string(out.size()));
+    detail::refuse("adjusted: ", p.size(), " p-values, room for ", out.size());
   }
   std::vector<double> sorted = detail::sorted_for(rule, p);
   const std::vector<double> before = sorted;
@@ -148,8 +146,7 @@ inline int true_discoveries(double alpha, std::span<const double> p,
 inline std::vector<double> weighted_p_values(std::span<const double> p,
                                              std::span<const double> weights) {
   if (p.size() != weights.size()) {
-    detail::refuse("weighted_p_values: " + std::to_string(p.size()) + " p-values, " +
-                   std::to_string(weights.size()) + " weights");
+    detail::refuse("weighted_p_values: ", p.size(), " p-values, ", weights.size(), " weights");
   }
   detail::validate_p_value_weights("weighted_p_values", weights);
   std::vector<double> weighted(p.size());

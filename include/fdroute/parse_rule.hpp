@@ -64,15 +64,14 @@ class AnyProcedure {
   /// See fdroute::adjusted. Throws std::invalid_argument also unless adjusts().
   void adjusted(std::span<const double> p, std::span<double> out) const {
     check(p);
-    if (!adjusts()) detail::refuse(text_ + " has no adjusted p-values");
+    if (!adjusts()) detail::refuse(text_, " has no adjusted p-values");
     adjust_(p, out);
   }
 
  private:
   void check(std::span<const double> p) const {
     if (p.size() != static_cast<std::size_t>(hypotheses_)) {
-      detail::refuse("the procedure is one for " + std::to_string(hypotheses_) + " p-values, got " +
-                     std::to_string(p.size()));
+      detail::refuse("the procedure is one for ", hypotheses_, " p-values, got ", p.size());
     }
   }
 
@@ -114,7 +113,7 @@ class RuleSettings {
       validate_policy(rule, hypotheses_);
       return {std::move(rule), hypotheses_, std::string(arguments_.name()) + written_};
     } else {
-      detail::refuse("policy " + quote(arguments_.text()) + " reads logits, not p-values");
+      detail::refuse("policy ", Quoted{arguments_.text()}, " reads logits, not p-values");
     }
   }
 

@@ -1,8 +1,6 @@
 #pragma once
 
-#include <algorithm>
 #include <array>
-#include <concepts>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -12,7 +10,6 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "fdroute/any_router.hpp"
@@ -24,6 +21,7 @@
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/policy_string/any_policy.hpp"
 #include "fdroute/detail/policy_string/arguments.hpp"
+#include "fdroute/detail/policy_string/makers.hpp"
 #include "fdroute/detail/policy_string/named_parts.hpp"
 #include "fdroute/detail/policy_string/read_null.hpp"
 #include "fdroute/errors.hpp"
@@ -32,7 +30,6 @@
 #include "fdroute/null/tabulated.hpp"
 #include "fdroute/router.hpp"
 #include "fdroute/score/logit.hpp"
-#include "fdroute/score/robust_zscore.hpp"
 #include "fdroute/selection/critical_statistic.hpp"
 #include "fdroute/ties.hpp"
 #include "fdroute/weights/softmax.hpp"
@@ -78,20 +75,17 @@ struct ParseOptions {
 template <class Arch>
 class PolicySettings {
  public:
-  /// `rules` are the makers that the key `rule` can name.
+  /// `rules` are the makers that the key `rule` can name, beside those of the options.
   PolicySettings(detail::PolicyArguments arguments, int experts, const ParseOptions<Arch>& options,
-                 std::vector<PolicyMaker<Arch>> rules)
-      : arguments_(std::move(arguments)),
-        experts_(experts),
-        options_(options),
-        rules_(std::move(rules)) {}
+                 std::span<const detail::LibraryMaker<Arch>> rules)
+      : arguments_(std::move(arguments)), experts_(experts), options_(options), rules_(rules) {}
 
   /// The number of experts of the router to make.
   int experts() const noexcept { return experts_; }
 
   /// A number of the type of `otherwise`: int, float or double.
   template <class Number>
-  Number number(std::string_view key, Number otherwise) {
+  [[gnu::cold]] Number number(std::string_view key, Number otherwise) {
     const Number value = arguments_.number(key, otherwise);
     write(key, detail::to_text(value));
     return value;
@@ -99,22 +93,25 @@ class PolicySettings {
 
   /// number(), which is not written where it is `otherwise`.
   template <class Number>
-  Number option(std::string_view key, Number otherwise) requires std::is_arithmetic_v<Number> {
+  [[gnu::cold]] Number option(std::string_view key,
+                              Number otherwise) requires std::is_arithmetic_v<Number> {
     const Number value = arguments_.number(key, otherwise);
     if (value != otherwise) write(key, detail::to_text(value));
     return value;
   }
 
   /// One of the words in `accepted`, or `otherwise`.
-  std::string_view choice(std::string_view key, const std::vector<std::string_view>& accepted,
-                          std::string_view otherwise) {
+  [[gnu::cold]] std::string_view choice(std::string_view key,
+                                        const std::vector<std::string_view>& accepted,
+                                        std::string_view otherwise) {
     const std::string_view value = arguments_.choice(key, accepted, otherwise);
     write(key, value);
     return value;
   }
 
   /// One of the words in `accepted`, the first unless given. The first is not written.
-  std::string_view option(std::string_view key, std::span<const std::string_view> accepted) {
+  [[gnu::cold]] std::string_view option(std::string_view key,
+                                        std::span<const std::string_view> accepted) {
     const std::string_view value =
         arguments_.choice(key, {accepted.begin(), accepted.end()}, accepted.front());
     if (value != accepted.front()) write(key, value);
@@ -122,18 +119,18 @@ class PolicySettings {
   }
 
   /// `true` or `false`.
-  bool flag(std::string_view key, bool otherwise) {
+  [[gnu::cold]] bool flag(std::string_view key, bool otherwise) {
     return choice(key, {"false", "true"}, otherwise ? "true" : "false") == "true";
   }
 
   /// `min_k` and `max_k`: 1 and all experts unless given.
-  ExpertBounds bounds() {
+  [[gnu::cold]] ExpertBounds bounds() {
     const int min_k = number("min_k", 1);
     return {min_k, number("max_k", experts_)};
   }
 
   /// `ties`: lowest, unless given, or what the ranking has already.
-  TieOrder ties(TieOrder otherwise) {
+  [[gnu::cold]] TieOrder ties(TieOrder otherwise) {
     if (otherwise == TieOrder::highest_index) {
       const bool highest = choice("ties", {"lowest", "highest"}, "highest") == "highest";
       return highest ? TieOrder::highest_index : TieOrder::lowest_index;
@@ -146,27 +143,28 @@ class PolicySettings {
   const ParseOptions<Arch>& options() const noexcept { return options_; }
 
   /// Throws: the policy needs `what`.
-  [[noreturn]] void lacks(const std::string& what) const {
-    detail::refuse("policy " + detail::quote(arguments_.text()) + " needs " + what);
+  [[noreturn, gnu::cold]] void lacks(const std::string& what) const {
+    detail::refuse("policy ", detail::Quoted{arguments_.text()}, " needs ", what);
   }
 
   /// Throws `reason` if this key is given this value.
-  void refuse_value(std::string_view key, std::string_view value, const std::string& reason) const {
+  [[gnu::cold]] void refuse_value(std::string_view key, std::string_view value,
+                                  const std::string& reason) const {
     arguments_.refuse(key, value, reason);
   }
 
   /// Throws `reason`, at the value of this key if it is given.
-  [[noreturn]] void refuse(std::string_view key, const std::string& reason) const {
+  [[noreturn, gnu::cold]] void refuse(std::string_view key, const std::string& reason) const {
     arguments_.fail_at(key, reason);
   }
 
   /// Whether the string has the key `rule`: then a rule takes the place of a model's own, whose
   /// number of experts must not be read.
-  bool replaces_rule() { return arguments_.given("rule"); }
+  [[gnu::cold]] bool replaces_rule() { return arguments_.given("rule"); }
 
   /// `selection_bias`: ParseOptions::selection_bias with `given`, zeros with `none`. Throws if it
   /// is given nowhere.
-  std::vector<float> selection_bias() {
+  [[gnu::cold]] std::vector<float> selection_bias() {
     if (choice("selection_bias", {"given", "none"}, "given") == "none")
       return std::vector<float>(static_cast<std::size_t>(experts_));
     return given_selection_bias();
@@ -174,7 +172,7 @@ class PolicySettings {
 
   /// `expert_scale`: ParseOptions::expert_scale with `given`, ones with `none`. Throws if it is
   /// given nowhere.
-  std::vector<float> expert_scale() {
+  [[gnu::cold]] std::vector<float> expert_scale() {
     if (choice("expert_scale", {"given", "none"}, "given") == "none")
       return std::vector<float>(static_cast<std::size_t>(experts_), 1.0F);
     if (options_.expert_scale.empty())
@@ -184,7 +182,7 @@ class PolicySettings {
 
   /// `selection_bias` of a ranking that can do without: empty with `none`, which it is unless
   /// ParseOptions::selection_bias is given.
-  std::vector<float> selection_bias_if_given() {
+  [[gnu::cold]] std::vector<float> selection_bias_if_given() {
     const bool has_bias = !options_.selection_bias.empty();
     if (choice("selection_bias", {"none", "given"}, has_bias ? "given" : "none") == "none")
       return {};
@@ -196,32 +194,28 @@ class PolicySettings {
   /// reads p-values, and `ranking`, `ties` and `weights` with theirs; these three are the model's
   /// where the rule takes the place of a model's own.
   template <class R>
-  AnyRouter route_by(R rule) {
+  [[gnu::cold]] AnyRouter route_by(R rule) {
     static_assert(sizeof(detail::RuleRequirements<R>) > 0);
     if constexpr (DeviationRule<R>)
       rule.critical = critical_statistic(rule, experts_, number("level", 1.0));
     detail::validate_policy(rule, experts_);
-    if constexpr (NullFreeRule<R>) {
-      const ExpertBounds within = bounds();
-      Model model = read_model();
-      return made(std::make_shared<const AnyOf<R>>(
-          experts_, std::move(rule), std::move(model.weights), within, std::move(model.ranking)));
-    } else if constexpr (CriticalValueRule<R>) {
-      return with_null(detail::any_step_rule(rule, experts_));
-    } else {
-      return with_null(detail::AnyRule{std::move(rule)});
-    }
+    return route(detail::any_rule(rule, experts_), !NullFreeRule<R>);
   }
 
   /// The router of a model: as it is, but for `ties`; or, with `rule`, its ranking and weights with
   /// that rule and all that strings can say about it, but ranking and weights.
   template <class R, class W, class K>
   AnyRouter route_as(const Router<R, Logit, NoNull, W, K>& model) {
-    K ranking = model.ranking();
-    ranking.ties = ties(ranking.ties);
-    return route_model(model.rule(), model.bounds(),
-                       {detail::any_ranking(std::move(ranking), experts_),
-                        detail::any_weights(model.weights(), experts_)});
+    return route_as(model.rule(), model.weights(), model.ranking(), model.bounds());
+  }
+
+  /// The router of a model from its parts.
+  template <class R, class W, class K>
+  [[gnu::cold]] AnyRouter route_as(const R& rule, const W& weights, K ranking,
+                                   ExpertBounds within = {}) {
+    detail::validate_policy(rule, experts_);
+    return route_model(detail::any_rule(rule, experts_), within,
+                       read_parts(weights, std::move(ranking)));
   }
 
   /// A router as it is. Throws if a setting that was given has not been read.
@@ -233,8 +227,8 @@ class PolicySettings {
   }
 
  private:
-  template <class R, class S = Logit, class N = NoNull>
-  using AnyOf = Router<R, S, N, detail::AnyWeights, detail::AnyRanking>;
+  using Any = Router<detail::AnyRule, detail::AnyScore, detail::AnyNull, detail::AnyWeights,
+                     detail::AnyRanking>;
 
   // What a rule is put between.
   struct Model {
@@ -243,31 +237,45 @@ class PolicySettings {
   };
 
   template <class R>
-  AnyRouter made(std::shared_ptr<const R> router) const {
+  [[gnu::cold]] AnyRouter made(std::shared_ptr<const R> router) const {
     return {std::move(router), std::string(arguments_.name()) + written_, Arch{}};
   }
 
-  template <class R>
-  AnyRouter route_model(const R& rule, ExpertBounds within, Model parts) {
+  // What a model's policies read, which must be valid.
+  template <class W, class K>
+  [[gnu::cold, gnu::noinline]] Model read_parts(const W& weights, K ranking) {
+    detail::validate_policy(ranking, experts_);
+    detail::validate_policy(weights, experts_);
+    ranking.ties = ties(ranking.ties);
+    return {detail::to_any_ranking(std::move(ranking)), detail::to_any_weights(weights)};
+  }
+
+  [[gnu::cold]] AnyRouter made_of(detail::AnyRule rule, detail::NullAndScore of,
+                                  ExpertBounds within, Model model) const {
+    return made(std::make_shared<const Any>(experts_, std::move(rule), of.score, std::move(of.null),
+                                            std::move(model.weights), within,
+                                            std::move(model.ranking)));
+  }
+
+  [[gnu::cold]] AnyRouter route_model(detail::AnyRule rule, ExpertBounds within, Model parts) {
     if (model_.has_value()) refuse_as_rule();
     if (!replaces_rule()) {
       arguments_.finish();
-      return made(std::make_shared<const AnyOf<R>>(experts_, rule, std::move(parts.weights), within,
-                                                   std::move(parts.ranking)));
+      return made_of(std::move(rule), {}, within, std::move(parts));
     }
     model_ = std::move(parts);
+    const detail::MakerList<Arch> rules{{rules_}, options_.makers};
     std::vector<std::string_view> names;
-    for (const auto& maker : rules_) names.push_back(maker.name);
-    const std::string_view name = choice("rule", names, "");
-    return std::ranges::find(rules_, name, &PolicyMaker<Arch>::name)->make(*this);
+    rules.append_names(names);
+    return rules.make(choice("rule", names, ""), *this);
   }
 
-  [[noreturn]] void refuse_as_rule() const {
+  [[noreturn, gnu::cold]] void refuse_as_rule() const {
     refuse("rule", "rule names a router that is more than a rule");
   }
 
   /// The last that is read.
-  Model read_model() {
+  [[gnu::cold]] Model read_model() {
     Model model;
     if (model_.has_value()) {
       model = *model_;
@@ -279,49 +287,27 @@ class PolicySettings {
     return model;
   }
 
-  std::vector<float> given_selection_bias() const {
+  [[gnu::cold]] std::vector<float> given_selection_bias() const {
     if (options_.selection_bias.empty())
       lacks("a selection bias: give one value per expert, or selection_bias=none");
     return {options_.selection_bias.begin(), options_.selection_bias.end()};
   }
 
-  template <Rule R>
-  AnyRouter with_null(R rule) {
+  [[gnu::cold]] AnyRouter route(detail::AnyRule rule, bool reads_null) {
     const ExpertBounds within = bounds();
-    detail::NullAndScore of = detail::read_null(*this);
-    Model model = read_model();
-    const auto in_general = [&](detail::AnyExpertNull null) {
-      return made(
-          std::make_shared<const AnyOf<detail::AnyRule, detail::AnyScore, detail::AnyExpertNull>>(
-              experts_, static_cast<detail::AnyRule&&>(rule), detail::any_score(of.score),
-              std::move(null), std::move(model.weights), within, std::move(model.ranking)));
-    };
-    if (of.expert_null.has_value()) return in_general(*std::move(of.expert_null));
-    return std::visit(
-        [&]<class S>(const S& score) {
-          if constexpr (std::same_as<S, RobustZScore>) {
-            // No kernel computes it: code of its own for every rule would gain nothing.
-            const auto same = [survival = of.null.survival](double at, int) {
-              return survival(at);
-            };
-            return in_general({same, of.null.score});
-          } else {
-            return made(std::make_shared<const AnyOf<R, S, detail::AnyNull>>(
-                experts_, std::move(rule), score, std::move(of.null), std::move(model.weights),
-                within, std::move(model.ranking)));
-          }
-        },
-        of.score);
+    detail::NullAndScore of;
+    if (reads_null) of = detail::read_null(*this);
+    return made_of(std::move(rule), std::move(of), within, read_model());
   }
 
-  void write(std::string_view key, std::string_view value) {
+  [[gnu::cold]] void write(std::string_view key, std::string_view value) {
     written_.append(written_.empty() ? ":" : ",").append(key).append("=").append(value);
   }
 
   detail::PolicyArguments arguments_;
   int experts_;
   ParseOptions<Arch> options_;
-  std::vector<PolicyMaker<Arch>> rules_;
+  std::span<const detail::LibraryMaker<Arch>> rules_;
   std::optional<Model> model_{};  // of which a rule takes the place of its own
   std::string written_;
 };

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <span>
-#include <string>
 
 #include "fdroute/bounds.hpp"
 #include "fdroute/errors.hpp"
@@ -123,15 +122,13 @@ struct Glm4MoeConfig {
 
 namespace detail {
 
-template <class Config>
-void check_groups(const Config& config) {
+inline void check_groups(int experts, int groups, int kept, int selected) {
   // GroupLimited has its own words for these.
-  if (config.n_group < 1 || config.topk_group < 1 || config.topk_group > config.n_group) return;
-  const int reachable = config.n_routed_experts / config.n_group * config.topk_group;
-  if (config.num_experts_per_tok > reachable) {
-    fdroute::detail::refuse("num_experts_per_tok " + std::to_string(config.num_experts_per_tok) +
-                            " exceeds the " + std::to_string(reachable) +
-                            " experts of topk_group " + std::to_string(config.topk_group));
+  if (groups < 1 || kept < 1 || kept > groups) return;
+  const int reachable = experts / groups * kept;
+  if (selected > reachable) {
+    fdroute::detail::refuse("num_experts_per_tok ", selected, " exceeds the ", reachable,
+                            " experts of topk_group ", kept);
   }
 }
 
@@ -141,7 +138,8 @@ void check_groups(const Config& config) {
 /// top-k; times routed_scaling_factor. transformers does not read this model's
 /// norm_topk_prob: weights are never divided by their sum.
 inline auto deepseek_v2(const DeepseekV2Config& config) {
-  detail::check_groups(config);
+  detail::check_groups(config.n_routed_experts, config.n_group, config.topk_group,
+                       config.num_experts_per_tok);
   const GroupLimited<ByLogit> ranking{
       .groups = config.n_group, .kept = config.topk_group, .score = GroupScore::max};
   return Router(config.n_routed_experts, TopK{config.num_experts_per_tok},
@@ -155,10 +153,11 @@ inline auto deepseek_v2(const DeepseekV2Config& config) {
 /// `e_score_correction_bias` has shape (n_routed_experts).
 inline auto deepseek_v3(const DeepseekV3Config& config,
                         std::span<const float> e_score_correction_bias) {
-  detail::check_groups(config);
+  detail::check_groups(config.n_routed_experts, config.n_group, config.topk_group,
+                       config.num_experts_per_tok);
   if (e_score_correction_bias.empty()) {
-    fdroute::detail::refuse("deepseek_v3: e_score_correction_bias has 0 values for " +
-                            std::to_string(config.n_routed_experts) + " experts");
+    fdroute::detail::refuse("deepseek_v3: e_score_correction_bias has 0 values for ",
+                            config.n_routed_experts, " experts");
   }
   const GroupLimited<BySigmoid> ranking{
       .ranking = {.bias = {e_score_correction_bias.begin(), e_score_correction_bias.end()}},

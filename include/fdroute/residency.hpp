@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
 
 #include "fdroute/completion.hpp"
 #include "fdroute/detail/checks/check_views.hpp"
@@ -103,9 +102,8 @@ class ExpertCache {
   /// An empty cache. Throws std::invalid_argument unless 1 <= size <= experts <= max_experts.
   ExpertCache(int experts, int size) : experts_(experts), room_(size) {
     if (size < 1 || size > experts || experts > max_experts) {
-      detail::refuse("ExpertCache: 1 <= size <= experts <= " + std::to_string(max_experts) +
-                     " must hold, got size " + std::to_string(size) + ", experts " +
-                     std::to_string(experts));
+      detail::refuse("ExpertCache: 1 <= size <= experts <= ", max_experts, " must hold, got size ",
+                     size, ", experts ", experts);
     }
   }
 

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <concepts>
-#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -16,7 +15,6 @@
 #include "fdroute/detail/checks/check_views.hpp"
 #include "fdroute/detail/checks/requirements.hpp"
 #include "fdroute/detail/row/parts.hpp"
-#include "fdroute/detail/rule/expert_critical_scores.hpp"
 #include "fdroute/errors.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/limits.hpp"
@@ -75,7 +73,7 @@ class Router {
       : parts_{std::move(rule),    std::move(score), std::move(null), std::move(weights),
                std::move(ranking), bounds,           experts} {
     validate();
-    parts_.critical = detail::critical_table(parts_.rule, parts_.null, experts);
+    parts_.critical = detail::critical_table(parts_);
   }
 
   /// A router by a rule that reads no p-value: it takes neither score nor null distribution.
@@ -168,17 +166,22 @@ class Router {
     parts_.bounds.validate(parts_.experts);
     if constexpr (FittedNull<N>) {
       if (std::string_view(parts_.null.fitted_on()) != parts_.score.name) {
-        detail::refuse<NullMismatch>("Router: the null distribution was fitted on score " +
-                                     detail::quote(parts_.null.fitted_on()) + ", the router uses " +
-                                     detail::quote(parts_.score.name));
+        detail::refuse<NullMismatch>("Router: the null distribution was fitted on score ",
+                                     detail::Quoted{parts_.null.fitted_on()}, ", the router uses ",
+                                     detail::Quoted{parts_.score.name});
       }
     }
-    if constexpr (FixedCountRule<R>) detail::check_fixed_count(parts_.rule, parts_.experts);
-    if constexpr (CriticalValueRule<R>) {
+    parts_.with_count_kind([&](auto kind) { check_count<kind()>(); });
+  }
+
+  template <detail::CountKind kind>
+  void check_count() const {
+    if constexpr (detail::is_fixed(kind)) detail::check_fixed_count(parts_.rule, parts_.experts);
+    if constexpr (detail::by_critical_values(kind)) {
       detail::check_critical_values(parts_.rule, parts_.experts);
-      detail::check_count_by_critical_values(parts_.rule, parts_.experts);
+      detail::check_count_by_critical_values(parts_.rule, parts_.step_down(), parts_.experts);
     }
-    detail::check_null(parts_.null, parts_.experts);
+    detail::check_null<detail::by_expert_p(kind)>(parts_.null, parts_.experts);
   }
 
   friend class AnyRouter;

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -66,10 +65,8 @@ inline void check_reach(const RouterSpec& spec) {
   if (spec.groups < 1 || spec.kept_groups < 1 || spec.kept_groups > spec.groups) return;
   const int reachable = spec.experts / spec.groups * spec.kept_groups;
   if (spec.top_k > reachable) {
-    fdroute::detail::refuse("top-" + std::to_string(spec.top_k) + " exceeds the " +
-                            std::to_string(reachable) + " experts of " +
-                            std::to_string(spec.kept_groups) + " of " +
-                            std::to_string(spec.groups) + " groups");
+    fdroute::detail::refuse("top-", spec.top_k, " exceeds the ", reachable, " experts of ",
+                            spec.kept_groups, " of ", spec.groups, " groups");
   }
 }
 
@@ -93,7 +90,7 @@ GroupLimited<K> grouped(const RouterSpec& spec, K ranking, GroupScore score) {
 ///
 /// Throws std::invalid_argument where top_k exceeds the experts of the kept groups.
 template <class F>
-auto visit_parts(const RouterSpec& spec, const F& f) {
+[[gnu::cold]] auto visit_parts(const RouterSpec& spec, const F& f) {
   const SoftmaxWeights softmax{.renormalize = spec.normalize};
   const SigmoidWeights sigmoid{.renormalize = spec.normalize, .epsilon = spec.epsilon};
   const Scaled<SoftmaxWeights> scaled_softmax{.weights = softmax, .factor = spec.scale};

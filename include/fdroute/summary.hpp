@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "fdroute/concepts.hpp"
@@ -38,8 +37,7 @@ struct RoutingSummary {
 template <class Id>
 RoutingSummary summarize(RoutingView<Id> routing, std::ptrdiff_t tokens, int experts) {
   if (tokens < 0 || experts < 0) {
-    detail::refuse("summarize: " + std::to_string(tokens) + " tokens, " + std::to_string(experts) +
-                   " experts");
+    detail::refuse("summarize: ", tokens, " tokens, ", experts, " experts");
   }
   RoutingSummary summary;
   summary.tokens = tokens;
@@ -50,8 +48,8 @@ RoutingSummary summarize(RoutingView<Id> routing, std::ptrdiff_t tokens, int exp
   }
   const auto [least, most] = std::minmax_element(routing.counts, routing.counts + tokens);
   if (*least < 0 || *most > routing.capacity) {
-    detail::refuse("summarize: counts of " + std::to_string(*least) + " to " +
-                   std::to_string(*most) + " in rows of " + std::to_string(routing.capacity));
+    detail::refuse("summarize: counts of ", *least, " to ", *most, " in rows of ",
+                   routing.capacity);
   }
   summary.min_count = *least;
   summary.max_count = *most;
@@ -64,8 +62,7 @@ RoutingSummary summarize(RoutingView<Id> routing, std::ptrdiff_t tokens, int exp
     for (std::int32_t i = 0; i < row.counts[0]; ++i) {
       const auto id = static_cast<std::int64_t>(row.experts[i]);
       if (id < 0 || id >= experts) {
-        detail::refuse("summarize: expert id " + std::to_string(id) + " is outside [0, " +
-                       std::to_string(experts) + ")");
+        detail::refuse("summarize: expert id ", id, " is outside [0, ", experts, ")");
       }
       ++summary.load[static_cast<std::size_t>(id)];
       mass += static_cast<double>(row.weights[i]);
@@ -151,9 +148,8 @@ void cut_margins(LogitsView<T> logits, RoutingView<Id> routing, const S& score,
                  std::span<const float> critical, std::span<CutMargin> margins) {
   if (margins.size() != static_cast<std::size_t>(logits.tokens) ||
       (!critical.empty() && critical.size() != static_cast<std::size_t>(logits.experts))) {
-    detail::refuse("cut_margins: " + std::to_string(margins.size()) + " margins and " +
-                   std::to_string(critical.size()) + " critical scores for " +
-                   std::to_string(logits.tokens) + " tokens of " + std::to_string(logits.experts) +
+    detail::refuse("cut_margins: ", margins.size(), " margins and ", critical.size(),
+                   " critical scores for ", logits.tokens, " tokens of ", logits.experts,
                    " experts");
   }
   summarize(routing, logits.tokens, logits.experts);  // for what it throws

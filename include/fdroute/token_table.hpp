@@ -6,13 +6,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
 #include <utility>
 #include <vector>
 
 #include "fdroute/detail/checks/check_policies.hpp"
 #include "fdroute/detail/checks/check_views.hpp"
-#include "fdroute/detail/row/write_row.hpp"
 #include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
 #include "fdroute/views.hpp"
@@ -37,13 +35,12 @@ class TokenTable {
       : experts_(experts), top_k_(top_k), table_(std::move(table)), weights_(std::move(weights)) {
     detail::validate_experts(experts);
     if (top_k < 1 || top_k > experts) {
-      detail::refuse("TokenTable: top_k must lie in [1, " + std::to_string(experts) +
-                     "], the number of experts, got " + std::to_string(top_k));
+      detail::refuse("TokenTable: top_k must lie in [1, ", experts,
+                     "], the number of experts, got ", top_k);
     }
     const auto width = static_cast<std::size_t>(top_k);
     if (table_.empty() || table_.size() % width != 0) {
-      detail::refuse("TokenTable: " + std::to_string(table_.size()) + " ids are no rows of " +
-                     std::to_string(top_k));
+      detail::refuse("TokenTable: ", table_.size(), " ids are no rows of ", top_k);
     }
     for (std::size_t i = 0; i < table_.size(); ++i) check(i, i - i % width);
     detail::validate_policy(weights_, experts);
@@ -100,14 +97,13 @@ class TokenTable {
     const std::int32_t id = table_[i];
     const auto row = table_.begin();
     if (id < 0 || id >= experts_) {
-      detail::refuse("TokenTable: expert " + std::to_string(id) + " of token " +
-                     std::to_string(i / static_cast<std::size_t>(top_k_)) + " must lie in [0, " +
-                     std::to_string(experts_) + ")");
+      detail::refuse("TokenTable: expert ", id, " of token ", i / static_cast<std::size_t>(top_k_),
+                     " must lie in [0, ", experts_, ")");
     }
     const auto end = row + static_cast<std::ptrdiff_t>(i);
     if (std::find(row + static_cast<std::ptrdiff_t>(begin), end, id) != end) {
-      detail::refuse("TokenTable: token " + std::to_string(i / static_cast<std::size_t>(top_k_)) +
-                     " has expert " + std::to_string(id) + " twice");
+      detail::refuse("TokenTable: token ", i / static_cast<std::size_t>(top_k_), " has expert ", id,
+                     " twice");
     }
   }
 

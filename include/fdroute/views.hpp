@@ -4,6 +4,13 @@
 #include <cstdint>
 
 #include "fdroute/concepts.hpp"
+#include "fdroute/output/bitmask_view.hpp"
+#include "fdroute/output/csr_view.hpp"
+#include "fdroute/output/dense_view.hpp"
+#include "fdroute/output/routing_view.hpp"
+#include "fdroute/output/row.hpp"
+
+// The views that route() reads, here, and those that it writes, each in a file of output/.
 
 namespace fdroute::inline v0 {
 
@@ -110,124 +117,5 @@ template <class T>
 inline constexpr bool is_logits_view<BatchView<T>> = true;
 template <class L>
 concept LogitsForm = is_logits_view<L>;
-
-/// What was unusual about a token's row of logits. Values combine as bits, by |.
-enum class TokenStatus : std::uint8_t {
-  ok = 0,
-  has_nan = 1,          ///< some logit is NaN: it ranks below every number, its p-value is 1
-  no_finite_logit = 2,  ///< nothing to rank: experts 0..min_k-1 were chosen, with weight 0
-};
-
-constexpr TokenStatus operator|(TokenStatus a, TokenStatus b) noexcept {
-  return static_cast<TokenStatus>(static_cast<std::uint8_t>(a) | static_cast<std::uint8_t>(b));
-}
-
-/// Whether `status` has the bit.
-constexpr bool has(TokenStatus status, TokenStatus bit) noexcept {
-  return (static_cast<std::uint8_t>(status) & static_cast<std::uint8_t>(bit)) != 0;
-}
-
-/// What stands in the places of a padded row that its token leaves unused.
-enum class Padding : std::uint8_t {
-  minus_one,     ///< id -1, weight 0
-  repeat_valid,  ///< the id of the token's largest logit, weight 0: for kernels that index blindly
-};
-
-/// A routing in padded form, written to the caller's memory.
-///
-/// Row t of `experts` and `weights`, shape (tokens, capacity), holds token t's `counts[t]` experts
-/// in descending order of logit (equal logits: lower index first), then padding. `capacity` must be
-/// at least the router's, and Id able to hold every expert's id. An id of -1 in the padding is, in
-/// an unsigned Id, its largest value. `status`, shape (tokens), may be null.
-template <class Id = std::int32_t>
-struct RoutingView {
-  Id* experts;           ///< (tokens, capacity)
-  float* weights;        ///< (tokens, capacity)
-  std::int32_t* counts;  ///< (tokens)
-  int capacity;          ///< places of a row
-  Padding padding = Padding::minus_one;
-  TokenStatus* status = nullptr;  ///< (tokens), or null
-
-  /// The routing of the tokens from `first` on.
-  constexpr RoutingView from(std::ptrdiff_t first) const noexcept {
-    return {experts + first * capacity,
-            weights + first * capacity,
-            counts + first,
-            capacity,
-            padding,
-            status == nullptr ? nullptr : status + first};
-  }
-};
-
-template <class Id>
-RoutingView(Id*, float*, std::int32_t*, int) -> RoutingView<Id>;
-template <class Id>
-RoutingView(Id*, float*, std::int32_t*, int, Padding) -> RoutingView<Id>;
-template <class Id>
-RoutingView(Id*, float*, std::int32_t*, int, Padding, TokenStatus*) -> RoutingView<Id>;
-
-/// A routing in dense form, written to the caller's memory: row t of `weights`, shape
-/// (tokens, experts) with rows `stride` >= experts elements apart, holds the weight of every
-/// expert, 0 for those not selected. A selected expert's weight may itself round to 0, so `counts`,
-/// shape (tokens), is part of the result. `counts` and `status` may be null.
-struct DenseView {
-  float* weights;                  ///< (tokens, experts), rows `stride` apart
-  std::ptrdiff_t stride;           ///< experts, or more
-  std::int32_t* counts = nullptr;  ///< (tokens), or null
-  TokenStatus* status = nullptr;   ///< (tokens), or null
-
-  /// The routing of the tokens from `first` on.
-  constexpr DenseView from(std::ptrdiff_t first) const noexcept {
-    return {weights + first * stride, stride, counts == nullptr ? nullptr : counts + first,
-            status == nullptr ? nullptr : status + first};
-  }
-};
-
-/// The selected sets alone, written to the caller's memory: row t of `words`, shape
-/// (tokens, stride), has bit j % 64 of word j / 64 set if expert j is selected; all other bits of
-/// the row are 0. No weight is computed. `counts` and `status` may be null.
-struct BitmaskView {
-  std::uint64_t* words;            ///< (tokens, stride)
-  std::ptrdiff_t stride;           ///< words_per_token(experts), or more
-  std::int32_t* counts = nullptr;  ///< (tokens), or null
-  TokenStatus* status = nullptr;   ///< (tokens), or null
-
-  /// ceil(experts / 64)
-  static constexpr int words_per_token(int experts) noexcept {
-    return experts / 64 + (experts % 64 != 0 ? 1 : 0);
-  }
-
-  /// The routing of the tokens from `first` on.
-  constexpr BitmaskView from(std::ptrdiff_t first) const noexcept {
-    return {words + first * stride, stride, counts == nullptr ? nullptr : counts + first,
-            status == nullptr ? nullptr : status + first};
-  }
-};
-
-/// A routing in compressed form (compressed sparse rows), written to the caller's memory: token t
-/// owns places offsets[t] up to offsets[t + 1] of `experts` and `weights`, in descending order of
-/// logit (equal logits: lower index first). A token without experts owns none.
-///
-/// Shapes: offsets (tokens + 1), from 0 on, so that offsets[tokens] is the number of assignments;
-/// experts and weights (assignments). As that number is not known beforehand, route() asks for room
-/// for tokens * router.capacity() entries of both; what it leaves in those from offsets[tokens] on
-/// is unspecified. `status`, shape (tokens), may be null.
-template <class Id = std::int32_t>
-struct CsrView {
-  std::int64_t* offsets;          ///< (tokens + 1)
-  Id* experts;                    ///< (assignments)
-  float* weights;                 ///< (assignments)
-  TokenStatus* status = nullptr;  ///< (tokens), or null
-
-  /// The routing of the tokens from `first` on; their places are numbered as before.
-  constexpr CsrView from(std::ptrdiff_t first) const noexcept {
-    return {offsets + first, experts, weights, status == nullptr ? nullptr : status + first};
-  }
-};
-
-template <class Id>
-CsrView(std::int64_t*, Id*, float*) -> CsrView<Id>;
-template <class Id>
-CsrView(std::int64_t*, Id*, float*, TokenStatus*) -> CsrView<Id>;
 
 }  // namespace fdroute::inline v0

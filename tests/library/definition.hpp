@@ -9,7 +9,6 @@
 #include "fdroute/detail/block/policy_kernels.hpp"
 #include "fdroute/detail/block/route_block.hpp"
 #include "fdroute/detail/row/parts.hpp"
-#include "fdroute/detail/rule/expert_critical_scores.hpp"
 #include "fdroute/execution.hpp"
 #include "fdroute/router.hpp"
 #include "fdroute/views.hpp"
@@ -46,7 +45,7 @@ class Definition {
   explicit Definition(const fdroute::Router<R, S, N, W, K>& router)
       : parts_{router.rule(),    router.score(),  router.null(),   router.weights(),
                router.ranking(), router.bounds(), router.experts()} {
-    parts_.critical = fdroute::detail::critical_table(parts_.rule, parts_.null, parts_.experts);
+    parts_.critical = fdroute::detail::critical_table(parts_);
   }
 
   int experts() const noexcept { return parts_.experts; }

@@ -298,7 +298,7 @@ NAMED = (
     # Of equal logits the later takes the place of the earlier.
     ("small-ties", r"key > best\[i\]", "key >= best[i]"),
     # Sets of a ranking of its own are renormalised about the row's largest logit.
-    ("set-weights", r"\(keys_are_logits && !calls->ranks\)", "true"),
+    ("set-weights", r"\(keys_are_logits && !ranks\)", "true"),
     # Masked experts beyond the finite ones are ranked among themselves.
     ("masked-order", r"finite >= n \? finite : 0", "finite"),
 )

@@ -237,7 +237,7 @@ def write_survivors(rows, path):
             if found:
                 known[found[1]] = []
                 reasons = known[found[1]]
-            elif known and not re.match(r"`|$|- `", line):
+            elif known and not re.match(r"$|- `", line):
                 reasons.append(line)
     lines = ["# Mutants that no test kills", "", report(rows) + ".", ""]
     lines += ["Each says whether it is equivalent to the code, and if not, which test is to kill it."]
@@ -259,6 +259,9 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=float, default=1e9, help="seconds, after which it stops")
     parser.add_argument("--only", action="append", default=[], metavar="ID", help="these alone")
+    parser.add_argument(
+        "--header", action="append", metavar="PREFIX", help="of these alone, below include/fdroute/"
+    )
     parser.add_argument("--suite", action="append", metavar="NAME", help="judge by these alone")
     parser.add_argument("--again", action="store_true", help="judge survivors once more")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
@@ -274,6 +277,10 @@ def main():
     of_header = {header: mutants.mutants_of(header, text) for header, text in texts.items()}
     every = [m for found in of_header.values() for m in found]
     named, lost = mutants.named_mutants(texts)
+    if given.header:
+        prefixes = tuple("fdroute/" + prefix for prefix in given.header)
+        every = [m for m in every if m.header.startswith(prefixes)]
+        named = [m for m in named if m.header.startswith(prefixes)]
 
     def weight(mutant):  # long headers more, but not as much as they are longer; detail/ thrice
         folder = 3.0 if "/detail/" in mutant.header else 1.0

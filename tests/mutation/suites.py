@@ -48,8 +48,12 @@ SIMD = {
 }
 
 
-def simd(arch):
-    sources = (Source("simd/simd_test.cpp"), Source("simd/routing_digest_test.cpp"), *SIMD.values())
+def simd(arch, policies=0xFFFFF):
+    """simd_test of some of its policies (Case::Policy in simd/routes.hpp)."""
+    some = () if policies == 0xFFFFF else (f"-DFDROUTE_POLICIES={policies:#x}U",)
+    tests = ("simd/simd_test.cpp", "simd/routing_digest_test.cpp")
+    sources = (*map(Source, tests), *SIMD.values())
+    sources = tuple(Source(s.path, (*some, *s.flags)) for s in sources)
     return Suite(sources, mutated=(SIMD[arch].path,))
 
 
@@ -72,8 +76,16 @@ SUITES = {
     "simd_sse2": simd("sse2"),
     "simd_avx2": simd("avx2"),
     "simd_avx512": simd("avx512"),
+    "simd_topk": simd("avx2", 0x00001),
+    "simd_topk_avx512": simd("avx512", 0x00001),
+    "simd_bh_logit": simd("avx2", 0x00002),
+    "simd_hc": simd("avx2", 0x02020),
+    "simd_top_p": simd("avx2", 0x04000),
+    "simd_half_range": simd("avx2", 0x10000),
+    "simd_expert_p": simd("avx2", 0xE0000),
     "any_router": library("router/any_router"),
     "any_weights": library("weights/any_weights"),
+    "batch": library("views/batch", "-fopenmp"),
     "completion": parsing("router/completion", "-fopenmp"),
     "conformal": library("nulls/conformal_null"),
     "critical_scores": library("rules/critical_scores"),
@@ -120,25 +132,26 @@ TESTS = {
     "detail/block/": "forms_bh forms_topk forms_top_p forms_weights simd_sse2",
     "detail/block/complete": "completion preconditions simd_sse2 simd_avx2",
     "detail/block/count_by_critical": "forms_bh forms_holm simd_sse2",
-    "detail/block/count_by_expert_p": "expert_nulls simd_sse2 simd_avx2",
-    "detail/block/count_by_logits": "forms_top_p forms_relative simd_sse2",
+    "detail/block/count_by_expert_p": "expert_nulls simd_expert_p",
+    "detail/block/count_by_logits": "forms_top_p forms_relative simd_top_p simd_half_range",
     "detail/block/count_by_p": "forms_p simd_sse2",
     "detail/block/in_blocks": "csr openmp",
     "detail/block/keys": "group_limited presets simd_sse2 simd_avx2",
     "detail/block/load": "forms_bh views simd_avx2",
     "detail/block/one_token": "critical_scores forms_bh forms_holm forms_log_softmax simd_avx2",
     "detail/block/policy_kernels": "own_policies ranking forms_bh forms_topk forms_top_p simd_sse2",
-    "detail/block/rank": "forms_topk forms_bh simd_sse2 simd_avx512",
+    "detail/block/rank": "forms_topk forms_bh simd_topk simd_bh_logit simd_topk_avx512",
+    "detail/block/route_block": "forms_topk forms_bh forms_weights simd_topk simd_bh_logit",
     "detail/block/scores": "forms_bh forms_log_softmax forms_zscore simd_sse2",
-    "detail/block/small_rows": "forms_topk presets simd_sse2 simd_avx512",
-    "detail/block/sort": "forms_p forms_top_p simd_sse2",
+    "detail/block/small_rows": "forms_topk simd_topk simd_topk_avx512",
+    "detail/block/sort": "forms_p forms_top_p simd_hc simd_half_range",
     "detail/block/tiles": "eigen simd_sse2",
     "detail/block/weigh": "forms_topk forms_weights presets simd_sse2 simd_avx2",
     "detail/block/widen": "any_router formats simd_avx2 eigen",
     "detail/block/write": "forms_bh forms_topk forms_weights simd_avx512",
     "detail/block/token_block": "forms_bh forms_log_softmax forms_zscore forms_topk simd_sse2",
     "detail/checks/": "preconditions views router own_policies",
-    "detail/dispatch/": "dispatch",
+    "detail/dispatch/": "dispatch batch",
     "detail/number/": "quote rules ranking critical_scores forms_relative router",
     "detail/number/rounded_sum": "forms_relative simd_sse2 rules",
     "detail/number/to_text": "quote parse",
@@ -153,16 +166,16 @@ TESTS = {
     "detail/rule/": "rules deviation_rules critical_scores rule_routing tails forms_bh",
     "detail/rule/boundary_crossing": "deviation_rules error_control",
     "detail/rule/critical_scores": "critical_scores forms_bh rule_routing",
-    "detail/rule/expert_critical_scores": "critical_scores expert_nulls simd_sse2",
+    "detail/rule/expert_critical_scores": "critical_scores expert_nulls simd_expert_p",
     "detail/rule/step_rules": "rules multiple_testing rule_routing",
     "detail/rule/strongest_deviation": "deviation_rules rules simd_sse2",
     "detail/rule/survival_table": "nulls tails forms_p simd_sse2",
     "detail/rule/weighted_p": "rules nulls conformal expert_nulls",
     "detail/simd/": "forms_bh forms_topk forms_p forms_avx2 forms_avx512 simd_sse2 simd_avx2",
-    "detail/simd/avx512": "forms_avx512 forms_avx512_p simd_avx512",
+    "detail/simd/avx512": "forms_avx512 forms_avx512_p simd_topk_avx512 simd_avx512",
     "detail/simd/generic": "generic simd_avx2",
     "detail/simd/x86": "forms_bh forms_p forms_avx2 forms_avx2_p simd_avx2 simd_sse2",
-    "dispatch": "dispatch",
+    "dispatch": "dispatch batch",
     "eigen": "eigen",
     "execution": "csr openmp router",
     "formats": "formats views",
@@ -192,6 +205,7 @@ TESTS = {
     "summary": "summary",
     "ties": "ranking",
     "views": "views csr formats dispatch",
+    "output/": "views csr formats dispatch forms_bh preconditions",
     "weights/": "weights any_weights sigmoid_weights presets",
     "weights/sigmoid": "sigmoid_weights presets",
     "weights/softmax": "weights any_weights router forms_topk",

@@ -10,11 +10,17 @@
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "fdroute/detail/block/route_all.hpp"
 #include "fdroute/fdroute.hpp"
 #include "library/definition.hpp"
+
+// The policies to compile, a bit each: a mutation run takes these tests apart (tests/mutation/).
+#ifndef FDROUTE_POLICIES
+#define FDROUTE_POLICIES ~0U
+#endif
 
 /// A binary16 as an engine may have it.
 struct Half {
@@ -150,6 +156,10 @@ struct Case {
   AnyRanking ranking{};
 };
 
+constexpr bool is_compiled(Case::Policy policy) {
+  return ((FDROUTE_POLICIES >> static_cast<unsigned>(policy)) & 1U) != 0;
+}
+
 /// A rule of the user's that reads logits: those in the upper half of the range.
 struct HalfRange {
   int operator()(std::span<const float> sorted_logits) const noexcept {
@@ -263,71 +273,83 @@ inline std::vector<double> prior_weights(int experts) {
   return weights;
 }
 
-/// Hands the router of a case to `use`.
-template <class Use>
-void with_router(const Case& c, const Use& use) {
+/// The router of a case, which is of this policy.
+template <Case::Policy policy>
+auto router_of(const Case& c) {
   namespace fd = fdroute;
+  using Policy = Case::Policy;
   const AnyRanking& ranking = c.ranking;
   const fd::BenjaminiHochberg bh{c.alpha};
-  const auto route_by = [&](const auto& rule, const auto& score, const auto& null) {
-    use(fd::Router(c.experts, rule, score, null, c.weights, c.bounds, ranking));
+  const auto router = [&](const auto& rule, const auto& score, const auto& null) {
+    return fd::Router(c.experts, rule, score, null, c.weights, c.bounds, ranking);
   };
   fd::HigherCriticism hc{c.alpha};
   if (c.k % 2 != 0) hc.deviation = fd::HigherCriticism::Deviation::of_p;
   if (c.k % 3 == 0) hc.critical = 2.0;
-  switch (c.policy) {
-    case Case::Policy::topk:
-      return use(fd::Router(c.experts, fd::TopK{c.k}, c.weights, c.bounds, ranking));
-    case Case::Policy::top_p:
-      return use(fd::Router(c.experts, fd::TopP{c.alpha}, c.weights, c.bounds, ranking));
-    case Case::Policy::relative:
-      return use(
-          fd::Router(c.experts, fd::RelativeThreshold{c.alpha}, c.weights, c.bounds, ranking));
-    case Case::Policy::half_range:
-      return use(fd::Router(c.experts, HalfRange{}, c.weights, c.bounds, ranking));
-    case Case::Policy::bh_logit:
-      return use(fd::Router(c.experts, bh, fd::Logit{}, fd::NormalNull{0.0, 1.5}, c.weights,
-                            c.bounds, ranking));
-    case Case::Policy::bh_log_softmax:
-      return use(fd::Router(c.experts, bh, fd::LogSoftmax{}, fd::NormalNull{-5.0, 1.3}, c.weights,
-                            c.bounds, ranking));
-    case Case::Policy::hc_logit:
-      return route_by(hc, fd::Logit{}, log_table<fd::Logit>(0.0));
-    case Case::Policy::hc_log_softmax:
-      return route_by(hc, fd::LogSoftmax{}, log_table<fd::LogSoftmax>(-5.0));
-    case Case::Policy::hc_cdf:
-      return route_by(hc, fd::ZScore{}, cdf_table<fd::ZScore>());
-    case Case::Policy::bj_zscore:
-      return route_by(fd::BerkJones{c.alpha}, fd::ZScore{}, log_table<fd::ZScore>(0.0));
-    case Case::Policy::local_fdr:
-      return route_by(fd::LocalFdr{c.alpha}, fd::ZScore{}, log_table<fd::ZScore>(0.0));
-    case Case::Policy::storey:
-      return route_by(fd::StoreyBH{c.alpha}, fd::ZScore{}, log_table<fd::ZScore>(0.0));
-    case Case::Policy::hommel:
-      return route_by(fd::Hommel{c.alpha}, fd::ZScore{}, log_table<fd::ZScore>(0.0));
-    case Case::Policy::bky:
-      return route_by(fd::TwoStageBKY{c.alpha}, fd::ZScore{}, log_table<fd::ZScore>(0.0));
-    case Case::Policy::hc_normal:
-      return route_by(hc, fd::LogSoftmax{}, fd::NormalNull{-5.0, 1.3});
-    case Case::Policy::bh_per_expert: {
-      fd::PerExpertNull<fd::NormalNull> nulls;
-      for (int j = 0; j < c.experts; ++j)
-        nulls.nulls.push_back({0.1 * (j % 5), 0.5 + 0.1 * (j % 3)});
-      return route_by(bh, fd::ZScore{}, nulls);
-    }
-    case Case::Policy::holm_weighted:
-      return route_by(fd::Holm{c.alpha}, fd::LogSoftmax{},
-                      fd::WeightedNull{log_table<fd::LogSoftmax>(-5.0), prior_weights(c.experts)});
-    case Case::Policy::topk_weighted:
-      return route_by(fd::TopK{c.k}, fd::Logit{},
-                      fd::WeightedNull{log_table<fd::Logit>(0.0), prior_weights(c.experts)});
-    case Case::Policy::holm_zscore:
-      return use(fd::Router(c.experts, fd::Holm{c.alpha}, fd::ZScore{}, fd::NormalNull{0.0, 0.6},
-                            c.weights, c.bounds, ranking));
-    case Case::Policy::bh_zscore:
-      return use(fd::Router(c.experts, bh, fd::ZScore{}, fd::NormalNull{0.0, 0.8}, c.weights,
-                            c.bounds, ranking));
+  if constexpr (policy == Policy::topk) {
+    return fd::Router(c.experts, fd::TopK{c.k}, c.weights, c.bounds, ranking);
+  } else if constexpr (policy == Policy::bh_logit) {
+    return fd::Router(c.experts, bh, fd::Logit{}, fd::NormalNull{0.0, 1.5}, c.weights, c.bounds,
+                      ranking);
+  } else if constexpr (policy == Policy::bh_log_softmax) {
+    return fd::Router(c.experts, bh, fd::LogSoftmax{}, fd::NormalNull{-5.0, 1.3}, c.weights,
+                      c.bounds, ranking);
+  } else if constexpr (policy == Policy::bh_zscore) {
+    return fd::Router(c.experts, bh, fd::ZScore{}, fd::NormalNull{0.0, 0.8}, c.weights, c.bounds,
+                      ranking);
+  } else if constexpr (policy == Policy::holm_zscore) {
+    return fd::Router(c.experts, fd::Holm{c.alpha}, fd::ZScore{}, fd::NormalNull{0.0, 0.6},
+                      c.weights, c.bounds, ranking);
+  } else if constexpr (policy == Policy::hc_logit) {
+    return router(hc, fd::Logit{}, log_table<fd::Logit>(0.0));
+  } else if constexpr (policy == Policy::hc_log_softmax) {
+    return router(hc, fd::LogSoftmax{}, log_table<fd::LogSoftmax>(-5.0));
+  } else if constexpr (policy == Policy::hc_cdf) {
+    return router(hc, fd::ZScore{}, cdf_table<fd::ZScore>());
+  } else if constexpr (policy == Policy::bj_zscore) {
+    return router(fd::BerkJones{c.alpha}, fd::ZScore{}, log_table<fd::ZScore>(0.0));
+  } else if constexpr (policy == Policy::local_fdr) {
+    return router(fd::LocalFdr{c.alpha}, fd::ZScore{}, log_table<fd::ZScore>(0.0));
+  } else if constexpr (policy == Policy::storey) {
+    return router(fd::StoreyBH{c.alpha}, fd::ZScore{}, log_table<fd::ZScore>(0.0));
+  } else if constexpr (policy == Policy::hommel) {
+    return router(fd::Hommel{c.alpha}, fd::ZScore{}, log_table<fd::ZScore>(0.0));
+  } else if constexpr (policy == Policy::bky) {
+    return router(fd::TwoStageBKY{c.alpha}, fd::ZScore{}, log_table<fd::ZScore>(0.0));
+  } else if constexpr (policy == Policy::hc_normal) {
+    return router(hc, fd::LogSoftmax{}, fd::NormalNull{-5.0, 1.3});
+  } else if constexpr (policy == Policy::top_p) {
+    return fd::Router(c.experts, fd::TopP{c.alpha}, c.weights, c.bounds, ranking);
+  } else if constexpr (policy == Policy::relative) {
+    return fd::Router(c.experts, fd::RelativeThreshold{c.alpha}, c.weights, c.bounds, ranking);
+  } else if constexpr (policy == Policy::half_range) {
+    return fd::Router(c.experts, HalfRange{}, c.weights, c.bounds, ranking);
+  } else if constexpr (policy == Policy::bh_per_expert) {
+    fd::PerExpertNull<fd::NormalNull> nulls;
+    for (int j = 0; j < c.experts; ++j) nulls.nulls.push_back({0.1 * (j % 5), 0.5 + 0.1 * (j % 3)});
+    return router(bh, fd::ZScore{}, nulls);
+  } else if constexpr (policy == Policy::holm_weighted) {
+    return router(fd::Holm{c.alpha}, fd::LogSoftmax{},
+                  fd::WeightedNull{log_table<fd::LogSoftmax>(-5.0), prior_weights(c.experts)});
+  } else if constexpr (policy == Policy::topk_weighted) {
+    return router(fd::TopK{c.k}, fd::Logit{},
+                  fd::WeightedNull{log_table<fd::Logit>(0.0), prior_weights(c.experts)});
   }
+}
+
+/// Hands the router of a case to `use`.
+template <class Use>
+void with_router(const Case& c, const Use& use) {
+  const auto try_policy = [&]<std::size_t i>(std::index_sequence<i>) {
+    constexpr auto policy = static_cast<Case::Policy>(i);
+    if constexpr (is_compiled(policy)) {
+      if (c.policy == policy) use(router_of<policy>(c));
+    }
+  };
+  [&]<std::size_t... i>(std::index_sequence<i...>) {
+    (try_policy(std::index_sequence<i>{}), ...);
+  }
+  (std::make_index_sequence<std::size_t{Case::policies}>{});
 }
 
 /// By the kernels for Arch or, `by_definition`, without any. The policies' types end here: this is

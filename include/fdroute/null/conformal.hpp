@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -42,8 +41,7 @@ class ConformalNull {
     const auto nan = std::find_if(sorted_.begin(), sorted_.end(),
                                   [](double score) { return std::isnan(score); });
     if (nan != sorted_.end()) {
-      detail::refuse("ConformalNull: calibration[" + std::to_string(nan - sorted_.begin()) +
-                     "] is not a number");
+      detail::refuse("ConformalNull: calibration[", nan - sorted_.begin(), "] is not a number");
     }
     std::sort(sorted_.begin(), sorted_.end());
   }

@@ -4,11 +4,9 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
-#include <string>
 #include <string_view>
 #include <utility>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 #include "fdroute/null/provenance.hpp"
 
@@ -36,15 +34,14 @@ class ConformalENull {
       : rate_(rate), size_(calibration.size()), provenance_(std::move(provenance)) {
     if (calibration.empty()) detail::refuse("ConformalENull: the sample is empty");
     if (!(rate > 0.0 && std::isfinite(rate))) {
-      detail::refuse("ConformalENull: rate must be finite and above 0, got " +
-                     detail::to_text(rate));
+      detail::refuse("ConformalENull: rate must be finite and above 0, got ", rate);
     }
     if (provenance_.score.empty()) {
       detail::refuse("ConformalENull: provenance.score must name the score of the sample");
     }
     for (std::size_t i = 0; i < calibration.size(); ++i) {
       if (!std::isfinite(calibration[i])) {
-        detail::refuse("ConformalENull: calibration[" + std::to_string(i) + "] is not finite");
+        detail::refuse("ConformalENull: calibration[", i, "] is not finite");
       }
     }
     largest_ = *std::max_element(calibration.begin(), calibration.end());

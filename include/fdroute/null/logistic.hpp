@@ -4,7 +4,6 @@
 #include <limits>
 #include <numbers>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
@@ -33,11 +32,10 @@ struct LogisticNull {
   void validate() const {
     constexpr double largest = std::numeric_limits<double>::max();
     if (!(std::abs(location) <= largest)) {
-      detail::refuse("LogisticNull: location must be finite, got " + detail::to_text(location));
+      detail::refuse("LogisticNull: location must be finite, got ", location);
     }
     if (!(scale > 0.0 && scale <= largest)) {
-      detail::refuse("LogisticNull: scale must be positive and finite, got " +
-                     detail::to_text(scale));
+      detail::refuse("LogisticNull: scale must be positive and finite, got ", scale);
     }
   }
 };

@@ -4,7 +4,6 @@
 #include <limits>
 #include <numbers>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
@@ -29,10 +28,9 @@ struct NormalNull {
 
   void validate() const {
     constexpr double largest = std::numeric_limits<double>::max();
-    if (!(std::abs(mean) <= largest))
-      detail::refuse("NormalNull: mean must be finite, got " + detail::to_text(mean));
+    if (!(std::abs(mean) <= largest)) detail::refuse("NormalNull: mean must be finite, got ", mean);
     if (!(sd > 0.0 && sd <= largest)) {
-      detail::refuse("NormalNull: sd must be positive and finite, got " + detail::to_text(sd));
+      detail::refuse("NormalNull: sd must be positive and finite, got ", sd);
     }
   }
 };

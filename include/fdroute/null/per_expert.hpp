@@ -1,14 +1,12 @@
 #pragma once
 
 #include <cstddef>
-#include <string>
 #include <string_view>
 #include <vector>
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/checks/check_policies.hpp"
 #include "fdroute/detail/checks/requirements.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
@@ -40,16 +38,15 @@ struct PerExpertNull {
 
   void validate(int experts) const {
     if (nulls.size() != static_cast<std::size_t>(experts)) {
-      detail::refuse("PerExpertNull: " + std::to_string(nulls.size()) + " nulls for " +
-                     std::to_string(experts) + " experts");
+      detail::refuse("PerExpertNull: ", nulls.size(), " nulls for ", experts, " experts");
     }
     for (std::size_t j = 0; j < nulls.size(); ++j) {
       detail::validate_policy(nulls[j], experts);
       if constexpr (FittedNull<N>) {
         const std::string_view score = nulls[j].fitted_on();
         if (score != fitted_on()) {
-          detail::refuse("PerExpertNull: null 0 was fitted on score " + detail::quote(fitted_on()) +
-                         ", null " + std::to_string(j) + " on " + detail::quote(score));
+          detail::refuse("PerExpertNull: null 0 was fitted on score ", detail::Quoted{fitted_on()},
+                         ", null ", j, " on ", detail::Quoted{score});
         }
       }
     }

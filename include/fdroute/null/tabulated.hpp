@@ -45,7 +45,7 @@ class TabulatedNull {
         score, "log_sf", log_sf, provenance,
         [](double before, double value) { return value <= before; }, "must not increase");
     if (log_sf.front() > 0.0) {
-      detail::refuse("TabulatedNull: log_sf must be <= 0, got " + detail::to_text(log_sf.front()));
+      detail::refuse("TabulatedNull: log_sf must be <= 0, got ", log_sf.front());
     }
     if (log_sf.back() == log_sf[log_sf.size() - 2]) {
       detail::refuse("TabulatedNull: the last two log_sf are equal; their slope defines the tail");
@@ -60,8 +60,8 @@ class TabulatedNull {
         score, "cdf", cdf, provenance, [](double before, double value) { return value >= before; },
         "must not decrease");
     if (cdf.front() < 0.0 || cdf.back() > 1.0) {
-      detail::refuse("TabulatedNull: cdf must lie in [0, 1], got " + detail::to_text(cdf.front()) +
-                     " .. " + detail::to_text(cdf.back()));
+      detail::refuse("TabulatedNull: cdf must lie in [0, 1], got ", cdf.front(), " .. ",
+                     cdf.back());
     }
     return {{std::move(score), std::move(cdf), Form::cdf}, std::move(provenance)};
   }
@@ -91,7 +91,7 @@ class TabulatedNull {
   static void check(const std::vector<double>& score, const char* name,
                     const std::vector<double>& values, const NullProvenance& provenance,
                     InOrder in_order, const char* demand) {
-    const auto fail = [](const std::string& fact) { detail::refuse("TabulatedNull: " + fact); };
+    const auto fail = [](const std::string& fact) { detail::refuse("TabulatedNull: ", fact); };
     const auto at = [](const char* array, std::size_t i, double value) {
       return std::string(array) + "[" + std::to_string(i) + "] = " + detail::to_text(value);
     };

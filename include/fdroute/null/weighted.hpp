@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstddef>
-#include <string>
 #include <string_view>
 #include <vector>
 
@@ -45,8 +44,7 @@ struct WeightedNull {
   void validate(int experts) const {
     detail::validate_policy(null, experts);
     if (weights.size() != static_cast<std::size_t>(experts)) {
-      detail::refuse("WeightedNull: " + std::to_string(weights.size()) + " weights for " +
-                     std::to_string(experts) + " experts");
+      detail::refuse("WeightedNull: ", weights.size(), " weights for ", experts, " experts");
     }
     detail::validate_p_value_weights("WeightedNull", weights);
   }

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <string>
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/checks/check_policies.hpp"
@@ -83,17 +82,15 @@ struct GroupLimited {
   }
 
   void validate(int experts) const {
-    const auto fail = [](const std::string& fact) { detail::refuse("GroupLimited: " + fact); };
     if (groups < 1 || experts % groups != 0) {
-      fail("groups must divide the " + std::to_string(experts) + " experts, got " +
-           std::to_string(groups));
+      detail::refuse("GroupLimited: groups must divide the ", experts, " experts, got ", groups);
     }
     if (kept < 1 || kept > groups) {
-      fail("kept must lie in [1, " + std::to_string(groups) + "], the number of groups, got " +
-           std::to_string(kept));
+      detail::refuse("GroupLimited: kept must lie in [1, ", groups, "], the number of groups, got ",
+                     kept);
     }
     if (score == GroupScore::sum_of_top2 && groups == experts)
-      fail("a group of one expert has no two largest keys");
+      detail::refuse("GroupLimited: a group of one expert has no two largest keys");
     detail::validate_policy(ranking, experts);
   }
 

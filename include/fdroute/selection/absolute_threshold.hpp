@@ -2,7 +2,6 @@
 
 #include <span>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/softmax_numerator.hpp"
 #include "fdroute/errors.hpp"
 
@@ -33,7 +32,7 @@ struct AbsoluteThreshold {
 
   void validate(int) const {
     if (!(t > 0.0 && t <= 1.0)) {
-      detail::refuse("AbsoluteThreshold: t must lie in (0, 1], got " + detail::to_text(t));
+      detail::refuse("AbsoluteThreshold: t must lie in (0, 1], got ", t);
     }
   }
 };

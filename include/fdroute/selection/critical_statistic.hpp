@@ -7,7 +7,6 @@
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/checks/requirements.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/rule/boundary_crossing.hpp"
 #include "fdroute/detail/rule/strongest_deviation.hpp"
 #include "fdroute/errors.hpp"
@@ -50,8 +49,7 @@ double critical_statistic(const R& rule, int experts, double level) {
                 "`double boundary(double value, int i, int n) const noexcept`");
   rule.validate(experts);
   if (!(level >= 1e-300 && level <= 1.0)) {
-    detail::refuse("critical_statistic: level must lie in [1e-300, 1], got " +
-                   detail::to_text(level));
+    detail::refuse("critical_statistic: level must lie in [1e-300, 1], got ", level);
   }
   std::vector<double> bounds;
   const auto too_likely = [&](double value) {

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <span>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/rule/step_rules.hpp"
 #include "fdroute/errors.hpp"
 
@@ -53,7 +52,7 @@ struct EBH {
   void validate(int) const {
     detail::validate_alpha("EBH", alpha);
     if (!(kappa > 0.0 && kappa < 1.0)) {
-      detail::refuse("EBH: kappa must lie in (0, 1), got " + detail::to_text(kappa));
+      detail::refuse("EBH: kappa must lie in (0, 1), got ", kappa);
     }
   }
 };

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <span>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/softmax_numerator.hpp"
 #include "fdroute/errors.hpp"
 
@@ -39,11 +38,10 @@ struct LogSlope {
 
   void validate(int) const {
     if (!std::isfinite(c)) {
-      detail::refuse("LogSlope: c must be finite, got " + detail::to_text(c));
+      detail::refuse("LogSlope: c must be finite, got ", c);
     }
     if (!(sigma >= 0.0 && std::isfinite(sigma))) {
-      detail::refuse("LogSlope: sigma must be finite and at least 0, got " +
-                     detail::to_text(sigma));
+      detail::refuse("LogSlope: sigma must be finite and at least 0, got ", sigma);
     }
   }
 };

@@ -6,7 +6,6 @@
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/number/rounded_sum.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
@@ -34,7 +33,7 @@ struct RelativeThreshold {
 
   void validate(int) const {
     if (!(t > 0.0 && t <= 1.0)) {
-      detail::refuse("RelativeThreshold: t must lie in (0, 1], got " + detail::to_text(t));
+      detail::refuse("RelativeThreshold: t must lie in (0, 1], got ", t);
     }
   }
 };

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <span>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/rule/step_rules.hpp"
 #include "fdroute/errors.hpp"
 
@@ -44,7 +43,7 @@ struct StoreyBH {
   void validate(int) const {
     detail::validate_alpha("StoreyBH", alpha);
     if (!(lambda > 0.0 && lambda < 1.0)) {
-      detail::refuse("StoreyBH: lambda must lie in (0, 1), got " + detail::to_text(lambda));
+      detail::refuse("StoreyBH: lambda must lie in (0, 1), got ", lambda);
     }
   }
 

@@ -2,7 +2,7 @@
 
 #include <span>
 
-#include "fdroute/detail/number/to_text.hpp"
+#include "fdroute/concepts.hpp"
 #include "fdroute/detail/row/softmax_numerator.hpp"
 #include "fdroute/errors.hpp"
 
@@ -37,10 +37,15 @@ struct TopP {
     return count;
   }
 
+  /// p, under the name that Kernel::nucleus asks for.
+  constexpr double nucleus() const noexcept { return p; }
+
   void validate(int) const {
-    if (!(p > 0.0 && p <= 1.0))
-      detail::refuse("TopP: p must lie in (0, 1], got " + detail::to_text(p));
+    if (!(p > 0.0 && p <= 1.0)) detail::refuse("TopP: p must lie in (0, 1], got ", p);
   }
 };
+
+template <>
+inline constexpr Kernel kernel_of<TopP> = Kernel::nucleus;
 
 }  // namespace fdroute::inline v0

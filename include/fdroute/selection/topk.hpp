@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <span>
-#include <string>
 
 #include "fdroute/errors.hpp"
 
@@ -28,8 +27,7 @@ struct TopK {
 
   void validate(int experts) const {
     if (k < 1 || k > experts) {
-      detail::refuse("TopK: k must lie in [1, " + std::to_string(experts) +
-                     "], the number of experts, got " + std::to_string(k));
+      detail::refuse("TopK: k must lie in [1, ", experts, "], the number of experts, got ", k);
     }
   }
 };

@@ -7,7 +7,6 @@
 #include <span>
 
 #include "fdroute/detail/checks/check_policies.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
@@ -46,11 +45,10 @@ struct Normalized {
   void validate(int experts) const {
     constexpr double most = std::numeric_limits<double>::max();
     if (!(power > 0.0 && power <= most)) {
-      detail::refuse("Normalized: power must be positive and finite, got " +
-                     detail::to_text(power));
+      detail::refuse("Normalized: power must be positive and finite, got ", power);
     }
     if (!(floor >= 0.0 && floor <= most)) {
-      detail::refuse("Normalized: floor must be finite and >= 0, got " + detail::to_text(floor));
+      detail::refuse("Normalized: floor must be finite and >= 0, got ", floor);
     }
     detail::validate_policy(weights, experts);
   }

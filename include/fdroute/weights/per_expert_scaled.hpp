@@ -4,11 +4,9 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "fdroute/detail/checks/check_policies.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
@@ -36,14 +34,12 @@ struct PerExpertScaled {
 
   void validate(int experts) const {
     if (factors.size() != static_cast<std::size_t>(experts)) {
-      detail::refuse("PerExpertScaled: " + std::to_string(factors.size()) + " factors for " +
-                     std::to_string(experts) + " experts");
+      detail::refuse("PerExpertScaled: ", factors.size(), " factors for ", experts, " experts");
     }
     for (std::size_t j = 0; j < factors.size(); ++j) {
       constexpr float most = std::numeric_limits<float>::max();
       if (!(factors[j] >= -most && factors[j] <= most)) {
-        detail::refuse("PerExpertScaled: factors[" + std::to_string(j) + "] must be finite, got " +
-                       detail::to_text(factors[j]));
+        detail::refuse("PerExpertScaled: factors[", j, "] must be finite, got ", factors[j]);
       }
     }
     detail::validate_policy(weights, experts);

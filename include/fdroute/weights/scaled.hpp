@@ -6,7 +6,6 @@
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/checks/check_policies.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/recipes.hpp"
 #include "fdroute/errors.hpp"
 
@@ -40,7 +39,7 @@ struct Scaled {
 
   void validate(int experts) const {
     if (!(factor > 0.0F && factor <= std::numeric_limits<float>::max())) {
-      detail::refuse("Scaled: factor must be positive and finite, got " + detail::to_text(factor));
+      detail::refuse("Scaled: factor must be positive and finite, got ", factor);
     }
     detail::validate_policy(weights, experts);
   }

@@ -7,7 +7,6 @@
 #include <span>
 
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/recipes.hpp"
 #include "fdroute/detail/row/sigmoid.hpp"
 #include "fdroute/errors.hpp"
@@ -49,8 +48,7 @@ struct SigmoidWeights {
 
   void validate(int) const {
     if (!(epsilon >= 0.0 && epsilon <= std::numeric_limits<double>::max())) {
-      detail::refuse("SigmoidWeights: epsilon must be finite and >= 0, got " +
-                     detail::to_text(epsilon));
+      detail::refuse("SigmoidWeights: epsilon must be finite and >= 0, got ", epsilon);
     }
   }
 };

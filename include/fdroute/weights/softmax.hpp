@@ -6,10 +6,8 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <string>
 
 #include "fdroute/concepts.hpp"
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/exp_sum.hpp"
 #include "fdroute/detail/row/kept_mass.hpp"
 #include "fdroute/detail/row/recipes.hpp"
@@ -89,18 +87,14 @@ struct SoftmaxWeights {
 
   void validate(int) const {
     if (!(temperature > 0.0 && temperature <= std::numeric_limits<double>::max())) {
-      detail::refuse("SoftmaxWeights: temperature must be positive and finite, got " +
-                     detail::to_text(temperature));
+      detail::refuse("SoftmaxWeights: temperature must be positive and finite, got ", temperature);
     }
     if (!(mass_exponent >= 0.0 && mass_exponent <= 1.0)) {
-      detail::refuse("SoftmaxWeights: mass_exponent must lie in [0, 1], got " +
-                     detail::to_text(mass_exponent));
+      detail::refuse("SoftmaxWeights: mass_exponent must lie in [0, 1], got ", mass_exponent);
     }
-    if (mass_k < 1)
-      detail::refuse("SoftmaxWeights: mass_k must be at least 1, got " + std::to_string(mass_k));
+    if (mass_k < 1) detail::refuse("SoftmaxWeights: mass_k must be at least 1, got ", mass_k);
     if (renormalize && mass_exponent != 0.0) {
-      detail::refuse("SoftmaxWeights: renormalize undoes mass_exponent, got " +
-                     detail::to_text(mass_exponent));
+      detail::refuse("SoftmaxWeights: renormalize undoes mass_exponent, got ", mass_exponent);
     }
   }
 

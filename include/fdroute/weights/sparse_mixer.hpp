@@ -7,7 +7,6 @@
 #include <limits>
 #include <span>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0 {
@@ -50,8 +49,7 @@ struct SparseMixerWeights {
 
   void validate(int) const {
     if (!(jitter >= 0.0F && jitter <= std::numeric_limits<float>::max())) {
-      detail::refuse("SparseMixerWeights: jitter must be finite and >= 0, got " +
-                     detail::to_text(jitter));
+      detail::refuse("SparseMixerWeights: jitter must be finite and >= 0, got ", jitter);
     }
   }
 

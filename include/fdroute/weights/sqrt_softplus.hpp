@@ -6,7 +6,6 @@
 #include <limits>
 #include <span>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/row/sqrt_softplus.hpp"
 #include "fdroute/errors.hpp"
 
@@ -43,8 +42,7 @@ struct SqrtSoftplusWeights {
 
   void validate(int) const {
     if (!(epsilon >= 0.0 && epsilon <= std::numeric_limits<double>::max())) {
-      detail::refuse("SqrtSoftplusWeights: epsilon must be finite and >= 0, got " +
-                     detail::to_text(epsilon));
+      detail::refuse("SqrtSoftplusWeights: epsilon must be finite and >= 0, got ", epsilon);
     }
   }
 

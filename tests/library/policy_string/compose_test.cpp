@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstddef>
 #include <functional>
 #include <limits>
 #include <set>
@@ -10,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fdroute/any_router.hpp"
 #include "fdroute/null/conformal.hpp"
 #include "fdroute/null/per_expert.hpp"
 #include "fdroute/null/weighted.hpp"
@@ -319,6 +321,55 @@ TEST_CASE("null distributions that are given") {
   check_alike("bh:alpha=0.4,null=per_expert,ranking=sigmoid,weights=sigmoid", all,
               fd::Router(composed_experts, bh, score, per_expert, fd::SigmoidWeights{},
                          fd::ExpertBounds{}, fd::BySigmoid{given.bias}));
+}
+
+namespace {
+
+/// Runs one after the other, and counts them: blocks of tokens where kernels route, else tokens.
+struct Counting {
+  int* parts;
+
+  template <class Body>
+  fd::TokenStatus for_each(std::ptrdiff_t n, const Body& body) const noexcept {
+    fd::TokenStatus status = fd::TokenStatus::ok;
+    for (std::ptrdiff_t i = 0; i < n; ++i, ++*parts) status = status | body(i);
+    return status;
+  }
+};
+
+int parts_of_64_tokens(const fd::AnyRouter& router) {
+  const std::vector<float> logits(64 * composed_experts);
+  test::Padded routed(64, router.capacity());
+  int parts = 0;
+  router.route(Counting{&parts}, fd::LogitsView(logits.data(), 64, composed_experts),
+               routed.view());
+  return parts;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "a string opens kernels with a null for every expert, too, if its rule has critical "
+    "values") {
+  const Given given;
+  const fd::ParseOptions<> options{.null = &given.null,
+                                   .selection_bias = given.bias,
+                                   .expert_nulls = given.per_expert,
+                                   .prior = given.prior};
+  const auto parts = [&](const std::string& policy) {
+    CAPTURE(policy);
+    return parts_of_64_tokens(fd::parse_router(policy, composed_experts, options));
+  };
+  for (const std::string rule : {"bh", "by", "ebh", "bonferroni", "sidak", "holm", "hochberg"}) {
+    CHECK(parts(rule + ":null=per_expert,prior=none") == 4);
+    CHECK(parts(rule + ":null=normal,prior=given") == 4);
+    CHECK(parts(rule + ":null=normal,prior=none,score=robust_zscore") == 4);
+  }
+  CHECK(parts("hc:null=normal,prior=none") == 4);
+  CHECK(parts("topk:k=2") == 4);
+  // These have none: p-values decide the order, and the rule reads them all.
+  CHECK(parts("hc:null=per_expert,prior=none") == 64);
+  CHECK(parts("bh:null=per_expert,prior=none,ties=highest") == 64);
 }
 
 TEST_CASE("a ranking by logit with softmax weights opens the kernels that it opens in C++") {

@@ -490,6 +490,8 @@ TEST_CASE("a reserved build says what it cannot take") {
         Status::bad_extent);
   counts[0] = 3;
   CHECK(plan.build_reserved(fd::serial, routing, 2, 4) == Status::bad_count);
+  counts[0] = -1;
+  CHECK(plan.build_reserved(fd::serial, routing, 2, 4) == Status::bad_count);
   std::vector<std::int64_t> offsets{0, 2, 1};
   const fd::CsrView csr{offsets.data(), ids.data(), weights.data()};
   CHECK(plan.build_reserved(fd::serial, csr, 2, 4) == Status::bad_count);
@@ -499,6 +501,17 @@ TEST_CASE("a reserved build says what it cannot take") {
         "DispatchPlan: limits.capacity must be at least 0, got -1");
   CHECK(test::rejection_of([&] { plan.build(routing, 0, 4, {.first = 3, .end = 2}); }) ==
         "DispatchPlan: 0 <= limits.first <= limits.end must hold, got 3 and 2");
+
+  // Room for many tokens is none for more experts, and neither is room for both, but not at once.
+  std::vector<std::int32_t> no_counts(1000);
+  const fd::RoutingView unassigned{ids.data(), weights.data(), no_counts.data(), 2};
+  fd::DispatchPlan other;
+  other.reserve(1000, 3, 4);
+  CHECK(other.build_reserved(fd::serial, unassigned, 1000, 4) == Status::ok);
+  CHECK(other.build_reserved(fd::serial, unassigned, 1000, 5) == Status::no_room);
+  other.reserve(2, 3, 40);
+  CHECK(other.build_reserved(fd::serial, unassigned, 1000, 40) == Status::ok);
+  CHECK(other.build_reserved(fd::OpenMP{2}, unassigned, 1000, 40) == Status::no_room);
 }
 
 namespace {

@@ -20,7 +20,6 @@
 #include "fdroute/detail/block/write.hpp"
 #include "fdroute/detail/checks/check_views.hpp"
 #include "fdroute/detail/row/route_row.hpp"
-#include "fdroute/detail/row/write_row.hpp"
 #include "fdroute/views.hpp"
 
 // The completion of routings, see Router::complete: complete_row() is the definition, and
@@ -265,7 +264,7 @@ template <class T, class Id>
                                                       Completion completion,
                                                       RoutingView<Id> out) noexcept {
   // By mass, the weight of one expert depends on all that are selected and on mass_k others.
-  if (!router.has_kernels || router.calls->ranks || router.weights.of == WeightRecipe::Of::mass)
+  if (!router.has_kernels || router.ranks || router.weights.of == WeightRecipe::Of::mass)
       [[unlikely]] {
     for (int t = 0; t < logits.tokens; ++t)
       complete_row(router, logits.row(t), resident.mask_of(t), completion, out.from(t));

@@ -16,9 +16,11 @@
 namespace fdroute::inline v0::detail {
 
 /// Fills in `set_size`, `sets` and `count`, from critical scores kernel_table().
-template <class Arch, bool step_down>
-FDROUTE_KERNEL void count_by_critical_scores(TokenBlock& block, const float* critical, MapKind kind,
+template <class Arch>
+FDROUTE_KERNEL void count_by_critical_scores(TokenBlock& block, const float* critical,
+                                             bool step_down, MapKind kind,
                                              ExpertBounds bounds) noexcept {
+  const float* const next = next_thresholds(critical, step_down);
   const int stride = block.stride_64;
   TokenBlock::PerToken<const float*> scores = block.rows;
   if (kind != MapKind::identity) {
@@ -35,12 +37,11 @@ FDROUTE_KERNEL void count_by_critical_scores(TokenBlock& block, const float* cri
   const auto count = [&](const auto& reach) FDROUTE_INLINED {
     TokenBlock::PerToken<bool> settled;
     const auto step = [&](std::size_t t) FDROUTE_INLINED {
-      settled[t] = next_count<step_down>(critical, block.set_size[t],
-                                         [&](float threshold)
-                                             FDROUTE_INLINED { return reach(t, threshold); });
+      settled[t] = next_count(next, block.set_size[t],
+                              [&](float threshold) FDROUTE_INLINED { return reach(t, threshold); });
     };
     const auto tokens = static_cast<std::size_t>(block.tokens);
-    block.set_size.fill(first_count<step_down>(block.experts));
+    block.set_size.fill(first_count(step_down, block.experts));
     // A step waits for the one before, but not for other tokens. The first four settle most
     // tokens; how many more one needs is unpredictable, and a misprediction dearer than some steps.
     for (int round = 0; round < 4; ++round) {

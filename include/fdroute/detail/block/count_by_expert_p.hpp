@@ -12,6 +12,8 @@
 #include "fdroute/detail/block/scores.hpp"
 #include "fdroute/detail/block/token_block.hpp"
 #include "fdroute/detail/number/total_order.hpp"
+#include "fdroute/detail/row/parts.hpp"
+#include "fdroute/detail/rule/critical_scores.hpp"
 #include "fdroute/detail/rule/expert_critical_scores.hpp"
 #include "fdroute/limits.hpp"
 
@@ -75,11 +77,12 @@ class ExpertP {
 /// The count of a rule by critical values, from `reaching(level)`, the number of p-values <= level,
 /// in the steps of next_count().
 template <CriticalValueRule R, class Reaching>
-int count_by_critical_values(const R& rule, int experts, const Reaching& reaching) noexcept {
-  int k = StepDownRule<R> ? 0 : experts;
-  while (StepDownRule<R> ? k < experts : k > 0) {
+int count_by_critical_values(const R& rule, bool step_down, int experts,
+                             const Reaching& reaching) noexcept {
+  int k = first_count(step_down, experts);
+  while (step_down ? k < experts : k > 0) {
     const int before = k;
-    k = reaching(rule.critical_value(StepDownRule<R> ? k + 1 : k, experts));
+    k = reaching(rule.critical_value(step_down ? k + 1 : k, experts));
     if (k == before) break;
   }
   return k;
@@ -96,9 +99,8 @@ class ReachingExperts {
 
   /// The experts of the set that a rule counts, and their number; -1 if some t_k that it needs is
   /// not in the table.
-  template <bool step_down>
-  FDROUTE_INLINE int counted(int experts) const noexcept {
-    int k = step_down ? 0 : experts;
+  FDROUTE_INLINE int counted(bool step_down, int experts) const noexcept {
+    int k = first_count(step_down, experts);
     std::fill_n(set_, stride_ / 64, std::uint64_t{0});
     while (step_down ? k < experts : k > 0) {
       const float* row = critical_.of_count(step_down ? k + 1 : k);
@@ -172,13 +174,12 @@ void rank_by_expert_p(TokenBlock& block, int t, int candidates, const POf& p_of)
   }
 }
 
-/// Fills in `set_size`, `sets`, `count`, `candidates` and `ranked`. P is a RouterParts whose rule
-/// has critical values or a fixed count.
+/// Fills in `set_size`, `sets`, `count`, `candidates` and `ranked`. P is a RouterParts, and `by` is
+/// expert_critical_scores or expert_fixed.
 ///
 /// By critical scores, the p-values of few experts are computed: of those that may be selected.
-template <class Arch, class P>
+template <class Arch, CountKind by, class P>
 [[gnu::noinline]] void count_by_expert_p(TokenBlock& block, const P& parts, MapKind kind) noexcept {
-  using R = decltype(P::rule);
   constexpr int most = TokenBlock::most_listed;
   ExpertP<Arch> p(block.experts, block.stride_64);
   block.is_ranked = true;
@@ -189,14 +190,14 @@ template <class Arch, class P>
     if (!block.ordinary[at]) continue;
     const ScoreMap map = block.map[at];
     std::uint64_t* set = block.set_of(t);
-    if constexpr (CriticalValueRule<R>) {
+    if constexpr (by == CountKind::expert_critical_scores) {
       for (int i = 0; i < block.stride_64; i += 16) {
         score(Floats<Arch>::load_anywhere(block.rows[at] + i), map, kind)
             .store(block.scores_of(t) + i);
       }
       const ExpertCriticalScores critical(parts.critical.data(), block.experts);
       const ReachingExperts<Arch> experts(critical, block.scores_of(t), block.stride_64, set);
-      const int size = experts.template counted<StepDownRule<R>>(block.experts);
+      const int size = experts.counted(parts.step_down(), block.experts);
       if (size >= 0) {
         block.set_size[at] = size;
         block.count[at] = parts.bounded(size);
@@ -214,11 +215,12 @@ template <class Arch, class P>
       }
     }
     p.take(parts.null, block.rows[at], map);
-    if constexpr (FixedCountRule<R>) {
+    if constexpr (by == CountKind::expert_fixed) {
       block.count[at] = parts.bounded(parts.rule.count(block.experts));
     } else {
-      block.set_size[at] = count_by_critical_values(
-          parts.rule, block.experts, [&](double level) { return p.at_most(level, set); });
+      block.set_size[at] =
+          count_by_critical_values(parts.rule, parts.step_down(), block.experts,
+                                   [&](double level) { return p.at_most(level, set); });
       block.count[at] = parts.bounded(block.set_size[at]);
     }
     const int n = std::max(block.count[at], 1);

@@ -49,16 +49,19 @@ FDROUTE_KERNEL void count_nucleus(const TokenBlock& block, double p, Columns<16>
   const ExpOfDifference<Arch> exp(0.0F);
   alignas(64) std::array<float, 64> largest;
   for (std::size_t i = 0; i < largest.size(); ++i) largest[i] = block.largest[i % 16];
-  const auto shift = Floats<Arch, 64>::load(largest.data());
+  // As in exp_sum_of_64().
+  constexpr int at_once = Floats<Arch, 64>::parts <= 8 ? 4 : 1;
+  using Some = Floats<Arch, std::size_t{16} * at_once>;
+  const Some shift = Some::load(largest.data());
   const Wide level = Wide::load(block.exp_sum.data()) * Wide(p);
   const Wide reached = level * Wide(1.0 + 0x1p-19);
   const Wide missed = level * Wide(1.0 - 0x1p-19);
   Wide sum(0.0);
   Wide below(0.0);  // how many sums are below the level, and, in the other, may be
   Wide near(0.0);
-  for (int i = 0; i < block.padded_16; i += 4) {
-    const auto exps = exp(Floats<Arch, 64>::load(columns.x.data() + 16 * i) - shift);
-    unrolled<4>([&](std::size_t j) FDROUTE_INLINED {
+  for (int i = 0; i < block.padded_16; i += at_once) {
+    const auto exps = exp(Some::load(columns.x.data() + 16 * i) - shift);
+    unrolled<at_once>([&](std::size_t j) FDROUTE_INLINED {
       sum = sum + widen(Lane::generate([&](std::size_t part) FDROUTE_INLINED {
               return exps.part[j * Lane::parts + part];
             }));
@@ -161,7 +164,6 @@ FDROUTE_KERNEL void count_nucleus_of_best(TokenBlock& block, double p, int most,
   }
   for (int t = 0; t < block.tokens; ++t) {
     const auto at = static_cast<std::size_t>(t);
-    block.count[at] = 0;
     block.ordinary[at] = is_listed(block.candidates[at]) && least[at] == highest[at];
     if (!block.ordinary[at]) {
       block.candidates[at] = 0;
@@ -194,10 +196,10 @@ template <class Arch, LogitRule R>
   find_sets<Arch>(block, reached);
 }
 
-/// count_by_logits() for TopP, from exp_sum.
+/// count_by_logits() by rules of Kernel::nucleus, from exp_sum.
 template <class Arch>
-[[gnu::noinline]] void count_by_logits(TokenBlock& block, const TopP& rule,
-                                       ExpertBounds bounds) noexcept {
+[[gnu::noinline]] void count_by_nucleus(TokenBlock& block, const TopP& rule,
+                                        ExpertBounds bounds) noexcept {
   if (const int most = std::min(bounds.max_k, block.experts); most <= TokenBlock::most_listed) {
     block.count.fill(most);
     block.set_size.fill(-1);
@@ -216,8 +218,7 @@ template <class Arch>
     reached[0] = sorted[std::max(block.count[0], 1) - 1];
     return find_sets<Arch>(block, reached);
   }
-  if (block.padded_16 > Columns<16>::longest)
-    return count_by_logits<Arch, TopP>(block, rule, bounds);
+  if (block.padded_16 > Columns<16>::longest) return count_by_logits<Arch>(block, rule, bounds);
   Columns<16> columns;
   TokenBlock::PerToken<int> counts;
   count_nucleus<Arch>(block, rule.p, columns, counts);

@@ -10,7 +10,6 @@
 #include "fdroute/detail/block/policy_kernels.hpp"
 #include "fdroute/detail/block/token_block.hpp"
 #include "fdroute/detail/row/route_row.hpp"
-#include "fdroute/detail/row/write_row.hpp"
 #include "fdroute/views.hpp"
 
 // Blocks of a BatchView: rows are gathered as floats, side by side, and routed as a LogitsView.

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 #include "fdroute/bounds.hpp"
 #include "fdroute/concepts.hpp"
@@ -15,12 +16,14 @@
 #include "fdroute/detail/block/small_rows.hpp"
 #include "fdroute/detail/block/tiles.hpp"
 #include "fdroute/detail/block/token_block.hpp"
+#include "fdroute/detail/row/parts.hpp"
 #include "fdroute/detail/row/recipes.hpp"
 #include "fdroute/detail/row/route_row.hpp"
 #include "fdroute/ranking/by_logit.hpp"
 #include "fdroute/score/log_softmax.hpp"
 #include "fdroute/score/logit.hpp"
 #include "fdroute/score/zscore.hpp"
+#include "fdroute/selection/top_p.hpp"
 #include "fdroute/ties.hpp"
 #include "fdroute/weights/softmax.hpp"
 
@@ -32,7 +35,7 @@ struct ErasedRouter {
   /// What depends on the types, for one Arch. `parts` points to the RouterParts.
   struct Calls {
     /// Fills in the count, set_size and sets of a block of keys, loaded, with exps if reads_exps.
-    /// Null: there are no kernels for these policies.
+    /// Called only if has_kernels.
     void (*count)(const void* parts, TokenBlock& keys) noexcept;
     /// The ranking.
     void (*rank)(const void* parts, std::span<const float> logits, std::span<float> keys) noexcept;
@@ -46,12 +49,6 @@ struct ErasedRouter {
     /// load_tiles().
     void (*load_tiles)(const float* from, std::ptrdiff_t stride, int tokens, int experts, float* to,
                        std::ptrdiff_t to_stride) noexcept;
-    bool has_sets;       // count() fills in the sets
-    bool reads_largest;  // count() reads the largest keys
-    bool reads_exps;     // count() reads the keys' exps
-    bool ranks;          // count() fills in what rank_best() does
-    bool step_down;      // for count_one()
-    MapKind map_kind;    // for count_one()
   };
 
   const Calls* calls;
@@ -60,6 +57,12 @@ struct ErasedRouter {
   int capacity;
   ExpertBounds bounds;
   bool has_kernels = false;
+  bool has_sets = false;       // count() fills in the sets
+  bool reads_largest = false;  // count() reads the largest keys
+  bool reads_exps = false;     // count() reads the keys' exps, and so the largest, too
+  bool ranks = false;          // count() fills in what rank_best() does
+  bool step_down = false;      // for count_one()
+  MapKind map_kind{};          // for count_one()
   bool keys_are_logits = false;
   bool has_small_kernel = false;  // of small_rows.hpp
   bool has_key_recipe = false;    // else keys are those of calls->rank()
@@ -74,54 +77,77 @@ struct ErasedRouter {
   /// which the largest is selected if they are renormalised.
   bool weighs_sets() const noexcept {
     return weights.of == WeightRecipe::Of::softmax && weights.factor == 1.0F &&
-           (!weights.renormalize || (keys_are_logits && !calls->ranks));
+           (!weights.renormalize || (keys_are_logits && !ranks));
   }
 
   /// How many tokens to route at a time.
   int block_tokens() const noexcept { return has_kernels ? TokenBlock::tokens_of(experts) : 1; }
 };
 
+/// The scores that block kernels know.
+enum class ScoreKind : std::uint8_t { logit, log_softmax, zscore, other };
+
+/// What the type of a score says of it. Specialised, as CountOf, for a type that stands for any.
+template <class S>
+struct ScoreOf {
+  static constexpr ScoreKind kind = std::same_as<S, Logit>        ? ScoreKind::logit
+                                    : std::same_as<S, LogSoftmax> ? ScoreKind::log_softmax
+                                    : std::same_as<S, ZScore>     ? ScoreKind::zscore
+                                                                  : ScoreKind::other;
+
+  static constexpr ScoreKind kind_of(const S&) noexcept { return kind; }
+
+  /// f(kind), a std::integral_constant.
+  template <class F>
+  static void visit(const S&, const F& f) {
+    f(std::integral_constant<ScoreKind, kind>{});
+  }
+};
+
+constexpr MapKind map_kind_of(ScoreKind score) noexcept {
+  return score == ScoreKind::logit         ? MapKind::identity
+         : score == ScoreKind::log_softmax ? MapKind::shift
+                                           : MapKind::affine;
+}
+
 /// The functions of an ErasedRouter: where policies meet the kernels that they open. P is a
 /// RouterParts.
 template <class Arch, class P>
 class PolicyKernels {
   using Score = decltype(P::score);
-  using Count = decltype(P::rule);
   using Weights = decltype(P::weights);
   using Order = decltype(P::ranking);
-  static constexpr bool by_expert_p = ExpertNull<decltype(P::null)>;
-  static constexpr bool available =
-      !by_expert_p || CriticalValueRule<Count> || FixedCountRule<Count>;
-  // Some counts depend on the row: on its logits, on p-values or on scores. Those kernels fill in
-  // the sets, too.
-  static constexpr bool has_sets = !FixedCountRule<Count>;
-  static constexpr bool reads_logits = has_sets && !P::has_critical_scores && LogitRule<Count>;
-  static constexpr bool has_scores = has_sets && !reads_logits;
-  static constexpr bool has_map_kernel =
-      std::same_as<Score, Logit> || std::same_as<Score, LogSoftmax> || std::same_as<Score, ZScore>;
-  static constexpr MapKind map_kind = std::same_as<Score, Logit>        ? MapKind::identity
-                                      : std::same_as<Score, LogSoftmax> ? MapKind::shift
-                                                                        : MapKind::affine;
 
  public:
   /// Valid as long as `parts`.
   static ErasedRouter erase(const P& parts) noexcept {
     ErasedRouter router{&calls, &parts, parts.experts, parts.capacity(), parts.bounds};
-    if constexpr (available) router.has_kernels = parts.ranking.ties == TieOrder::lowest_index;
+    const CountKind by = parts.count_kind();
+    const ScoreKind score = ScoreOf<Score>::kind_of(parts.score);
+    const bool has_scores = by_expert_p(by) || !(is_fixed(by) || reads_logits(by));
+    const bool by_critical_scores = by == CountKind::critical_scores;
+    router.has_kernels = by != CountKind::expert_p && parts.ranking.ties == TieOrder::lowest_index;
+    router.has_sets = !is_fixed(by);
+    router.reads_largest =
+        by_expert_p(by) || (router.has_sets && !(by_critical_scores && score == ScoreKind::logit));
+    router.reads_exps = (has_scores && score == ScoreKind::log_softmax) || by == CountKind::nucleus;
+    router.ranks = by_expert_p(by);
+    router.step_down = parts.step_down();
+    router.map_kind = map_kind_of(score);
     if constexpr (kernel_of<Order> == Kernel::key_recipe) {
       router.keys = parts.ranking.recipe();
       // A rule that reads logits may tell NaN from -inf.
-      router.has_key_recipe = router.keys.has_kernel() && !(router.keys.limited && reads_logits);
+      router.has_key_recipe =
+          router.keys.has_kernel() && !(router.keys.limited && reads_logits(by));
       router.keys_are_logits = router.keys.copies_logits();
     }
     if constexpr (kernel_of<Weights> == Kernel::weight_recipe)
       router.weights = parts.weights.recipe();
-    if constexpr (!has_sets && !by_expert_p) {
-      router.has_small_kernel = router.has_kernels && router.keys_are_logits &&
-                                router.weights.of != WeightRecipe::Of::other &&
-                                SmallRows::fit(parts.experts, router.capacity);
-    }
-    if constexpr (P::has_critical_scores && has_map_kernel) router.critical = parts.critical.data();
+    router.has_small_kernel = by == CountKind::fixed && router.has_kernels &&
+                              router.keys_are_logits &&
+                              router.weights.of != WeightRecipe::Of::other &&
+                              SmallRows::fit(parts.experts, router.capacity);
+    if (by_critical_scores && score != ScoreKind::other) router.critical = parts.critical.data();
     if (router.weights.of == WeightRecipe::Of::mass) [[unlikely]]
       restrict_to_mass(router);
     return router;
@@ -132,7 +158,7 @@ class PolicyKernels {
   static void restrict_to_mass(ErasedRouter& router) noexcept {
     router.has_small_kernel = false;
     router.critical = nullptr;
-    if (!router.keys_are_logits || by_expert_p) router.weights.of = WeightRecipe::Of::other;
+    if (!router.keys_are_logits || router.ranks) router.weights.of = WeightRecipe::Of::other;
   }
 
   static const P& of(const void* parts) noexcept { return *static_cast<const P*>(parts); }
@@ -156,36 +182,41 @@ class PolicyKernels {
   }
 
   static void count(const void* erased, TokenBlock& block) noexcept {
-    const P& parts = of(erased);
-    if constexpr (by_expert_p) {
-      find_maps(parts, block);
-      count_by_expert_p<Arch>(block, parts, map_kind);
-    } else if constexpr (has_scores) {
-      find_maps(parts, block);
-      if constexpr (P::has_critical_scores) {
-        count_by_critical_scores<Arch, StepDownRule<Count>>(block, parts.critical.data(), map_kind,
-                                                            parts.bounds);
+    of(erased).with_count_kind([&](auto kind) { count_by<kind()>(of(erased), block); });
+  }
+
+  template <CountKind kind>
+  static void count_by(const P& parts, TokenBlock& block) noexcept {
+    if constexpr (kind == CountKind::fixed) {
+      block.set_size.fill(-1);
+      block.count.fill(parts.bounded(parts.rule.count(parts.experts)));
+    } else if constexpr (kind == CountKind::margin) {
+      count_by_margin<Arch>(block, parts.rule.margin(), parts.bounds);
+    } else if constexpr (kind == CountKind::nucleus) {
+      count_by_nucleus<Arch>(block, TopP{parts.rule.nucleus()}, parts.bounds);
+    } else if constexpr (kind == CountKind::logits) {
+      count_by_logits<Arch>(block, parts.rule, parts.bounds);
+    } else if constexpr (kind != CountKind::expert_p) {
+      ScoreOf<Score>::visit(parts.score, [&](auto score) { find_maps<score()>(parts, block); });
+      const MapKind map_kind = map_kind_of(ScoreOf<Score>::kind_of(parts.score));
+      if constexpr (by_expert_p(kind)) {
+        count_by_expert_p<Arch, kind>(block, parts, map_kind);
+      } else if constexpr (kind == CountKind::critical_scores) {
+        count_by_critical_scores<Arch>(block, parts.critical.data(), parts.step_down(), map_kind,
+                                       parts.bounds);
       } else {
         count_by_p<Arch>(block, parts.rule, parts.null, map_kind, parts.bounds);
       }
-    } else if constexpr (reads_logits) {
-      if constexpr (kernel_of<Count> == Kernel::margin) {
-        count_by_margin<Arch>(block, parts.rule.margin(), parts.bounds);
-      } else {
-        count_by_logits<Arch>(block, parts.rule, parts.bounds);
-      }
-    } else {
-      block.set_size.fill(-1);
-      block.count.fill(parts.bounded(parts.rule.count(parts.experts)));
     }
   }
 
+  template <ScoreKind kind>
   static void find_maps(const P& parts, TokenBlock& block) noexcept {
-    if constexpr (std::same_as<Score, LogSoftmax>) {
+    if constexpr (kind == ScoreKind::log_softmax) {
       map_by_log_softmax<Arch>(block);
-    } else if constexpr (std::same_as<Score, ZScore>) {
+    } else if constexpr (kind == ScoreKind::zscore) {
       map_by_zscore<Arch>(block);
-    } else if constexpr (!std::same_as<Score, Logit>) {
+    } else if constexpr (kind == ScoreKind::other) {
       for (std::size_t t = 0; t < static_cast<std::size_t>(block.tokens); ++t) {
         const std::span logits(block.rows[t], static_cast<std::size_t>(parts.experts));
         if (block.ordinary[t]) block.map[t] = checked(parts.score(logits));
@@ -193,25 +224,8 @@ class PolicyKernels {
     }
   }
 
-  static constexpr ErasedRouter::Calls calls = [] {
-    constexpr bool reads_exps = ((has_scores || by_expert_p) && std::same_as<Score, LogSoftmax>) ||
-                                std::same_as<Count, TopP>;
-    constexpr bool logits_suffice = P::has_critical_scores && std::same_as<Score, Logit>;
-    ErasedRouter::Calls result{nullptr,
-                               rank,
-                               select,
-                               order,
-                               weigh,
-                               load_tiles<Arch>,
-                               has_sets,
-                               by_expert_p || (has_sets && !logits_suffice),
-                               reads_exps,
-                               by_expert_p,
-                               StepDownRule<Count>,
-                               map_kind};
-    if constexpr (available) result.count = count;
-    return result;
-  }();
+  static constexpr ErasedRouter::Calls calls = {count, rank,  select,
+                                                order, weigh, load_tiles<Arch>};
 };
 
 }  // namespace fdroute::inline v0::detail

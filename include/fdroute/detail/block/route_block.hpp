@@ -19,7 +19,6 @@
 #include "fdroute/detail/block/weigh.hpp"
 #include "fdroute/detail/block/write.hpp"
 #include "fdroute/detail/row/route_row.hpp"
-#include "fdroute/detail/row/write_row.hpp"
 #include "fdroute/views.hpp"
 
 namespace fdroute::inline v0::detail {
@@ -50,7 +49,7 @@ template <class Arch>
 void rank_experts(const ErasedRouter& router, const TokenBlock& logits, TokenBlock& keys) noexcept {
   if (router.has_key_recipe) {
     find_keys<Arch>(logits, router.keys, keys);
-    if (router.calls->reads_largest || router.calls->reads_exps) find_largest<Arch>(keys);
+    if (router.reads_largest) find_largest<Arch>(keys);
     return;
   }
   const auto experts = static_cast<std::size_t>(router.experts);
@@ -129,6 +128,13 @@ class BlockRouter {
         std::copy_n(from[0].begin(), tokens, to);
         return;
       }
+      if (selected == 2 && tokens == 16) {  // known: stores without a loop
+        for (std::size_t t = 0; t < 16; ++t) {
+          to[2 * t] = from[0][t];
+          to[2 * t + 1] = from[1][t];
+        }
+        return;
+      }
       for (std::size_t t = 0; t < tokens; ++t) {
         for (std::size_t i = 0; i < selected; ++i) *to++ = from[i][t];
       }
@@ -162,9 +168,15 @@ class BlockRouter {
     TokenStatus status = TokenStatus::ok;
     for (int t = 0; t < logits.tokens; ++t) {
       const auto row = out.from(t);
-      alignas(64) std::array<float, SmallRow::most_experts> room;
-      const float* x = small_row(logits.row(t), router.experts, room);
-      if (!route_small_row<Arch>(x, router.weights, small)) [[unlikely]] {
+      std::array<float, SmallRow::most_experts> floats;
+      const float* x = floats.data();
+      if constexpr (std::is_same_v<T, float>) {
+        x = logits.row(t);
+      } else {
+        std::transform(logits.row(t), logits.row(t) + router.experts, floats.begin(),
+                       [](const T& logit) { return static_cast<float>(logit); });
+      }
+      if (!route_small_row<Arch>(x, router.experts, router.weights, small)) [[unlikely]] {
         status = status | route_row(router, logits.row(t), row);
         continue;
       }
@@ -175,35 +187,33 @@ class BlockRouter {
     return status;
   }
 
-  template <class T>
-  static void load(const ErasedRouter& router, TokenBlock& block, LogitsView<T> logits,
-                   bool weighs) noexcept {
-    const bool reads_largest =
-        router.keys_are_logits && (router.calls->reads_largest || router.calls->reads_exps);
-    if (reads_largest || (weighs && router.weights.of_exps()))
-      return load_rows<Arch, true>(block, logits);
+  template <class View, class T>
+  static void load(const ErasedRouter& router, TokenBlock& block, LogitsView<T> logits) noexcept {
+    const bool counts_by_largest = router.keys_are_logits && router.reads_largest;
+    const bool may_take_exps =
+        holds_weights<View> &&
+        (router.weighs_by_all() || (has_set_kernel<View> && router.weights.of_exps()));
+    if (counts_by_largest || may_take_exps) return load_rows<Arch, true>(block, logits);
     load_rows<Arch, false>(block, logits);
   }
 
   template <class T, class View>
   TokenStatus route_loaded(LogitsView<T> logits, View out) noexcept {
     constexpr bool weighs = holds_weights<View>;
-    by_sets_ =
-        has_set_kernel<View> && router_.calls->has_sets && (!weighs || router_.weighs_sets());
+    by_sets_ = has_set_kernel<View> && router_.has_sets && (!weighs || router_.weighs_sets());
     const bool weighs_by_exps = weighs && (router_.weighs_by_all() || (by_sets_ && weighs));
     if constexpr (lists_experts<View>) {
       if (keys_.tokens == 1 && router_.critical != nullptr && keys_.stride_64 == 64 &&
           router_.weights.of != WeightRecipe::Of::other &&
-          count_one<Arch>(logits_, keys_, router_.critical, router_.calls->map_kind,
-                          router_.calls->step_down, router_.bounds, weighs_by_exps)) {
+          count_one<Arch>(logits_, keys_, router_.critical, router_.map_kind, router_.step_down,
+                          router_.bounds, weighs_by_exps)) {
         weigh_ranked<Arch>(logits_, router_.weights, keys_);
         write_lists<Arch>(logits_, router_.weights, keys_, 0, out, router_.capacity);
         return TokenStatus::ok;
       }
     }
     if (weighs_by_exps) take_exps<Arch>(logits_);
-    if (router_.calls->reads_exps && !(weighs_by_exps && &keys_ == &logits_))
-      take_exps<Arch>(keys_);
+    if (router_.reads_exps && !(weighs_by_exps && &keys_ == &logits_)) take_exps<Arch>(keys_);
     router_.calls->count(router_.parts, keys_);
     if (!by_sets_) rank(weighs, false);
     const int first = write_by_kernel(0, out);
@@ -295,7 +305,7 @@ template <class T, class View>
       return route_each_small_row(router, logits, out);
   }
   TokenBlock block(static_cast<int>(logits.tokens), router.experts);
-  load(router, block, logits, holds_weights<View>);
+  load<View>(router, block, logits);
   if (router.keys_are_logits) return BlockRouter(router, block, block).route_loaded(logits, out);
   return route_by_keys(router, block, logits, out);
 }

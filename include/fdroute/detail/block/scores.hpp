@@ -11,6 +11,17 @@
 
 namespace fdroute::inline v0::detail {
 
+/// body(i, load) for each register of sixteen tokens' doubles, from token i on, which load(array)
+/// loads. No token waits for another: all at once would only be longer code.
+template <class Arch, class Body>
+FDROUTE_INLINE void by_registers(const Body& body) noexcept {
+  using Some = Doubles<Arch, Doubles<Arch>::width>;
+  for (std::size_t i = 0; i < TokenBlock::max_tokens; i += Some::width) {
+    body(i, [i](const TokenBlock::PerToken<double>& of)
+                FDROUTE_INLINED { return Some::load(of.data() + i); });
+  }
+}
+
 /// take_exps() for one token.
 template <class Arch>
 FDROUTE_INLINE void take_exps_of(TokenBlock& block, int token) noexcept {
@@ -69,7 +80,9 @@ FDROUTE_KERNEL void map_by_log_softmax(TokenBlock& block) noexcept {
     return;
   }
   alignas(64) TokenBlock::PerToken<double> log;
-  log_of_sum(Doubles<Arch>::load(block.exp_sum.data())).store(log.data());
+  by_registers<Arch>([&](std::size_t i, const auto& load) FDROUTE_INLINED {
+    log_of_sum(load(block.exp_sum)).store(log.data() + i);
+  });
   for (std::size_t t = 0; t < log.size(); ++t)
     block.map[t] = log_softmax_map(block.largest[t], log[t]);
 }
@@ -77,7 +90,6 @@ FDROUTE_KERNEL void map_by_log_softmax(TokenBlock& block) noexcept {
 /// Fills in ZScore's map.
 template <class Arch>
 FDROUTE_KERNEL void map_by_zscore(TokenBlock& block) noexcept {
-  using Wide = Doubles<Arch>;
   const auto tokens = static_cast<std::size_t>(block.tokens);
   if (tokens == 1) {
     block.map[0] =
@@ -93,14 +105,16 @@ FDROUTE_KERNEL void map_by_zscore(TokenBlock& block) noexcept {
     sums[t] = row.sum;
     squares[t] = row.squares;
   }
-  const Deviation<Wide> rows(
-      Moments<Wide>{Wide::load(n.data()), Wide::load(sums.data()), Wide::load(squares.data())});
   alignas(64) TokenBlock::PerToken<double> mean;
   alignas(64) TokenBlock::PerToken<double> variance;
   alignas(64) TokenBlock::PerToken<double> inverse_sd;
-  rows.mean.store(mean.data());
-  rows.variance.store(variance.data());
-  rows.inverse_sd.store(inverse_sd.data());
+  by_registers<Arch>([&](std::size_t i, const auto& load) FDROUTE_INLINED {
+    using V = decltype(load(n));
+    const Deviation<V> rows(Moments<V>{load(n), load(sums), load(squares)});
+    rows.mean.store(mean.data() + i);
+    rows.variance.store(variance.data() + i);
+    rows.inverse_sd.store(inverse_sd.data() + i);
+  });
   for (std::size_t t = 0; t < tokens; ++t) block.map[t] = zscore_map(mean[t], inverse_sd[t]);
   for (std::size_t t = 0; t < tokens; ++t) {
     if (block.ordinary[t] && !accurate(mean[t], variance[t])) [[unlikely]]

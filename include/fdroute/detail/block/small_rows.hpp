@@ -47,24 +47,25 @@ struct SmallRows {
 template <class Arch, class T>
 FDROUTE_KERNEL void load_small_rows(SmallRows& small, LogitsView<T> view) noexcept {
   const int padded = padded_to(16, small.experts);
+  const int read = small.experts <= 8 ? 8 : padded;
   alignas(64) std::array<float, std::size_t{16} * SmallRows::most_experts> copies;
   std::array<const float*, 16> rows;
-  for (int t = 0; t < 16; ++t) {
-    const int token = t < view.tokens ? t : 0;
-    const T* row = view.row(token);
-    const float*& to = rows[static_cast<std::size_t>(t)];
-    if constexpr (std::is_same_v<T, float>) {
-      // What is read after the row's end is still the view's.
-      if (view.stride == small.experts &&
-          std::ptrdiff_t{token} * small.experts + padded <= view.tokens * small.experts) {
-        to = row;
-        continue;
-      }
+  const auto tokens = static_cast<std::size_t>(view.tokens);
+  std::size_t t = 0;
+  if constexpr (std::is_same_v<T, float>) {
+    if (view.stride == small.experts) {
+      // What is read after a row's end is still the view's.
+      const std::ptrdiff_t last = view.tokens * view.stride - read;
+      for (std::ptrdiff_t from = 0; from <= last; from += view.stride) rows[t++] = view.data + from;
     }
-    float* copy = copies.data() + std::ptrdiff_t{padded} * t;
-    copy_row<Arch>(row, small.experts, padded, copy);
-    to = copy;
   }
+  for (; t < tokens; ++t) {
+    float* copy = copies.data() + static_cast<std::size_t>(padded) * t;
+    copy_row<Arch>(view.row(static_cast<std::ptrdiff_t>(t)), small.experts, padded, copy);
+    rows[t] = copy;
+  }
+  for (; t < rows.size(); ++t) rows[t] = rows[0];
+  if (read == 8) return transpose_16<8>(rows.data(), small.logits.data(), 16, Arch{});
   transpose_16(rows.data(), small.logits.data(), 16, Arch{});
   if (padded > 16) {
     for (const float*& row : rows) row += 16;
@@ -152,25 +153,30 @@ FDROUTE_KERNEL void weigh_small(SmallRows& small, const WeightRecipe& recipe) no
   const Lane limit(Exp::limit);
   small.decided &=
       static_cast<std::uint32_t>((limit >= largest).bits() & (largest >= Lane(-Exp::limit)).bits());
-  Wide sum(0.0);
   if (recipe.renormalize) {
-    each([&](const Lane& x, std::size_t)
-             FDROUTE_INLINED { sum = sum + fixed_point(widen(exp(x))); });
-  } else {
-    // exp_sum()'s lanes and order.
-    alignas(64) std::array<Wide, 16> lanes;
-    for (std::size_t j = 0; j < 16; ++j) {
-      Lane e(0.0F);
-      for (std::size_t i = j; i < static_cast<std::size_t>(small.experts); i += 16)
-        e = e + exp(Lane::load(small.logits.data() + 16 * i));
-      lanes[j] = widen(e);
-    }
-    for (std::size_t half = 8; half > 0; half /= 2) {
-      for (std::size_t j = 0; j < half; ++j) lanes[j] = lanes[j] + lanes[j + half];
-    }
-    sum = lanes[0];
+    Wide sum(0.0);
+    each([&](const Lane& x, std::size_t i) FDROUTE_INLINED {
+      const Lane e = exp(x);
+      e.store(small.weights[i].data());
+      sum = sum + fixed_point(widen(e));
+    });
+    const Lane factor = narrow(Wide(1.0) / sum);
+    for (std::size_t i = 0; i < selected; ++i)
+      store(Lane::load(small.weights[i].data()) * factor, i);
+    return;
   }
-  const Lane factor = narrow(Wide(1.0) / sum);
+  // exp_sum()'s lanes and order.
+  alignas(64) std::array<Wide, 16> lanes;
+  for (std::size_t j = 0; j < 16; ++j) {
+    Lane e(0.0F);
+    for (std::size_t i = j; i < static_cast<std::size_t>(small.experts); i += 16)
+      e = e + exp(Lane::load(small.logits.data() + 16 * i));
+    lanes[j] = widen(e);
+  }
+  for (std::size_t half = 8; half > 0; half /= 2) {
+    for (std::size_t j = 0; j < half; ++j) lanes[j] = lanes[j] + lanes[j + half];
+  }
+  const Lane factor = narrow(Wide(1.0) / lanes[0]);
   each([&](const Lane& x, std::size_t i) FDROUTE_INLINED { store(exp(x) * factor, i); });
 }
 
@@ -197,32 +203,10 @@ struct SmallRow {
   std::array<std::int32_t, SmallRows::most_selected> ids;
 };
 
-/// A row as route_small_row() takes it: where it is or, padded, in `room`, aligned to 64 bytes.
-template <class T>
-FDROUTE_INLINE const float* small_row(const T* row, int experts,
-                                      std::array<float, SmallRow::most_experts>& room) noexcept {
-  if constexpr (std::is_same_v<T, float>) {
-    if (experts == SmallRow::most_experts) return row;
-  }
-  room.fill(-std::numeric_limits<float>::infinity());
-  const auto copy = [&](int from, int n) FDROUTE_INLINED {
-    std::transform(row + from, row + from + n, room.begin() + from,
-                   [](const T& x) { return static_cast<float>(x); });
-  };
-  // Two copies of a known length, which may overlap, are shorter code than one of any.
-  if (experts >= 8) {
-    copy(0, 8);
-    copy(experts - 8, 8);
-  } else {
-    copy(0, experts);
-  }
-  return room.data();
-}
-
-/// Fills in ids and weights, as route_small() does. `x` is the row, -inf after its end, in 16
-/// places. Returns false if the definition must do it.
+/// Fills in ids and weights of a row of logits, as route_small() does. Returns false if the
+/// definition must do it.
 template <class Arch>
-FDROUTE_KERNEL bool route_small_row(const float* x, const WeightRecipe& recipe,
+FDROUTE_KERNEL bool route_small_row(const float* x, int experts, const WeightRecipe& recipe,
                                     SmallRow& row) noexcept {
   using Lane = Floats<Arch>;
   using Exp = ExpOfDifference<Arch>;
@@ -234,7 +218,7 @@ FDROUTE_KERNEL bool route_small_row(const float* x, const WeightRecipe& recipe,
     table[15] = -std::numeric_limits<float>::infinity();
     return table;
   }();
-  const Lane logits = Lane::load_anywhere(x);
+  const Lane logits = Lane::load_first(x, experts, -inf);
   if (!(Lane(inf) > logits).all()) return false;
   // Floats order all but subnormal numbers, which a mode may flush to 0.
   const Ints<Arch> key = ordered(logits);

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "fdroute/detail/block/rank.hpp"
+#include "fdroute/detail/block/scores.hpp"
 #include "fdroute/detail/block/token_block.hpp"
 #include "fdroute/detail/row/exp_sum.hpp"
 #include "fdroute/detail/row/kept_mass.hpp"
@@ -165,7 +166,6 @@ FDROUTE_INLINE void with_weigher(const TokenBlock& logits, const WeightRecipe& r
 template <class Arch, class AnyWeigher>
 FDROUTE_INLINE void weigh_tokens(const TokenBlock& logits, const AnyWeigher& weigher,
                                  TokenBlock& block) noexcept {
-  using Wide = Doubles<Arch>;
   TokenBlock::PerToken<float> largest;
   alignas(64) TokenBlock::PerToken<double> divisor = TokenBlock::all(1.0);
   alignas(64) TokenBlock::PerToken<double> most = TokenBlock::all(1.0);
@@ -185,10 +185,9 @@ FDROUTE_INLINE void weigh_tokens(const TokenBlock& logits, const AnyWeigher& wei
              FDROUTE_INLINED { most[at] = weigher.sum_of_best(t, block.ranked_of(t)); });
   }
   alignas(64) TokenBlock::PerToken<double> inverse;
-  weigher
-      .inverse_of(Wide::load(divisor.data()), Wide::load(most.data()),
-                  Wide::load(logits.exp_sum.data()))
-      .store(inverse.data());
+  by_registers<Arch>([&](std::size_t i, const auto& load) FDROUTE_INLINED {
+    weigher.inverse_of(load(divisor), load(most), load(logits.exp_sum)).store(inverse.data() + i);
+  });
   each([&](int t, std::size_t at, int count, float* weights)
            FDROUTE_INLINED { weigher.divide(t, inverse[at], count, weights); });
 }

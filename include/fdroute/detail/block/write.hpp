@@ -11,7 +11,6 @@
 #include "fdroute/detail/block/token_block.hpp"
 #include "fdroute/detail/block/weigh.hpp"
 #include "fdroute/detail/row/exp_sum.hpp"
-#include "fdroute/detail/row/write_row.hpp"
 #include "fdroute/views.hpp"
 
 // The last pass over a block: kernels that write tokens from a given one on, up to the first that

@@ -39,7 +39,7 @@ template <CriticalValueRule R>
 void check_critical_values(const R& rule, int experts) {
   // p = 1 would be rejected, and with it masked experts and NaN.
   if (const double last = rule.critical_value(experts, experts); !(last < 1.0)) {
-    refuse("Router: critical values must lie below 1, got " + to_text(last));
+    refuse("Router: critical values must lie below 1, got ", last);
   }
   double before = -std::numeric_limits<double>::infinity();
   for (int k = 1; k <= experts; ++k) {
@@ -47,8 +47,8 @@ void check_critical_values(const R& rule, int experts) {
     if (!(value >= before)) {
       const std::string after =
           k == 1 ? "" : " after " + to_text(before) + " at k = " + std::to_string(k - 1);
-      refuse("Router: critical values must be numbers and not decrease, got " + to_text(value) +
-             " at k = " + std::to_string(k) + after);
+      refuse("Router: critical values must be numbers and not decrease, got ", value, " at k = ", k,
+             after);
     }
     before = value;
   }
@@ -58,7 +58,7 @@ void check_critical_values(const R& rule, int experts) {
 /// router would go by. The p-values keep a distance from the critical values: rounding is no
 /// disagreement.
 template <CriticalValueRule R>
-void check_count_by_critical_values(const R& rule, int experts) {
+void check_count_by_critical_values(const R& rule, bool down, int experts) {
   const auto m = static_cast<std::size_t>(experts);
   std::vector<double> critical(m);
   for (std::size_t i = 0; i < m; ++i)
@@ -70,16 +70,11 @@ void check_count_by_critical_values(const R& rule, int experts) {
     for (std::size_t i = 0; i < m; ++i) {
       if (near(p[i], critical[i])) return;
     }
-    int expected = 0;
-    if constexpr (StepDownRule<R>) {
-      expected = step_down(std::span<const double>(p), at);
-    } else {
-      expected = step_up(std::span<const double>(p), at);
-    }
-    if (const int count = rule(std::span<const double>(p)); count != expected) {
-      refuse("Router: the rule's call operator counts " + std::to_string(count) + " of " +
-             std::to_string(experts) + " p-values from " + to_text(p.front()) + " to " +
-             to_text(p.back()) + ", its critical_value() " + std::to_string(expected));
+    const std::span<const double> sorted(p);
+    const int expected = down ? step_down(sorted, at) : step_up(sorted, at);
+    if (const int count = rule(sorted); count != expected) {
+      refuse("Router: the rule's call operator counts ", count, " of ", experts, " p-values from ",
+             p.front(), " to ", p.back(), ", its critical_value() ", expected);
     }
   };
   // p(i) = level, and 1 from some place on; and p(i) that rise as a power of i.
@@ -105,8 +100,8 @@ void check_fixed_count(const R& rule, int experts) {
     const std::vector<double> p(static_cast<std::size_t>(experts), level);
     const int count = std::clamp(rule(std::span<const double>(p)), 0, experts);
     if (count != fixed) {
-      refuse("Router: the rule's call operator counts " + std::to_string(count) + " p-values of " +
-             to_text(level) + ", its count() says " + std::to_string(fixed));
+      refuse("Router: the rule's call operator counts ", count, " p-values of ", level,
+             ", its count() says ", fixed);
     }
   }
 }
@@ -133,29 +128,28 @@ void check_survival(const Survival& survival, std::span<const double> scores,
   for (std::size_t i = 0; i < scores.size(); ++i) {
     const double p = survival(scores[i]);
     if (!(p >= 0.0 && p <= 1.0)) {
-      refuse("Router: a null distribution's p-values must lie in [0, 1], got " + to_text(p) +
-             " at score " + to_text(scores[i]) + whose);
+      refuse("Router: a null distribution's p-values must lie in [0, 1], got ", p, " at score ",
+             scores[i], whose);
     }
     if (p > before * (1.0 + 0x1p-40)) {
-      refuse("Router: a null distribution's p-values must not increase, got " + to_text(p) +
-             " at score " + to_text(scores[i]) + " after " + to_text(before) + " at score " +
-             to_text(scores[i - 1]) + whose);
+      refuse("Router: a null distribution's p-values must not increase, got ", p, " at score ",
+             scores[i], " after ", before, " at score ", scores[i - 1], whose);
     }
     before = p;
   }
 }
 
 /// Probes a null distribution, of every expert if it has one for each.
-template <class N>
+template <bool per_expert, class N>
 void check_null(const N& null, int experts) {
   const std::vector<double> scores = probe_scores();
-  if constexpr (ExpertNull<N>) {
+  if constexpr (per_expert) {
     for (int j = 0; j < experts; ++j) {
       check_survival([&](double score) { return null(score, j); }, scores,
                      ", expert " + std::to_string(j));
     }
   } else if constexpr (NullDistribution<N>) {
-    check_survival(null, scores, "");
+    check_survival([&](double score) { return null(score); }, scores, "");
   }
 }
 

@@ -8,18 +8,10 @@
 #include "fdroute/views.hpp"
 
 // What the caller promises of views, checked in every build: a few comparisons per call. Whether a
-// pointer leads to as much memory as the view says cannot be checked.
+// pointer leads to as much memory as the view says cannot be checked. What a view to write to
+// promises is checked by expect_room(), in the view's own file.
 
 namespace fdroute::inline v0::detail {
-
-/// `id` as another type, which must hold it.
-template <class To, class From>
-To to_id(From id) noexcept {
-  const To result = static_cast<To>(id);
-  expects(static_cast<std::int64_t>(result) == static_cast<std::int64_t>(id),
-          "every expert's id fits the view's type of ids");
-  return result;
-}
 
 template <class T>
 void expect_valid(const LogitsView<T>& logits, int experts) noexcept {
@@ -37,28 +29,6 @@ void expect_valid(const BatchView<T>& batch, int experts) noexcept {
   expects(batch.masks == nullptr || batch.mask_stride == 0 ||
               batch.mask_stride >= BitmaskView::words_per_token(experts),
           "batch.mask_stride >= BitmaskView::words_per_token(experts), or 0");
-}
-
-/// Checks what a view to write to promises: room for rows of at most `capacity` experts, and ids
-/// that hold each of `experts`.
-template <class Id>
-void expect_room(const RoutingView<Id>& out, int experts, int capacity) noexcept {
-  expects(out.capacity >= capacity, "out.capacity >= router.capacity()");
-  to_id<Id>(experts - 1);
-}
-
-template <class Id>
-void expect_room(const CsrView<Id>&, int experts, int) noexcept {
-  to_id<Id>(experts - 1);
-}
-
-inline void expect_room(const DenseView& out, int experts, int) noexcept {
-  expects(out.stride >= experts, "out.stride >= experts");
-}
-
-inline void expect_room(const BitmaskView& out, int experts, int) noexcept {
-  expects(out.stride >= BitmaskView::words_per_token(experts),
-          "out.stride >= BitmaskView::words_per_token(experts)");
 }
 
 /// Checks what complete() is promised.

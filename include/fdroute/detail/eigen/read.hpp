@@ -4,7 +4,6 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
-#include <string>
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
 
@@ -48,8 +47,7 @@ struct TensorRows {
 
 inline void check_experts(std::ptrdiff_t extent, int experts) {
   if (extent != experts) {
-    detail::refuse("route: the logits have " + std::to_string(extent) + " experts, the router " +
-                   std::to_string(experts));
+    detail::refuse("route: the logits have ", extent, " experts, the router ", experts);
   }
 }
 

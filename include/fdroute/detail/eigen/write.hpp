@@ -54,8 +54,8 @@ std::string shape_text(const Extents& extents) {
 
 template <class Extents>
 [[noreturn]] void throw_shape(const char* name, const Extents& got, const Extents& needed) {
-  detail::refuse("route: " + std::string(name) + " has shape " + shape_text(got) +
-                 " and cannot be resized, expected " + shape_text(needed));
+  detail::refuse("route: ", name, " has shape ", shape_text(got),
+                 " and cannot be resized, expected ", shape_text(needed));
 }
 
 template <class X>

@@ -23,7 +23,7 @@ std::string to_text(Number value) {
 
 /// Bytes of the character that `text`, which must not be empty, begins with; 0 if a message must
 /// not show it: not UTF-8, a control character, or one that breaks or reorders the line.
-inline std::size_t printable_length(std::string_view text) {
+[[gnu::cold]] inline std::size_t printable_length(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned lead = byte(0);
   if (lead < 0x80) return lead >= 0x20 && lead != 0x7f ? 1 : 0;
@@ -44,7 +44,7 @@ inline std::size_t printable_length(std::string_view text) {
 
 /// `text` for people to read: one line of at most `limit` (>= 16) bytes. Bytes that must not be
 /// shown become \n, \t, \r or \xNN, and "..." replaces the middle of what is too long.
-inline std::string one_line(std::string_view text, std::size_t limit) {
+[[gnu::cold]] inline std::string one_line(std::string_view text, std::size_t limit) {
   std::string ends;  // of a long text, which are all that can be shown
   if (text.size() > 2 * limit) {
     ends.append(text.substr(0, limit)).append(text.substr(text.size() - limit));
@@ -75,7 +75,7 @@ inline std::string one_line(std::string_view text, std::size_t limit) {
 }
 
 /// Text that came from outside, for a message: one_line() of at most 100 bytes, in single quotes.
-inline std::string quote(std::string_view text) {
+[[gnu::cold]] inline std::string quote(std::string_view text) {
   // Not by +, of which g++ 12 warns at -O2 (GCC bug 105651).
   return std::string("'").append(one_line(text, 100)).append("'");
 }

@@ -21,7 +21,7 @@ namespace fdroute::inline v0::detail {
 /// `NAME:key=value` for the name of a preset.
 class PolicyArguments {
  public:
-  explicit PolicyArguments(std::string_view text) : text_(text) {
+  [[gnu::cold]] explicit PolicyArguments(std::string_view text) : text_(text) {
     std::size_t name_end = std::min(text.find(':'), text.size());
     name_ = text.substr(0, name_end);
     if (name_ == "preset") {
@@ -54,13 +54,12 @@ class PolicyArguments {
   /// Whether the string is of the form `preset:NAME`.
   bool is_preset() const { return is_preset_; }
 
-  [[noreturn]] void fail(std::size_t position, const std::string& fact) const {
-    detail::refuse("policy " + quote(text_) + ", position " + std::to_string(position + 1) + ": " +
-                   fact);
+  [[noreturn, gnu::cold]] void fail(std::size_t position, const std::string& fact) const {
+    detail::refuse("policy ", Quoted{text_}, ", position ", position + 1, ": ", fact);
   }
 
   template <class Number>
-  Number number(std::string_view key, Number otherwise) {
+  [[gnu::cold]] Number number(std::string_view key, Number otherwise) {
     const Argument* argument = find(key);
     if (argument == nullptr) return otherwise;
     const char* const begin = argument->value.data();
@@ -75,8 +74,9 @@ class PolicyArguments {
     return value;
   }
 
-  std::string_view choice(std::string_view key, const std::vector<std::string_view>& accepted,
-                          std::string_view otherwise) {
+  [[gnu::cold]] std::string_view choice(std::string_view key,
+                                        const std::vector<std::string_view>& accepted,
+                                        std::string_view otherwise) {
     const Argument* argument = find(key);
     if (argument == nullptr) return otherwise;
     for (const std::string_view value : accepted) {
@@ -88,18 +88,19 @@ class PolicyArguments {
   }
 
   /// Whether there is an argument of this name, which counts as asked for.
-  bool given(std::string_view key) { return find(key) != nullptr; }
+  [[gnu::cold]] bool given(std::string_view key) { return find(key) != nullptr; }
 
   /// Throws `reason` at an argument's value, if it is given, else of the whole string.
-  [[noreturn]] void fail_at(std::string_view key, const std::string& reason) const {
+  [[noreturn, gnu::cold]] void fail_at(std::string_view key, const std::string& reason) const {
     for (const Argument& argument : arguments_) {
       if (argument.key == key) fail(value_position(argument), reason);
     }
-    detail::refuse("policy " + quote(text_) + ": " + reason);
+    detail::refuse("policy ", Quoted{text_}, ": ", reason);
   }
 
   /// Throws `reason` if the argument has this value.
-  void refuse(std::string_view key, std::string_view value, const std::string& reason) const {
+  [[gnu::cold]] void refuse(std::string_view key, std::string_view value,
+                            const std::string& reason) const {
     for (const Argument& argument : arguments_) {
       if (argument.key == key && argument.value == value) {
         fail(value_position(argument),
@@ -109,7 +110,7 @@ class PolicyArguments {
   }
 
   /// Throws unless every argument given has been asked for.
-  void finish() const {
+  [[gnu::cold]] void finish() const {
     for (const Argument& argument : arguments_) {
       if (!argument.used) {
         fail(argument.position, "unknown key " + quote(argument.key) +
@@ -119,7 +120,7 @@ class PolicyArguments {
     }
   }
 
-  static std::string join(const std::vector<std::string_view>& words) {
+  [[gnu::cold]] static std::string join(const std::vector<std::string_view>& words) {
     std::string text;
     for (const std::string_view word : words) text.append(text.empty() ? "" : ", ").append(word);
     return text;
@@ -133,7 +134,7 @@ class PolicyArguments {
     bool used = false;
   };
 
-  const Argument* find(std::string_view key) {
+  [[gnu::cold]] const Argument* find(std::string_view key) {
     if (std::ranges::find(asked_, key) == asked_.end()) asked_.push_back(key);
     for (Argument& argument : arguments_) {
       if (argument.key != key) continue;

@@ -13,7 +13,7 @@ namespace fdroute::inline v0::detail {
 
 /// How many letters must be added, left out or replaced to make b of a. ASCII letters that differ
 /// in case are equal, and so are - and _.
-inline std::size_t edit_distance(std::string_view a, std::string_view b) {
+[[gnu::cold]] inline std::size_t edit_distance(std::string_view a, std::string_view b) {
   const auto folded = [](char c) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c == '-' ? '_' : c;
   };
@@ -32,7 +32,8 @@ inline std::size_t edit_distance(std::string_view a, std::string_view b) {
 
 /// " (did you mean 'alpha'?)" for the word among `accepted` that is closest to `word`, or nothing
 /// if none is close: more than a third of its letters would have to change.
-inline std::string did_you_mean(std::string_view word, std::span<const std::string_view> accepted) {
+[[gnu::cold]] inline std::string did_you_mean(std::string_view word,
+                                              std::span<const std::string_view> accepted) {
   std::string_view best;
   std::size_t fewest = 0;
   for (const std::string_view candidate : accepted) {

@@ -6,9 +6,7 @@
 #include <vector>
 
 #include "fdroute/any_router.hpp"
-#include "fdroute/bounds.hpp"
 #include "fdroute/model_router.hpp"
-#include "fdroute/router.hpp"
 #include "fdroute/router_spec.hpp"
 #include "fdroute/selection/topk.hpp"
 
@@ -40,13 +38,12 @@ class ModelSettings {
 
 /// The router of a model type from the settings of a string, under the keys of its config.json.
 template <class Settings>
-AnyRouter make_model_router(Settings& settings, const presets::ModelRouter& model) {
+[[gnu::cold]] AnyRouter make_model_router(Settings& settings, const presets::ModelRouter& model) {
   ModelSettings source(settings);
   const presets::RouterSpec spec =
       presets::read_spec(model, settings.experts(), source, !settings.replaces_rule());
   return presets::visit_parts(spec, [&](const auto& weights, const auto& ranking) {
-    return settings.route_as(
-        Router(spec.experts, TopK{spec.top_k}, weights, ExpertBounds{}, ranking));
+    return settings.route_as(TopK{spec.top_k}, weights, ranking);
   });
 }
 

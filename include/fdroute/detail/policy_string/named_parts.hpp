@@ -3,7 +3,6 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
-#include <string>
 #include <string_view>
 #include <tuple>
 #include <utility>
@@ -56,12 +55,12 @@ constexpr auto formulas_of(const std::tuple<Rows...>& table) {
 }
 
 template <class Settings>
-BySigmoid read_sigmoid(Settings& s) {
+[[gnu::cold]] BySigmoid read_sigmoid(Settings& s) {
   return {.bias = s.selection_bias_if_given()};
 }
 
 template <class Settings, class Inner>
-GroupLimited<Inner> read_groups(Settings& s, Inner ranking) {
+[[gnu::cold]] GroupLimited<Inner> read_groups(Settings& s, Inner ranking) {
   GroupLimited<Inner> grouped{.ranking = std::move(ranking)};
   grouped.groups = s.number("groups", grouped.groups);
   grouped.kept = s.number("kept", grouped.kept);
@@ -73,7 +72,7 @@ GroupLimited<Inner> read_groups(Settings& s, Inner ranking) {
 }
 
 template <class Settings>
-SoftmaxWeights read_softmax(Settings& s) {
+[[gnu::cold]] SoftmaxWeights read_softmax(Settings& s) {
   SoftmaxWeights weights = s.options().weights;
   weights.temperature = s.number("temperature", weights.temperature);
   weights.renormalize = s.flag("renormalize", weights.renormalize);
@@ -86,13 +85,13 @@ SoftmaxWeights read_softmax(Settings& s) {
 }
 
 template <class Settings>
-SigmoidWeights read_sigmoid_weights(Settings& s) {
+[[gnu::cold]] SigmoidWeights read_sigmoid_weights(Settings& s) {
   const bool renormalize = s.flag("renormalize", s.options().weights.renormalize);
   return {renormalize, s.number("epsilon", 0.0)};
 }
 
 template <class Settings, class W>
-Scaled<W> read_scaled(Settings& s, W weights) {
+[[gnu::cold]] Scaled<W> read_scaled(Settings& s, W weights) {
   return {std::move(weights), s.number("factor", 1.0F)};
 }
 
@@ -124,7 +123,8 @@ constexpr auto weights_table() {
 
 /// Calls take(policy) for the policy that the row of this name makes.
 template <class Settings, class Table, class Take>
-void read_row(Settings& s, const Table& table, std::string_view name, const Take& take) {
+[[gnu::cold]] void read_row(Settings& s, const Table& table, std::string_view name,
+                            const Take& take) {
   const auto try_row = [&](const auto& row) {
     if (row.name != name) return false;
     take(row.make(s));
@@ -135,21 +135,21 @@ void read_row(Settings& s, const Table& table, std::string_view name, const Take
 
 /// A ranking as it is, with these ties if they are given. Throws if it is not valid.
 template <class K>
-AnyRanking any_ranking(K ranking, int experts) {
+[[gnu::cold]] AnyRanking any_ranking(K ranking, int experts) {
   validate_policy(ranking, experts);
   return to_any_ranking(std::move(ranking));
 }
 
 /// Weights as they are. Throws if they are not valid.
 template <class W>
-AnyWeights any_weights(W weights, int experts) {
+[[gnu::cold]] AnyWeights any_weights(W weights, int experts) {
   validate_policy(weights, experts);
   return to_any_weights(std::move(weights));
 }
 
 /// `ranking`, its own settings, and `ties`.
 template <class Settings>
-AnyRanking read_ranking(Settings& s) {
+[[gnu::cold]] AnyRanking read_ranking(Settings& s) {
   static constexpr auto names = names_of(ranking_table());
   const std::string_view name = s.option("ranking", names);
   AnyRanking any;
@@ -162,7 +162,7 @@ AnyRanking read_ranking(Settings& s) {
 
 /// `weights` and their own settings.
 template <class Settings>
-AnyWeights read_weights(Settings& s) {
+[[gnu::cold]] AnyWeights read_weights(Settings& s) {
   static constexpr auto names = names_of(weights_table());
   const std::string_view name = s.option("weights", names);
   AnyWeights any;

@@ -1,10 +1,9 @@
 #pragma once
 
 #include <array>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <variant>
+#include <vector>
 
 #include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/policy_string/any_policy.hpp"
@@ -28,21 +27,17 @@ inline constexpr std::array<std::string_view, 5> null_names{"tabulated", "normal
                                                             "conformal", "per_expert"};
 
 /// Every score that strings can name.
-inline constexpr std::array<std::string_view, 4> score_names{Logit::name, LogSoftmax::name,
-                                                             ZScore::name, RobustZScore::name};
+inline constexpr std::array named_scores{any_score<Logit>(), any_score<LogSoftmax>(),
+                                         any_score<ZScore>(), any_score<RobustZScore>()};
 
-using NamedScore = std::variant<Logit, LogSoftmax, ZScore, RobustZScore>;
-
-/// A score and a null distribution: `expert_null`, if there is one, in the place of `null`.
 struct NullAndScore {
-  NamedScore score{};
+  AnyScore score{};
   AnyNull null{};
-  std::optional<AnyExpertNull> expert_null{};
 };
 
 /// The null that the string names, or the first that is given.
 template <class Settings>
-std::string_view read_null_name(Settings& s) {
+[[gnu::cold]] std::string_view read_null_name(Settings& s) {
   const auto& given = s.options();
   std::string_view otherwise = "tabulated";
   if (given.null == nullptr) {
@@ -57,23 +52,23 @@ std::string_view read_null_name(Settings& s) {
 /// Takes a null of this name from what is given, and returns the score that it was fitted on;
 /// ZScore, with a null of a formula.
 template <class Settings>
-std::string take_given_null(const Settings& s, std::string_view name, NullAndScore& read) {
+[[gnu::cold]] std::string take_given_null(const Settings& s, std::string_view name,
+                                          NullAndScore& read) {
   const auto& given = s.options();
   if (name == "tabulated") {
     if (given.null == nullptr) s.lacks("a null distribution: give a fitted one, or null=normal");
-    read.null = {*given.null, std::string(given.null->fitted_on())};
+    read.null = any_null(*given.null, given.null->fitted_on());
   } else if (name == "conformal") {
     if (given.conformal == nullptr)
       s.lacks("a calibration sample: give a ConformalNull, or null=normal");
-    read.null = {*given.conformal, std::string(given.conformal->fitted_on())};
+    read.null = any_null(*given.conformal, given.conformal->fitted_on());
   } else if (name == "per_expert") {
     if (given.expert_nulls.empty())
       s.lacks("null distributions for every expert: give one for each, or null=normal");
     const PerExpertNull<TabulatedNull> nulls{{given.expert_nulls.begin(),  //
                                               given.expert_nulls.end()}};
     nulls.validate(s.experts());
-    read.expert_null = {nulls, std::string(nulls.fitted_on())};
-    return read.expert_null->score;
+    read.null = any_null(nulls, nulls.fitted_on());
   } else {
     return std::string(ZScore::name);
   }
@@ -81,27 +76,26 @@ std::string take_given_null(const Settings& s, std::string_view name, NullAndSco
 }
 
 template <class Settings>
-NamedScore read_score(Settings& s, std::string_view otherwise) {
+[[gnu::cold]] AnyScore read_score(Settings& s, std::string_view otherwise) {
   s.refuse_value("score", "rank",
                  "ranks within a token are 1 .. m whatever its logits are, so their p-values are "
                  "k/m and every token would get the same number of experts");
-  const std::string_view name =
-      s.choice("score", {score_names.begin(), score_names.end()}, otherwise);
-  if (name == Logit::name) return Logit{};
-  if (name == LogSoftmax::name) return LogSoftmax{};
-  if (name == ZScore::name) return ZScore{};
-  if (name == RobustZScore::name) return RobustZScore{};
+  std::vector<std::string_view> accepted;
+  for (const AnyScore& score : named_scores) accepted.push_back(score.name);
+  const std::string_view name = s.choice("score", accepted, otherwise);
+  for (const AnyScore& score : named_scores) {
+    if (score.name == name) return score;
+  }
   s.refuse("null", "the null distribution was fitted on score " + quote(name) +
                        ", which no policy string can name");
 }
 
 /// Takes a null of a formula from its numbers, if it is one of this name.
 template <class Settings>
-void read_numbers(Settings& s, std::string_view name, NullAndScore& read) {
+[[gnu::cold]] void read_numbers(Settings& s, std::string_view name, NullAndScore& read) {
   const auto take = [&](const auto& null) {
     null.validate();
-    const std::string_view score = std::visit([](const auto& of) { return of.name; }, read.score);
-    read.null = {null, std::string(score)};
+    read.null = any_null(null, read.score.name);
   };
   if (name == "normal") {
     NormalNull null{};
@@ -118,7 +112,7 @@ void read_numbers(Settings& s, std::string_view name, NullAndScore& read) {
 
 /// `prior`: whether p-values are divided by the prior weights that are given; `given`, if any are.
 template <class Settings>
-bool read_prior(Settings& s) {
+[[gnu::cold]] bool read_prior(Settings& s) {
   if (!s.options().prior.empty()) return s.choice("prior", {"given", "none"}, "given") == "given";
   static constexpr std::array<std::string_view, 2> accepted{"none", "given"};
   if (s.option("prior", accepted) == "given")
@@ -128,19 +122,19 @@ bool read_prior(Settings& s) {
 
 /// `null`, `score`, the numbers of the null, and `prior`.
 template <class Settings>
-NullAndScore read_null(Settings& s) {
+[[gnu::cold]] NullAndScore read_null(Settings& s) {
   NullAndScore read;
   const std::string_view name = read_null_name(s);
   const std::string fitted_on = take_given_null(s, name, read);
   read.score = read_score(s, fitted_on);
   read_numbers(s, name, read);
   if (read_prior(s)) {
-    if (read.expert_null.has_value())
+    if (read.null.per_expert)
       s.refuse("prior", "null=per_expert takes no prior weights: say prior=none");
     const auto& prior = s.options().prior;
     const WeightedNull weighted{read.null, {prior.begin(), prior.end()}};
     weighted.validate(s.experts());
-    read.expert_null = {weighted, read.null.score};
+    read.null = any_null(weighted, read.null.score);
   }
   return read;
 }

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <algorithm>
-#include <iterator>
+#include <array>
 #include <span>
 #include <string>
 #include <string_view>
@@ -181,53 +181,47 @@ constexpr auto policy_table() {
 }
 
 /// A table's rows for one Arch.
-template <class Arch, class Table>
-std::vector<PolicyMaker<Arch>> makers_of(const Table& table) {
-  using Make = AnyRouter (*)(PolicySettings<Arch>&);  // one type, and so one std::function, for all
+template <class Arch, class... Rows>
+constexpr auto makers_of(const std::tuple<Rows...>& table) {
   return std::apply(
       [](const auto&... row) {
-        return std::vector{PolicyMaker<Arch>{row.name, Make{row.make}}...};
+        return std::array{LibraryMaker<Arch>{row.name, row.make}...};
       },
       table);
 }
 
-template <class Arch>
-void append(std::vector<PolicyMaker<Arch>>& makers, std::span<const PolicyMaker<Arch>> more) {
-  makers.insert(makers.end(), more.begin(), more.end());
+[[noreturn, gnu::cold]] inline void refuse_name(const PolicyArguments& arguments,
+                                                std::vector<std::string_view> names) {
+  if (arguments.is_preset()) {
+    for (const auto& row : presets::model_table) {
+      if (std::ranges::find(names, row.model_type) == names.end()) names.push_back(row.model_type);
+    }
+  }
+  arguments.fail(arguments.name_position(),
+                 "unknown " + std::string(arguments.is_preset() ? "preset " : "policy ") +
+                     quote(arguments.name()) + did_you_mean(arguments.name(), names) +
+                     "; accepted are " + PolicyArguments::join(names));
 }
 
 /// The router of a policy string, by the maker of its name.
 template <class Arch>
-AnyRouter make_router(std::string_view text, int experts, const ParseOptions<Arch>& options) {
+[[gnu::cold]] AnyRouter make_router(std::string_view text, int experts,
+                                    const ParseOptions<Arch>& options) {
+  static constexpr auto rules = makers_of<Arch>(rule_table());
+  static constexpr auto models = makers_of<Arch>(preset_table());
   PolicyArguments arguments(text);
   validate_experts(experts);
-  auto rules = makers_of<Arch>(rule_table());
-  auto makers = makers_of<Arch>(preset_table());
-  if (!arguments.is_preset()) makers.insert(makers.begin(), rules.begin(), rules.end());
-  append(makers, options.makers);
-  append(rules, options.makers);
-  const auto named = [name = arguments.name()](const auto& maker) { return maker.name == name; };
-  const auto found = std::ranges::find_if(makers, named);
+  MakerList<Arch> makers{{rules, models}, options.makers};
+  if (arguments.is_preset()) makers.library[0] = {};
+  std::vector<std::string_view> names;
+  makers.append_names(names);
+  const auto found = std::ranges::count(names, arguments.name());
   const presets::ModelRouter* const model = presets::find_model(arguments.name());
-  if (found == makers.end() && model == nullptr) {
-    std::vector<std::string_view> names;
-    for (const auto& maker : makers) names.push_back(maker.name);
-    if (arguments.is_preset()) {
-      for (const auto& row : presets::model_table) {
-        if (std::ranges::find(names, row.model_type) == names.end())
-          names.push_back(row.model_type);
-      }
-    }
-    arguments.fail(arguments.name_position(),
-                   "unknown " + std::string(arguments.is_preset() ? "preset " : "policy ") +
-                       quote(arguments.name()) + did_you_mean(arguments.name(), names) +
-                       "; accepted are " + PolicyArguments::join(names));
-  }
-  if (found != makers.end() && std::any_of(std::next(found), makers.end(), named)) {
-    refuse("policy " + quote(text) + ": two makers are called " + quote(arguments.name()));
-  }
-  PolicySettings<Arch> settings(std::move(arguments), experts, options, std::move(rules));
-  return found == makers.end() ? make_model_router(settings, *model) : found->make(settings);
+  if (found == 0 && model == nullptr) refuse_name(arguments, std::move(names));
+  if (found > 1)
+    refuse("policy ", Quoted{text}, ": two makers are called ", Quoted{arguments.name()});
+  PolicySettings<Arch> settings(arguments, experts, options, rules);
+  return found == 0 ? make_model_router(settings, *model) : makers.make(arguments.name(), settings);
 }
 
 }  // namespace fdroute::inline v0::detail

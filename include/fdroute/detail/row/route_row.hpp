@@ -10,6 +10,7 @@
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/detail/number/total_order.hpp"
+#include "fdroute/detail/row/parts.hpp"
 #include "fdroute/detail/row/score_maps.hpp"
 #include "fdroute/detail/rule/critical_scores.hpp"
 #include "fdroute/limits.hpp"
@@ -53,12 +54,7 @@ class RowRouter {
   int order() noexcept {
     rank_keys();
     if (!routable_) return 0;
-    if constexpr (ExpertNull<decltype(P::null)>) {
-      PerExpert<double> p;
-      rank_by_expert_nulls(p);
-    } else {
-      rank(parts_.experts);
-    }
+    parts_.with_count_kind([&](auto kind) { rank_all<kind()>(); });
     return static_cast<int>(std::ranges::count_if(
         span_of(keys_), [](float key) { return key > -std::numeric_limits<float>::infinity(); }));
   }
@@ -98,28 +94,47 @@ class RowRouter {
   }
 
   void rank_and_count() noexcept {
-    if constexpr (ExpertNull<decltype(P::null)>) {
+    parts_.with_count_kind([&](auto kind) { rank_and_count_by<kind()>(); });
+  }
+
+  template <CountKind kind>
+  void rank_and_count_by() noexcept {
+    if constexpr (by_expert_p(kind)) {
       row_.count = parts_.bounded(count_from_expert_nulls());
-    } else if constexpr (FixedCountRule<decltype(P::rule)>) {
+    } else if constexpr (kind == CountKind::fixed) {
       row_.count = parts_.bounded(parts_.rule.count(parts_.experts));
       rank(std::max(row_.count, 1));
-    } else if constexpr (P::has_critical_scores) {
-      const std::span<const float> keys = span_of(keys_);
-      const ScoreMap score = score_map();
-      const auto reaching = [&](float threshold) {
-        return static_cast<int>(
-            std::ranges::count_if(keys, [&](float x) { return score(x) >= threshold; }));
-      };
-      constexpr bool step_down = StepDownRule<decltype(P::rule)>;
-      int counted = first_count<step_down>(parts_.experts);
-      while (!next_count<step_down>(parts_.critical.data(), counted, reaching)) {
-      }
-      row_.count = parts_.bounded(counted);
+    } else if constexpr (kind == CountKind::critical_scores) {
+      row_.count = parts_.bounded(count_by_critical_scores());
       rank(std::max(row_.count, 1));
     } else {
       rank(parts_.experts);
-      row_.count = parts_.bounded(count_from_ranking());
+      row_.count = parts_.bounded(count_from_ranking<reads_logits(kind)>());
     }
+  }
+
+  template <CountKind kind>
+  void rank_all() noexcept {
+    if constexpr (by_expert_p(kind)) {
+      PerExpert<double> p;
+      rank_by_expert_nulls(p);
+    } else {
+      rank(parts_.experts);
+    }
+  }
+
+  int count_by_critical_scores() const noexcept {
+    const std::span<const float> keys = span_of(keys_);
+    const ScoreMap score = score_map();
+    const auto reaching = [&](float threshold) {
+      return static_cast<int>(
+          std::ranges::count_if(keys, [&](float x) { return score(x) >= threshold; }));
+    };
+    const float* const next = next_thresholds(parts_.critical.data(), parts_.step_down());
+    int counted = first_count(parts_.step_down(), parts_.experts);
+    while (!next_count(next, counted, reaching)) {
+    }
+    return counted;
   }
 
   void rank(int n) noexcept {
@@ -128,10 +143,11 @@ class RowRouter {
   }
 
   // The rule sees all keys, or all p-values, in selection order.
+  template <bool from_logits>
   int count_from_ranking() const noexcept {
     PerExpert<float> sorted{};
     for (int i = 0; i < parts_.experts; ++i) sorted[at(i)] = keys_[at(row_.experts[at(i)])];
-    if constexpr (LogitRule<decltype(P::rule)>) {
+    if constexpr (from_logits) {
       return parts_.rule(span_of(sorted));
     } else {
       const ScoreMap score = score_map();

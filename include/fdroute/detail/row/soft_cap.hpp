@@ -5,9 +5,8 @@
 #include <cstddef>
 #include <limits>
 #include <span>
-#include <string>
+#include <string_view>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 #include "fdroute/limits.hpp"
 
@@ -34,9 +33,9 @@ class SoftCapped {
   std::size_t size_;
 };
 
-inline void check_cap(const std::string& name, float cap) {
+inline void check_cap(std::string_view name, float cap) {
   if (!(cap > 0.0F && cap <= std::numeric_limits<float>::max()))
-    detail::refuse(name + ": cap must be positive and finite, got " + to_text(cap));
+    detail::refuse(name, ": cap must be positive and finite, got ", cap);
 }
 
 }  // namespace fdroute::inline v0::detail

@@ -72,17 +72,21 @@ inline std::vector<float> kernel_table(const std::vector<float>& critical) {
 /// rank k + 1 on that reach t_(k+1) reach the t of their own rank, which is no larger. A k that
 /// repeats has its next score below t_(k+1): k = k*.
 ///
-/// This takes one step, and returns whether k has repeated.
-template <bool step_down, class Reaching>
-FDROUTE_INLINE bool next_count(const float* t, int& k, const Reaching& reaching) noexcept {
+/// This takes one step, and returns whether k has repeated. `next` is next_thresholds().
+template <class Reaching>
+FDROUTE_INLINE bool next_count(const float* next, int& k, const Reaching& reaching) noexcept {
   const int before = k;
-  k = reaching(t[step_down ? before + 1 : before]);
+  k = reaching(next[before]);
   return k == before;
 }
 
+/// The threshold to go on with from each k, of a kernel_table().
+constexpr const float* next_thresholds(const float* table, bool step_down) noexcept {
+  return step_down ? table + 1 : table;
+}
+
 /// The k to start with.
-template <bool step_down>
-constexpr int first_count(int m) noexcept {
+constexpr int first_count(bool step_down, int m) noexcept {
   return step_down ? 0 : m;
 }
 

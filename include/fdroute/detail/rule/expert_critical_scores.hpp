@@ -57,16 +57,4 @@ class ExpertCriticalScores {
   int stride_;
 };
 
-/// RouterParts::critical for a rule and a null distribution.
-template <class R, class N>
-std::vector<float> critical_table(const R& rule, const N& null, int experts) {
-  if constexpr (CriticalValueRule<R> && NullDistribution<N>) {
-    return kernel_table(critical_scores(rule, null, experts));
-  } else if constexpr (CriticalValueRule<R> && ExpertNull<N>) {
-    return ExpertCriticalScores::table(rule, null, experts);
-  } else {
-    return {};
-  }
-}
-
 }  // namespace fdroute::inline v0::detail

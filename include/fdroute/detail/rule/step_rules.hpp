@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
-#include <string>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0::detail {
@@ -13,7 +11,7 @@ namespace fdroute::inline v0::detail {
 /// What every rule at a level alpha demands of it.
 inline void validate_alpha(const char* rule, double alpha) {
   if (!(alpha > 0.0 && alpha < 1.0)) {
-    refuse(std::string(rule) + ": alpha must lie in (0, 1), got " + to_text(alpha));
+    refuse(rule, ": alpha must lie in (0, 1), got ", alpha);
   }
 }
 

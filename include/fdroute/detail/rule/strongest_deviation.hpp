@@ -6,9 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
-#include <string>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/detail/simd/lanes.hpp"
 #include "fdroute/errors.hpp"
 
@@ -16,10 +14,10 @@ namespace fdroute::inline v0::detail {
 
 inline void validate_deviation_rule(const char* rule, double search, double critical) {
   if (!(search > 0.0 && search < 1.0)) {
-    refuse(std::string(rule) + ": search must lie in (0, 1), got " + to_text(search));
+    refuse(rule, ": search must lie in (0, 1), got ", search);
   }
   if (!(critical >= 0.0 && std::isfinite(critical))) {
-    refuse(std::string(rule) + ": critical must be finite and >= 0, got " + to_text(critical));
+    refuse(rule, ": critical must be finite and >= 0, got ", critical);
   }
 }
 

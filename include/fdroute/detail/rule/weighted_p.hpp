@@ -4,9 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
-#include <string>
 
-#include "fdroute/detail/number/to_text.hpp"
 #include "fdroute/errors.hpp"
 
 namespace fdroute::inline v0::detail {
@@ -21,14 +19,13 @@ inline void validate_p_value_weights(const char* user, std::span<const double> w
   double sum = 0.0;
   for (std::size_t j = 0; j < weights.size(); ++j) {
     if (!(weights[j] >= 0.0 && std::isfinite(weights[j]))) {
-      refuse(std::string(user) + ": weights[" + std::to_string(j) +
-             "] must be finite and >= 0, got " + to_text(weights[j]));
+      refuse(user, ": weights[", j, "] must be finite and >= 0, got ", weights[j]);
     }
     sum += weights[j];
   }
   const double mean = sum / static_cast<double>(weights.size());
   if (!(std::abs(mean - 1.0) <= 1e-6)) {
-    refuse(std::string(user) + ": the weights' mean must be 1, got " + to_text(mean));
+    refuse(user, ": the weights' mean must be 1, got ", mean);
   }
 }
 

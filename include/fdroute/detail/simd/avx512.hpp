@@ -137,10 +137,11 @@ FDROUTE_INLINE xsimd::batch<float, Arch> gather(const float* row,
                                                 const xsimd::avx512f&) noexcept {
   return _mm512_i32gather_ps(ids, row, 4);
 }
+template <std::ptrdiff_t columns = 16>
 FDROUTE_INLINE void transpose_16(const float* const* rows, float* to, std::ptrdiff_t stride,
                                  const xsimd::avx512f&) noexcept {
   // Quarters of four rows each, four numbers from `at` on: a transpose of 4 x 4 in every quarter.
-  const auto columns = [&](std::ptrdiff_t at) FDROUTE_INLINED {
+  const auto four_columns = [&](std::ptrdiff_t at) FDROUTE_INLINED {
     const auto quarters = [&](std::ptrdiff_t t) FDROUTE_INLINED {
       const auto four = [&](std::ptrdiff_t j)
                             FDROUTE_INLINED { return _mm_loadu_ps(rows[t + j] + at); };
@@ -163,7 +164,7 @@ FDROUTE_INLINE void transpose_16(const float* const* rows, float* to, std::ptrdi
     _mm512_store_ps(corner + 2 * stride, _mm512_shuffle_ps(high01, high23, 0x44));
     _mm512_store_ps(corner + 3 * stride, _mm512_shuffle_ps(high01, high23, 0xEE));
   };
-  for (std::ptrdiff_t at = 0; at < 16; at += 4) columns(at);
+  for (std::ptrdiff_t at = 0; at < columns; at += 4) four_columns(at);
 }
 
 /// Writes the first `count` lanes.
@@ -203,6 +204,14 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> permute(const xsimd::batch<std::
                                                         const xsimd::batch<std::int32_t, Arch>& i,
                                                         const xsimd::avx512f&) noexcept {
   return _mm512_permutexvar_epi32(i, x);
+}
+
+/// The first `count` lanes from `from` on, and those of `rest`.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> load_lanes(const float* from, int count,
+                                                    const xsimd::batch<float, Arch>& rest,
+                                                    const xsimd::avx512f&) noexcept {
+  return _mm512_mask_loadu_ps(rest, static_cast<__mmask16>((1U << count) - 1U), from);
 }
 
 /// The lanes of four registers whose bits are set, at most 16 of them, in order; 0 after them.

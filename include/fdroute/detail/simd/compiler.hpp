@@ -1,14 +1,16 @@
 #pragma once
 
-// What is GNU's alone, and nowhere else: two attributes and an asm statement. With another compiler
-// than g++ and clang, or with FDROUTE_PORTABLE, standard C++ stands in their place: the routing has
-// the same bits, more slowly.
+// What is GNU's alone, and nowhere else: two attributes, an asm statement and a builtin. With
+// another compiler than g++ and clang, or with FDROUTE_PORTABLE, standard C++ stands in their
+// place: the routing has the same bits, more slowly.
 
 #if defined(__GNUC__) && !defined(FDROUTE_PORTABLE)
 
 // Kernels are short and their arguments are registers: a call would cost more than most of them.
 #define FDROUTE_INLINE __attribute__((always_inline)) inline
 #define FDROUTE_INLINED __attribute__((always_inline))  // of a lambda, before its body
+
+#define FDROUTE_PREFETCH(from) __builtin_prefetch(from)
 
 // Hides from the optimiser what `x` is and keeps it in a register of the kind `where`.
 #define FDROUTE_HIDE(where, x) asm("" : where(x))
@@ -22,6 +24,7 @@
 
 #define FDROUTE_INLINE inline
 #define FDROUTE_INLINED
+#define FDROUTE_PREFETCH(from) static_cast<void>(from)
 #define FDROUTE_HIDE(where, x) static_cast<void>(x)
 
 #endif

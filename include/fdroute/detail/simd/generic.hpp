@@ -151,11 +151,12 @@ FDROUTE_INLINE xsimd::batch<float, Arch> gather(const float* row,
   return pick(row, ids, any);
 }
 
-/// Sixteen rows of sixteen numbers as columns: to[stride i + t] = rows[t][i]. Sixteen of `to`,
-/// aligned to 64 bytes, are written at a time.
+/// The first `columns` numbers, a multiple of 4 up to 16, of sixteen rows as columns:
+/// to[stride i + t] = rows[t][i]. Sixteen of `to`, aligned to 64 bytes, are written at a time.
+template <std::ptrdiff_t columns = 16>
 FDROUTE_INLINE void transpose_16(const float* const* rows, float* to, std::ptrdiff_t stride,
                                  const AnyArch&) noexcept {
-  for (std::ptrdiff_t i = 0; i < 16; ++i) {
+  for (std::ptrdiff_t i = 0; i < columns; ++i) {
     for (std::ptrdiff_t t = 0; t < 16; ++t) to[stride * i + t] = rows[t][i];
   }
 }

@@ -7,7 +7,6 @@
 #include <limits>
 #include <numeric>
 #include <type_traits>
-#include <utility>
 #include <xsimd/xsimd.hpp>
 
 #include "fdroute/detail/simd/compiler.hpp"
@@ -17,13 +16,27 @@ FDROUTE_BEGIN_INTRINSICS
 
 namespace fdroute::inline v0::detail {
 
-/// body(0), ..., body(n - 1), with no loop left at any level of optimisation.
+/// body(0), ..., body(n - 1), with no loop left at any level of optimisation. Written out: by an
+/// index sequence, every body would cost the compiler one function more.
 template <std::size_t n, class Body>
 FDROUTE_INLINE void unrolled(const Body& body) noexcept {
-  [&]<std::size_t... I>(std::index_sequence<I...>) FDROUTE_INLINED {
-    (body(I), ...);
-  }
-  (std::make_index_sequence<n>{});
+  if constexpr (n > 0) body(std::size_t{0});
+  if constexpr (n > 1) body(std::size_t{1});
+  if constexpr (n > 2) body(std::size_t{2});
+  if constexpr (n > 3) body(std::size_t{3});
+  if constexpr (n > 4) body(std::size_t{4});
+  if constexpr (n > 5) body(std::size_t{5});
+  if constexpr (n > 6) body(std::size_t{6});
+  if constexpr (n > 7) body(std::size_t{7});
+  if constexpr (n > 8) body(std::size_t{8});
+  if constexpr (n > 9) body(std::size_t{9});
+  if constexpr (n > 10) body(std::size_t{10});
+  if constexpr (n > 11) body(std::size_t{11});
+  if constexpr (n > 12) body(std::size_t{12});
+  if constexpr (n > 13) body(std::size_t{13});
+  if constexpr (n > 14) body(std::size_t{14});
+  if constexpr (n > 15) body(std::size_t{15});
+  if constexpr (n > 16) unrolled<n - 16>([&](std::size_t i) FDROUTE_INLINED { body(i + 16); });
 }
 
 /// unrolled(), but a plain loop over registers of one number, ScalarArch's: unrolled, they are much
@@ -56,7 +69,8 @@ FDROUTE_INLINE const float* first_lanes(int n) noexcept {
   return table.data() + (16 - n);
 }
 
-/// n numbers, 8 or a multiple of 16, in as many registers as Arch needs for them.
+/// n numbers, 8, a multiple of 16 or a register of them, in as many registers as Arch needs for
+/// them.
 ///
 /// Kernels work on 16 lanes or more whatever the width of a register: a reduction over a row runs
 /// lane by lane and then folds the lanes in halves, so that every Arch does the same operations in
@@ -86,6 +100,25 @@ struct Lanes {
     return generate([&](std::size_t i)
                         FDROUTE_INLINED { return load_unaligned<Register>(from + i * width); });
   }
+
+  /// The first `count` lanes; `rest` in the others. Where registers end with the lanes, or Arch has
+  /// masks, not by way of memory, whose last store the load would wait for.
+  static FDROUTE_INLINE Lanes load_first(const T* from, int count, T rest) noexcept {
+    return generate([&](std::size_t i) FDROUTE_INLINED -> Register {
+      const int here = count - static_cast<int>(i * width);
+      if (here >= int{width}) return load_unaligned<Register>(from + i * width);
+      if constexpr (requires { load_lanes(from, here, Register(rest), Arch{}); }) {
+        return load_lanes(from, std::max(here, 0), Register(rest), Arch{});
+      } else {
+        if (here <= 0) return Register(rest);
+        alignas(64) std::array<T, width> some;
+        some.fill(rest);
+        std::copy_n(from + i * width, here, some.begin());
+        return load_aligned<Register>(some.data());
+      }
+    });
+  }
+
   FDROUTE_INLINE void store(T* to) const noexcept {
     unrolled<parts>([&](std::size_t i) FDROUTE_INLINED { store_aligned(part[i], to + i * width); });
   }
@@ -161,8 +194,8 @@ struct LaneMask {
 
 template <class Arch, std::size_t n = 16>
 using Floats = Lanes<float, Arch, n>;
-template <class Arch>
-using Doubles = Lanes<double, Arch>;
+template <class Arch, std::size_t n = 16>
+using Doubles = Lanes<double, Arch, n>;
 template <class Arch>
 using Ints = Lanes<std::int32_t, Arch>;
 

@@ -41,8 +41,8 @@ FDROUTE_INLINE Lanes<T, Arch, n> operator/(const Lanes<T, Arch, n>& a,
                                            const Lanes<T, Arch, n>& b) noexcept {
   return a.generate([&](std::size_t i) FDROUTE_INLINED { return a.part[i] / b.part[i]; });
 }
-template <class Arch>
-FDROUTE_INLINE Doubles<Arch> square_root(const Doubles<Arch>& x) noexcept {
+template <class Arch, std::size_t n>
+FDROUTE_INLINE Doubles<Arch, n> square_root(const Doubles<Arch, n>& x) noexcept {
   return x.generate([&](std::size_t i) FDROUTE_INLINED { return square_root(x.part[i]); });
 }
 template <class T, class Arch, std::size_t n>
@@ -138,15 +138,15 @@ FDROUTE_INLINE Floats<Arch, n> float_of(const Lanes<std::uint32_t, Arch, n>& bit
   return Floats<Arch, n>::generate([&](std::size_t i)
                                        FDROUTE_INLINED { return float_of(bits.part[i]); });
 }
-template <class Arch>
-FDROUTE_INLINE Lanes<std::uint64_t, Arch> bits_of(const Doubles<Arch>& x) noexcept {
-  return Lanes<std::uint64_t, Arch>::generate([&](std::size_t i)
-                                                  FDROUTE_INLINED { return bits_of(x.part[i]); });
+template <class Arch, std::size_t n>
+FDROUTE_INLINE Lanes<std::uint64_t, Arch, n> bits_of(const Doubles<Arch, n>& x) noexcept {
+  return Lanes<std::uint64_t, Arch, n>::generate(
+      [&](std::size_t i) FDROUTE_INLINED { return bits_of(x.part[i]); });
 }
-template <class Arch>
-FDROUTE_INLINE Doubles<Arch> double_of(const Lanes<std::uint64_t, Arch>& bits) noexcept {
-  return Doubles<Arch>::generate([&](std::size_t i)
-                                     FDROUTE_INLINED { return double_of(bits.part[i]); });
+template <class Arch, std::size_t n>
+FDROUTE_INLINE Doubles<Arch, n> double_of(const Lanes<std::uint64_t, Arch, n>& bits) noexcept {
+  return Doubles<Arch, n>::generate([&](std::size_t i)
+                                        FDROUTE_INLINED { return double_of(bits.part[i]); });
 }
 
 /// x * factor where `mask` holds, else 0. Not to be added to anything.

@@ -80,9 +80,10 @@ FDROUTE_INLINE xsimd::batch<float, Arch> narrow(const xsimd::batch<double, Arch>
                                                 const xsimd::sse2&) noexcept {
   return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
 }
+template <std::ptrdiff_t columns = 16>
 FDROUTE_INLINE void transpose_16(const float* const* rows, float* to, std::ptrdiff_t stride,
                                  const xsimd::sse2&) noexcept {
-  for (std::ptrdiff_t i = 0; i < 16; i += 4) {
+  for (std::ptrdiff_t i = 0; i < columns; i += 4) {
     for (std::ptrdiff_t t = 0; t < 16; t += 4) {
       __m128 a = _mm_loadu_ps(rows[t] + i);
       __m128 b = _mm_loadu_ps(rows[t + 1] + i);
@@ -164,9 +165,10 @@ FDROUTE_INLINE xsimd::batch<float, Arch> narrow(const xsimd::batch<double, Arch>
   return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high),
                               1);
 }
+template <std::ptrdiff_t columns = 16>
 FDROUTE_INLINE void transpose_16(const float* const* rows, float* to, std::ptrdiff_t stride,
                                  const xsimd::avx&) noexcept {
-  for (std::ptrdiff_t i = 0; i < 16; i += 4) {
+  for (std::ptrdiff_t i = 0; i < columns; i += 4) {
     for (std::ptrdiff_t t = 0; t < 16; t += 8) {
       // Four numbers of rows t and t + 4, so that nothing has to cross the halves of a register.
       const auto rows_at = [&](std::ptrdiff_t j) FDROUTE_INLINED {
