@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "cli/common_options.hpp"
 #include "cli/integration_test.hpp"
 #include "cli/json_output.hpp"
+#include "cli/verify.hpp"
 #include "formats/checkpoint.hpp"
 #include "formats/error.hpp"
 #include "formats/json.hpp"
@@ -27,17 +29,6 @@ namespace olmoe {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-struct VerifyOptions {
-  std::string model;
-  Compute compute = Compute::f32;
-  // Exactly one of these is given.
-  std::string capture;
-  std::string preset;
-  std::string nulls;
-  double atol = 1e-4;
-  bool json = false;
-};
 
 /// A capture's text, fit for a terminal.
 std::string shown(const std::string& text) {
@@ -55,8 +46,8 @@ std::string format(const char* pattern, Values... values) {
 /// What has been compared: lines of a table, or, with --json, objects.
 class Comparison {
  public:
-  Comparison(const SafetensorsFile& capture, double atol, bool json)
-      : capture_(capture), atol_(atol), json_(json) {}
+  Comparison(const SafetensorsFile& capture, const VerifyOptions& options)
+      : capture_(capture), atol_(options.atol), json_(options.json), table_(options.table) {}
 
   bool passed() const { return passed_; }
 
@@ -67,8 +58,8 @@ class Comparison {
   void begin(const std::string& policy) {
     route_ = policy;
     if (!json_)
-      std::printf("\nroute %s\n%-26s %-14s %25s\n", shown(policy).c_str(), "tensor", "shape",
-                  "max |diff|   rel. error");
+      std::fprintf(table_, "\nroute %s\n%-26s %-14s %25s\n", shown(policy).c_str(), "tensor",
+                   "shape", "max |diff|   rel. error");
   }
 
   /// Floats, within atol, or within atol times the largest reference value where `scaled`.
@@ -136,7 +127,7 @@ class Comparison {
     if (json_) {
       rows_.push_back({{"route", route_}, {"name", name}, {"passed", true}, {"value", value}});
     } else {
-      std::printf("%-26s %40.3f\n", name.c_str(), value);
+      std::fprintf(table_, "%-26s %40.3f\n", name.c_str(), value);
     }
   }
 
@@ -149,8 +140,8 @@ class Comparison {
       object.update(numbers);
       rows_.push_back(std::move(object));
     } else {
-      std::printf("%-26s %-14s %25s  %s\n", shown(name).c_str(), shape.c_str(), result.c_str(),
-                  good ? "ok" : "FAILED");
+      std::fprintf(table_, "%-26s %-14s %25s  %s\n", shown(name).c_str(), shape.c_str(),
+                   result.c_str(), good ? "ok" : "FAILED");
     }
   }
 
@@ -165,6 +156,7 @@ class Comparison {
   const SafetensorsFile& capture_;
   double atol_;
   bool json_;
+  std::FILE* table_;
   bool passed_ = true;
   std::string route_{};
   Json rows_ = Json::array();
@@ -300,8 +292,8 @@ std::vector<float> captured_logits(const SafetensorsFile& capture, const std::st
 }
 
 /// A capture of capture_bf16.py: passed if we are as near to transformers' float32 as its bfloat16.
-bool verify_rounding(const Model& model, Compute compute, const SafetensorsFile& capture,
-                     Json* rows) {
+bool verify_rounding(const Model& model, const VerifyOptions& options,
+                     const SafetensorsFile& capture, Json& rows) {
   const TokenBatch batch = token_batch(capture.at("input_ids"));
   const auto routers = make_routers(model.config(), native_policy, std::filesystem::path());
   const std::vector<float> ours = run_batch(model, batch, routers).logits;
@@ -310,24 +302,24 @@ bool verify_rounding(const Model& model, Compute compute, const SafetensorsFile&
   const std::vector<float> rounded = captured_logits(capture, "logits", shape);
   const std::vector<float> exact = captured_logits(capture, "f32.logits", shape);
 
-  if (rows == nullptr)
-    std::printf("\n%-34s %12s %12s  %s\n", "logits", "max |diff|", "rms", "argmax");
+  if (!options.json)
+    std::fprintf(options.table, "\n%-34s %12s %12s  %s\n", "logits", "max |diff|", "rms", "argmax");
   const auto line = [&](const std::string& what, const std::vector<float>& a,
                         const std::vector<float>& b) {
     const Distance d = distance(a, b, static_cast<std::size_t>(vocabulary));
-    if (rows != nullptr) {
-      rows->push_back({{"name", what},
-                       {"max_difference", d.max},
-                       {"rms", d.rms},
-                       {"agreeing", d.agreeing},
-                       {"tokens", d.tokens}});
+    if (options.json) {
+      rows.push_back({{"name", what},
+                      {"max_difference", d.max},
+                      {"rms", d.rms},
+                      {"agreeing", d.agreeing},
+                      {"tokens", d.tokens}});
     } else {
-      std::printf("%-34s %12.2e %12.2e  %zu of %zu agree\n", what.c_str(), d.max, d.rms, d.agreeing,
-                  d.tokens);
+      std::fprintf(options.table, "%-34s %12.2e %12.2e  %zu of %zu agree\n", what.c_str(), d.max,
+                   d.rms, d.agreeing, d.tokens);
     }
     return d.rms;
   };
-  const std::string computed = std::string(name(compute)) + " here";
+  const std::string computed = std::string(name(options.compute)) + " here";
   const double here = line(computed + " - float32 there", ours, exact);
   const double there = line("bfloat16 there - float32 there", rounded, exact);
   line(computed + " - bfloat16 there", ours, rounded);
@@ -384,29 +376,34 @@ void verify_policies(const VerifyOptions& options, const Model& model,
     nulls = std::filesystem::path(options.model) / recorded;
   }
   comparison.begin(policy);
-  verify_policy(model, capture, "bh.", make_routers(model.config(), policy, nulls), comparison);
+  const auto routers = [&] {
+    try {
+      return make_routers(model.config(), policy, nulls);
+    } catch (const std::invalid_argument& error) {  // of an option it would be a usage error
+      throw Error(capture.path().string() + ": metadata 'bh.policy': " + error.what());
+    }
+  }();
+  verify_policy(model, capture, "bh.", routers, comparison);
 }
 
-void run(const VerifyOptions& options) {
-  const Model model(options.model, options.compute);
-  if (!options.preset.empty()) {
-    verify_integration_test(options, model);
-    return model.checkpoint().check_unchanged();
-  }
+}  // namespace
+
+void verify_capture(const Model& model, const VerifyOptions& options) {
   const SafetensorsFile capture(options.capture);
   const std::string transformers = metadata(capture, "transformers");
   const std::string torch = metadata(capture, "torch");
   if (!options.json)
-    std::printf("%s against %s\n(transformers %s, torch %s)\n\n", options.model.c_str(),
-                options.capture.c_str(), shown(transformers).c_str(), shown(torch).c_str());
-  Comparison comparison(capture, options.atol, options.json);
+    std::fprintf(options.table, "%s against %s\n(transformers %s, torch %s)\n\n",
+                 options.model.c_str(), options.capture.c_str(), shown(transformers).c_str(),
+                 shown(torch).c_str());
+  Comparison comparison(capture, options);
   verify_files(options.model, capture, comparison);
 
   const bool is_bf16 = capture.contains("f32.logits");
   bool as_near = true;
   Json rounding = Json::array();
   if (is_bf16) {
-    as_near = verify_rounding(model, options.compute, capture, options.json ? &rounding : nullptr);
+    as_near = verify_rounding(model, options, capture, rounding);
   } else {
     verify_policies(options, model, capture, comparison);
   }
@@ -427,13 +424,12 @@ void run(const VerifyOptions& options) {
                                            : ": the model does not reproduce this capture"));
   if (options.json) return;
   if (is_bf16) {
-    std::printf("\nas near to transformers' float32 as transformers' bfloat16 is, or nearer\n");
+    std::fprintf(options.table,
+                 "\nas near to transformers' float32 as transformers' bfloat16 is, or nearer\n");
   } else {
-    std::printf("\nall within %g of transformers\n", options.atol);
+    std::fprintf(options.table, "\nall within %g of transformers\n", options.atol);
   }
 }
-
-}  // namespace
 
 void add_verify(CommandLine& line) {
   const Command command =
@@ -460,7 +456,12 @@ void add_verify(CommandLine& line) {
   add_quiet_option(command);
   add_compute_options(command, options->compute);
   command.example("olmoe verify -m reference/model --capture reference/model/capture.safetensors");
-  command.runs([options] { run(*options); });
+  command.runs([options] {
+    const Model model(options->model, options->compute);
+    if (options->preset.empty()) return verify_capture(model, *options);
+    verify_integration_test(*options, model);
+    model.checkpoint().check_unchanged();
+  });
 }
 
 }  // namespace olmoe

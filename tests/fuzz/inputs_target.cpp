@@ -1,4 +1,4 @@
-// What users hand to the program beside a model: prompts, ids, grids, texts, captures.
+// What users hand to the program beside a model: prompts, ids, grids, texts.
 
 #include <cstdint>
 #include <filesystem>

@@ -36,6 +36,17 @@ TEST_CASE("verify passes on the bundled model, and one changed weight byte fails
   CHECK(changed.err.find("does not reproduce this capture") != std::string::npos);
 }
 
+TEST_CASE("a policy that a capture names wrongly is a fault of the capture, no usage error") {
+  std::string capture = read(plain / "capture.safetensors");
+  const std::string policy = "bh:alpha=0.3";
+  REQUIRE(capture.find(policy) != std::string::npos);
+  capture.replace(capture.find(policy), policy.size(), "xx:alpha=0.3");
+  const TempDir directory;
+  const std::string file = directory.write("x.safetensors", capture).string();
+  check_error({"verify", "--model", plain.string(), "--capture", file}, 1,
+              {file + ": metadata 'bh.policy': ", "unknown policy 'xx'"});
+}
+
 TEST_CASE("the integration test of the published weights fails on others") {
   const TempDir directory;
   nlohmann::json config = nlohmann::json::parse(read(plain / "config.json"));
