@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.."
 more=${1:-}
 build=build/coverage
 readers="reference/formats reference/tokenizer reference/forward/config.cpp reference/forward/config_keys.cpp
-  reference/routing reference/sweep reference/measure/texts.cpp reference/cli/batch.cpp reference/c_api include"
+  reference/routing reference/sweep reference/measure/texts.cpp reference/cli/batch.cpp reference/cli/cmd_verify.cpp reference/c_api include"
 cmake -S . -B $build -G Ninja -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
   -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS="-O1 -fprofile-instr-generate -fcoverage-mapping" \
   -DFDROUTE_BUILD_TESTS=OFF -DFDROUTE_FUZZ=ON >/dev/null
