@@ -49,7 +49,7 @@ FDROUTE_KERNEL void load_small_rows(SmallRows& small, LogitsView<T> view) noexce
   const int padded = padded_to(16, small.experts);
   const int read = small.experts <= 8 ? 8 : padded;
   alignas(64) std::array<float, std::size_t{16} * SmallRows::most_experts> copies;
-  std::array<const float*, 16> rows;
+  std::array<const float*, 16> rows{};
   const auto tokens = static_cast<std::size_t>(view.tokens);
   std::size_t t = 0;
   if constexpr (std::is_same_v<T, float>) {
