@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "fdroute/concepts.hpp"
 #include "fdroute/output/bitmask_view.hpp"
@@ -118,4 +120,20 @@ inline constexpr bool is_logits_view<BatchView<T>> = true;
 template <class L>
 concept LogitsForm = is_logits_view<L>;
 
+namespace detail {
+
+/// The routing of a view that lists experts, as the view's file says.
+template <class View>
+void write_row(const View& out, const RowToWrite& row, int) noexcept requires lists_experts<View> {
+  using Id = std::remove_pointer_t<decltype(out.experts)>;
+  const auto count = static_cast<int>(row.experts.size());
+  const Places<Id> to = places_of(out, count, static_cast<Id>(row.best));
+  std::transform(row.experts.begin(), row.experts.end(), to.experts,
+                 [](std::int32_t expert) { return static_cast<Id>(expert); });
+  std::copy_n(row.weights, count, to.weights);
+  write_rest(out, count, to.padding, count);
+  write_status(out, row.status);
+}
+
+}  // namespace detail
 }  // namespace fdroute::inline v0

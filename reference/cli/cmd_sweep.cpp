@@ -43,8 +43,7 @@ void add_sweep(CommandLine& line) {
       .option("--grid", options->grid,
               "bh21: top-k and BH at max_k 4 ... 64, alpha 0.2 ... 0.01; frontier: many families "
               "at matched mean experts; loads: perplexity against experts loaded; oracle: beside a "
-              "choice by "
-              "the experts' outputs; or a file of policy strings, one per line")
+              "choice by the experts' outputs; or a file of policy strings, one per line")
       .shows_default()
       .shown_as("bh21|frontier|loads|oracle|FILE");
   command

@@ -76,14 +76,5 @@ void write_rest(const RoutingView<Id>& out, int written, Id padding, int count) 
   *out.counts = count;
 }
 
-template <class Id>
-void write_row(const RoutingView<Id>& out, const RowToWrite& row, int) noexcept {
-  const auto count = static_cast<int>(row.experts.size());
-  const Places<Id> to = places_of(out, count, static_cast<Id>(row.best));
-  list_row(row, to);
-  write_rest(out, count, to.padding, count);
-  write_status(out, row.status);
-}
-
 }  // namespace detail
 }  // namespace fdroute::inline v0

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -28,9 +26,10 @@ constexpr bool has(TokenStatus status, TokenStatus bit) noexcept {
 namespace detail {
 
 // What a view to write to is made of, beside its fields: expect_room(), which checks what it
-// promises, and write_row(), which writes a token's routing. If it lists experts, also
-// lists_experts, places_of() and a write_rest() of its own, by which kernels write it. In all of
-// them the token is the first of the view. A view's own file has all of this.
+// promises, and write_row(), which writes a token's routing. If it lists experts, instead of the
+// latter lists_experts, places_of() and a write_rest() of its own, by which kernels and the
+// write_row() of views.hpp write it. In all of them the token is the first of the view. A view's
+// own file has all of this.
 
 /// One token's routing, to be written.
 struct RowToWrite {
@@ -76,14 +75,6 @@ void write_rest(const View& out, int count) noexcept {
 template <class View>
 void write_status(const View& out, TokenStatus status) noexcept {
   if (out.status != nullptr) *out.status = status;
-}
-
-/// Writes a token's experts and weights to the first of these places.
-template <class Id>
-void list_row(const RowToWrite& row, const Places<Id>& to) noexcept {
-  std::transform(row.experts.begin(), row.experts.end(), to.experts,
-                 [](std::int32_t expert) { return static_cast<Id>(expert); });
-  std::copy_n(row.weights, row.experts.size(), to.weights);
 }
 
 }  // namespace detail
