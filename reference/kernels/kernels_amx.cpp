@@ -97,22 +97,6 @@ class Tiles {
   Shape shape_{};
 };
 
-/// What to fetch while tiles are multiplied, some lines a step.
-struct Prefetch {
-  const unsigned char* next;
-  const unsigned char* end;
-  Index lines;
-
-  [[gnu::always_inline]] void advance() {
-    for (Index i = 0; i < lines && next < end; ++i, next += 64) __builtin_prefetch(next, 0, 2);
-  }
-};
-
-Prefetch prefetch(const void* from, Index bytes, Index cols) {
-  const auto* next = static_cast<const unsigned char*>(from);
-  return {next, next + bytes, bytes / ((cols / columns + 1) * 64) + 1};
-}
-
 /// Adds the products of 32 columns to the sums of all tiles that there are.
 template <bool two_rows, bool two_groups>
 [[gnu::always_inline]] inline void add_columns(const std::uint16_t* w, Index stride,
@@ -154,7 +138,7 @@ void store_sums(const float* sums, Index rows, Index tokens, float* y, Index y_s
 /// x: a group or two.
 template <bool two_rows, bool two_groups>
 void multiply_block(const Shape& shape, const std::uint16_t* w, Index stride, Index cols,
-                    const float* const* x, float* y, Index y_stride, Prefetch soon) {
+                    const float* const* x, float* y, Index y_stride) {
   const float* groups[2] = {x[0], two_groups ? x[group_tokens] : nullptr};
   _tile_zero(0);
   if constexpr (two_groups) _tile_zero(1);
@@ -162,7 +146,6 @@ void multiply_block(const Shape& shape, const std::uint16_t* w, Index stride, In
   if constexpr (two_rows && two_groups) _tile_zero(3);
   const Index whole = cols - cols % columns;
   for (Index c = 0; c < whole; c += columns) {
-    soon.advance();
     add_columns<two_rows, two_groups>(w + c, stride, groups, shape);
     for (int g = 0; g < 2; ++g) groups[g] += columns / 2 * shape.tokens[g];
   }
@@ -192,49 +175,29 @@ void multiply_block(const Shape& shape, const std::uint16_t* w, Index stride, In
   }
 }
 
-void multiply(Tiles& tiles, const std::uint16_t* w, Index stride, Index rows, Index cols,
-              const float* const* x, Index tokens, float* y, Index y_stride, Prefetch soon) {
-  const Shape shape = shape_of(rows, tokens);
-  tiles.configure(shape);
-  const bool two_rows = shape.rows[1] > 0;
-  const bool two_groups = shape.tokens[1] > 0;
-  const auto block =
-      two_rows ? (two_groups ? multiply_block<true, true> : multiply_block<true, false>)
-               : (two_groups ? multiply_block<false, true> : multiply_block<false, false>);
-  block(shape, w, stride, cols, x, y, y_stride, soon);
-}
-
-/// The next 32 rows are asked for meanwhile: tiles read 16 rows a bit at a time, which a processor
-/// does not foresee.
-void dot_rows(const void* w, Index stride, Index rows, Index cols, const float* x, float* y) {
-  const auto* from = static_cast<const std::uint16_t*>(w);
-  Tiles tiles;
-  for (Index r = 0; r < rows; r += block_rows, from += block_rows * stride) {
-    const Index now = smaller(rows - r, block_rows);
-    const Index after = smaller(rows - r - now, block_rows);
-    multiply(tiles, from, stride, now, cols, &x, 1, y + r, 0,
-             prefetch(from + now * stride, after * stride * 2, cols));
-  }
-}
-
+/// Any number of tokens. Nothing is asked for ahead: each of a tile's rows is a stream that the
+/// processor foresees, and prefetch instructions only slowed these down.
 void multiply_few(const void* w, Index stride, Index rows, Index cols, const float* const* x,
-                  Index tokens, float* y, Index y_stride, const void* next, Index next_bytes) {
-  const auto* from = static_cast<const std::uint16_t*>(w);
-  const Index blocks =
-      ((rows + block_rows - 1) / block_rows) * ((tokens + block_tokens - 1) / block_tokens);
-  const Index share = (next_bytes / blocks + 63) / 64 * 64;
-  Index fetched = 0;
+                  Index tokens, float* y, Index y_stride, const void* /*next*/,
+                  Index /*next_bytes*/) {
+  const auto* weights = static_cast<const std::uint16_t*>(w);
   Tiles tiles;
   for (Index t = 0; t < tokens; t += block_tokens) {
     for (Index r = 0; r < rows; r += block_rows) {
-      const Index bytes = smaller(next_bytes - fetched, share);
-      const Prefetch soon =
-          prefetch(static_cast<const unsigned char*>(next) + fetched, bytes, cols);
-      fetched += bytes;
-      multiply(tiles, from + r * stride, stride, smaller(rows - r, block_rows), cols, x + t,
-               smaller(tokens - t, block_tokens), y + t * y_stride + r, y_stride, soon);
+      const Shape shape = shape_of(rows - r, tokens - t);
+      tiles.configure(shape);
+      const bool two_rows = shape.rows[1] > 0;
+      const bool two_groups = shape.tokens[1] > 0;
+      const auto multiply =
+          two_rows ? (two_groups ? multiply_block<true, true> : multiply_block<true, false>)
+                   : (two_groups ? multiply_block<false, true> : multiply_block<false, false>);
+      multiply(shape, weights + r * stride, stride, cols, x + t, y + t * y_stride + r, y_stride);
     }
   }
+}
+
+void dot_rows(const void* w, Index stride, Index rows, Index cols, const float* x, float* y) {
+  multiply_few(w, stride, rows, cols, &x, 1, y, 0, nullptr, 0);
 }
 
 /// 32 columns of a row, of which `left` are there, as pairs of bfloat16.
