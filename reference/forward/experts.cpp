@@ -72,12 +72,10 @@ void mix_experts(const Config& config, const MoeWeights& weights, RoutingSource&
                chosen);
 
   fdroute::DispatchPlan& plan = workspace.plan;
-  std::vector<float>& activations = workspace.activations;
-  std::vector<float>& results = workspace.results;
   plan.build(chosen, n_tokens, config.num_experts);
   const std::size_t assignments = plan.tokens().size();
-  activations.resize(assignments * intermediate);
-  results.resize(assignments * hidden);
+  float* const activations = workspace.activations.resize(assignments * intermediate);
+  float* const results = workspace.results.resize(assignments * hidden);
   const Compute compute = weights.experts.front().gate.compute;
   workspace.input_x.assign({x.data(), tokens, config.hidden_size, hidden}, plan.offsets(),
                            plan.tokens(), compute);
@@ -100,11 +98,11 @@ void mix_experts(const Config& config, const MoeWeights& weights, RoutingSource&
   for (const RowBlock& block : inner) {
     const std::size_t e = loaded[block.matrix];
     run_gate_and_up(weights.experts[e], config.hidden_act, block, workspace.input_x.of(e),
-                    activations.data() + plan.offsets()[e] * intermediate);
+                    activations + plan.offsets()[e] * intermediate);
   }
 
   workspace.input_activations.assign(
-      {activations.data(), assignments, config.intermediate_size, intermediate}, plan.offsets(), {},
+      {activations, assignments, config.intermediate_size, intermediate}, plan.offsets(), {},
       compute);
   const std::vector<RowBlock> outer = blocks_of(config.hidden_size);
 #pragma omp parallel for schedule(dynamic) if (worth_sharing(time_of(1)))
@@ -112,11 +110,12 @@ void mix_experts(const Config& config, const MoeWeights& weights, RoutingSource&
     const std::size_t e = loaded[block.matrix];
     multiply_rows(weights.experts[e].down, block.begin, block.end,
                   workspace.input_activations.of(e),
-                  results.data() + plan.offsets()[e] * hidden + block.begin, config.hidden_size);
+                  results + plan.offsets()[e] * hidden + block.begin, config.hidden_size);
   }
-#pragma omp parallel for schedule(static) if (tokens > 1 && worth_sharing(std::ssize(results)))
+  const auto summed = static_cast<std::int64_t>(assignments * hidden);
+#pragma omp parallel for schedule(static) if (tokens > 1 && worth_sharing(summed))
   for (std::size_t t = 0; t < tokens; ++t) {
-    fdroute::combine(plan, static_cast<std::ptrdiff_t>(t), results.data(),
+    fdroute::combine(plan, static_cast<std::ptrdiff_t>(t), results,
                      out.subspan(t * hidden, hidden));
   }
 }

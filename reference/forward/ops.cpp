@@ -138,8 +138,8 @@ void InputRows::group(const RowsOf& x, std::span<const std::int32_t> rows,
     inputs_[i] = line(i);
     tokens[i] = x.x + (rows.empty() ? i : at(rows[i])) * x.stride;
   }
-#pragma omp parallel for schedule( \
-    static) if (worth_sharing(static_cast <std::int64_t>(inputs_.size() * stride_)))
+  const auto floats = static_cast<std::int64_t>(inputs_.size() * stride_);
+#pragma omp parallel for schedule(static) if (worth_sharing(floats))
   for (std::size_t g = 0; g < groups; ++g) {
     const std::size_t begin = begins[g];
     products.group(&tokens[begin], static_cast<std::ptrdiff_t>(begins[g + 1] - begin), x.cols,
@@ -155,8 +155,8 @@ void InputRows::prepare(const RowsOf& x, std::span<const std::int32_t> rows, Com
   for (std::size_t p = 0; p + 1 < offsets_.size(); ++p)
     all_few = all_few && few(offsets_[p + 1] - offsets_[p]);
   resize(x.rows, steps_of(x.cols) * lanes);
-#pragma omp parallel for schedule( \
-    static) if (worth_sharing(static_cast <std::int64_t>(x.rows * stride_)))
+  const auto floats = static_cast<std::int64_t>(x.rows * stride_);
+#pragma omp parallel for schedule(static) if (worth_sharing(floats))
   for (std::size_t r = 0; r < x.rows; ++r) {
     const float* row = x.x + r * x.stride;
     if (compute == Compute::bf16) {
@@ -180,8 +180,7 @@ void InputRows::resize(std::size_t count, std::int64_t floats) {
   // Lines begin at multiples of 64 bytes: no load of a vector takes two lines of the cache. The gap
   // is for the same reason as panel_gap.
   stride_ = at(floats) + line_floats;
-  if (values_.size() < count * stride_ + line_floats) values_.resize(count * stride_ + line_floats);
-  begin_ = at(at_line(values_.data()) - values_.data());
+  lines_ = at_line(values_.resize(count * stride_ + line_floats));
 }
 
 std::vector<RowBlock> row_blocks(std::span<const std::int64_t> rows) {

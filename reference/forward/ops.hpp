@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -58,6 +59,23 @@ struct RowsOf {
   std::size_t stride;
 };
 
+/// Memory of floats that are written before they are read.
+class Buffer {
+ public:
+  /// `n` floats. If it grows, what they were is lost; nothing clears them.
+  float* resize(std::size_t n) {
+    if (n > size_) {
+      floats_ = std::make_unique_for_overwrite<float[]>(n);
+      size_ = n;
+    }
+    return floats_.get();
+  }
+
+ private:
+  std::unique_ptr<float[]> floats_;
+  std::size_t size_ = 0;
+};
+
 /// The inputs of several products that have rows of one x.
 class InputRows {
  public:
@@ -78,14 +96,14 @@ class InputRows {
  private:
   void group(const RowsOf& x, std::span<const std::int32_t> rows, const Products& products);
   void prepare(const RowsOf& x, std::span<const std::int32_t> rows, Compute compute);
-  /// `count` lines of values_, each of `floats` or more, at multiples of 64 bytes.
+  /// `count` lines, each of `floats` or more, at multiples of 64 bytes.
   void resize(std::size_t count, std::int64_t floats);
-  float* line(std::size_t i) { return values_.data() + begin_ + i * stride_; }
+  float* line(std::size_t i) { return lines_ + i * stride_; }
 
   std::vector<std::size_t> offsets_;
   std::vector<const float*> inputs_;
-  std::vector<float> values_;
-  std::size_t begin_ = 0;
+  Buffer values_;
+  float* lines_ = nullptr;  // in values_
   std::size_t stride_ = 0;
 };
 
