@@ -138,8 +138,9 @@ void InputRows::group(const RowsOf& x, std::span<const std::int32_t> rows,
     inputs_[i] = line(i);
     tokens[i] = x.x + (rows.empty() ? i : at(rows[i])) * x.stride;
   }
-  const auto floats = static_cast<std::int64_t>(inputs_.size() * stride_);
-#pragma omp parallel for schedule(static) if (worth_sharing(floats))
+  // 32 columns of a group take some 40 ns, however many tokens it has.
+  const std::int64_t time = static_cast<std::int64_t>(groups) * steps_of(x.cols) * 40;
+#pragma omp parallel for schedule(static) if (worth_sharing(time))
   for (std::size_t g = 0; g < groups; ++g) {
     const std::size_t begin = begins[g];
     products.group(&tokens[begin], static_cast<std::ptrdiff_t>(begins[g + 1] - begin), x.cols,

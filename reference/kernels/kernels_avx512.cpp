@@ -11,7 +11,6 @@ struct Vector {
   static constexpr int width = 16;
   static constexpr int tile_tokens = 14;  // 28 sums, 2 rows and a factor in 32 registers
   static constexpr int pass_vectors = 2;  // 24 sums, 3 of x and one of weights in 32 registers
-  static constexpr int few_tokens = 12;
 
   __m512 v;
 

@@ -13,7 +13,6 @@ struct Vector {
   static constexpr int width = 4;
   static constexpr int tile_tokens = 6;   // 12 sums, 2 rows and a factor in 16 registers
   static constexpr int pass_vectors = 1;  // 12 sums, 3 of x and one of weights in 16 registers
-  static constexpr int few_tokens = 12;
 
   Floats v;
 

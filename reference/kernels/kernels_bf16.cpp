@@ -18,7 +18,7 @@ constexpr Index columns = 32;  // in a vector
 constexpr int tile_tokens = 3;
 constexpr Index tile_rows = 8;
 constexpr Index panel_rows = 4 * tile_rows;
-constexpr Index few_tokens = 12;
+constexpr Index few_tokens = 12;  // as kernels_few.inc
 
 __m512i load(const void* p) {
   return _mm512_loadu_si512(p);
