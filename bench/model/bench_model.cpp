@@ -587,9 +587,11 @@ void run(const Options& options) {
     olmoe::make_random_checkpoint({.config = options.make, .out = options.model, .seed = 1});
   const double started = now();
   const Model model(options.model, options.compute);
-  std::printf("%s, kernels of %s, products in %s\n", options.model.c_str(),
+  const bool bf16 = options.compute == olmoe::Compute::bf16;
+  std::printf("%s, kernels of %s, products in %s%s\n", options.model.c_str(),
               std::string(olmoe::name(olmoe::kernels().isa)).c_str(),
-              std::string(olmoe::name(options.compute)).c_str());
+              std::string(olmoe::name(options.compute)).c_str(),
+              bf16 ? (" by " + std::string(olmoe::bf16_unit())).c_str() : "");
 
   omp_set_num_threads(*std::max_element(options.threads.begin(), options.threads.end()));
   const double loaded = now();

@@ -63,7 +63,7 @@ def main():
     all_threads = len(os.sched_getaffinity(0))
     parser.add_argument("--threads", default=f"1,{all_threads}", help="default: 1 and all")
     parser.add_argument("--computes", default="f32",
-                        help="of ours: f32, or f32,bf16 where the processor has AVX512_BF16")
+                        help="of ours: f32, or f32,bf16 where the processor has AVX512_BF16 or AMX")
     parser.add_argument("--dtypes", default="bfloat16,float32", help="of torch; ours is the file's")
     parser.add_argument("--tokens", type=int, default=8, help="tokens of a decode run")
     parser.add_argument("--repeats", type=int, default=2)

@@ -12,6 +12,8 @@
 #include <cstring>
 #include <new>
 
+#include "kernels/isa.hpp"
+
 namespace bench {
 namespace {
 
@@ -59,6 +61,30 @@ void run_baseline(long n) {
     asm volatile("" : "+v"(a), "+v"(b), "+v"(c), "+v"(d), "+v"(e), "+v"(f));
     asm volatile("" : "+v"(g), "+v"(h), "+v"(i), "+v"(j), "+v"(k), "+v"(l));
   }
+}
+#endif
+
+#ifdef FDROUTE_AMX_KERNELS
+/// Three products of tiles, 16 by 32 and 32 by 16, for each of four tiles of sums, the numbers of
+/// chains and steps that the other loops have.
+[[gnu::target("amx-tile,amx-bf16")]] void run_amx(long n) {
+  struct alignas(64) {
+    std::uint8_t palette = 1;
+    std::uint8_t others[15] = {};
+    std::uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } const configuration;
+  asm volatile("" : : "r"(&configuration) : "memory");
+  _tile_loadconfig(&configuration);  // and zeros in all tiles
+  for (long step = 0; step < n; ++step) {
+    for (int i = 0; i < 3; ++i) {
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  _tile_release();
 }
 #endif
 
@@ -156,6 +182,9 @@ double peak(olmoe::Isa isa) {
 }
 
 double bf16_peak() {
+#ifdef FDROUTE_AMX_KERNELS
+  if (olmoe::kernels().isa == olmoe::Isa::amx) return rate({run_amx, 2 * 16 * 16 * 32});
+#endif
 #ifdef FDROUTE_X86_KERNELS
   return rate({run_bf16, 64});
 #else

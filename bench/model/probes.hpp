@@ -45,8 +45,8 @@ class Bandwidth {
 /// fused ones.
 double peak(olmoe::Isa isa);
 
-/// peak() of dot products of bfloat16 pairs (4 a float of the vector). Only where there is an
-/// olmoe::bf16_dot().
+/// peak() of dot products of bfloat16 pairs (4 a float of the vector), or of AMX's products of
+/// tiles: of what olmoe::bf16_dot() multiplies by. Only where there is one.
 double bf16_peak();
 
 }  // namespace bench

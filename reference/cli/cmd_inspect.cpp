@@ -98,7 +98,7 @@ void print_text(const std::string& directory, const Model& model) {
 
   std::printf("instruction set      %s, of", std::string(name(kernels().isa)).c_str());
   for (const Isa isa : usable_isas()) std::printf(" %s", std::string(name(isa)).c_str());
-  std::printf("\nbf16 dot product     %s\n", bf16_dot() != nullptr ? "present" : "not present");
+  std::printf("\nbf16 products        %s\n", std::string(bf16_unit()).c_str());
 }
 
 void print_document(const std::string& directory, const Model& model) {
@@ -137,7 +137,8 @@ void print_document(const std::string& directory, const Model& model) {
                          {"bytes_per_expert", contents.bytes_per_expert},
                          {"instruction_set", std::string(name(kernels().isa))},
                          {"instruction_sets", isas},
-                         {"bf16_dot_product", bf16_dot() != nullptr}});
+                         {"bf16_dot_product", bf16_dot() != nullptr},
+                         {"bf16_products", std::string(bf16_unit())}});
 }
 
 }  // namespace

@@ -86,7 +86,8 @@ void add_kernel_options(const Command& command) {
   command.under("General")
       .option(
           "--isa", [](const std::string& isa) { use_isa(std::string_view(isa)); },
-          "Instruction set of the kernels: baseline, avx2 or avx512; default: the processor's best")
+          "Instruction set of the kernels: baseline, avx2, avx512 or amx; default: the processor's "
+          "best")
       .shown_as("ISA");
 }
 
@@ -95,7 +96,7 @@ void add_compute_options(const Command& command, Compute& compute) {
   command.under("General")
       .choice("--compute", compute, {{"f32", Compute::f32}, {"bf16", Compute::bf16}},
               "Arithmetic of products with weight matrices: f32, or bf16, which rounds activations "
-              "to bfloat16 and needs AVX512_BF16 and BF16 weights")
+              "to bfloat16 and needs AVX512_BF16 or AMX, and BF16 weights")
       .shows_default("f32");
 }
 

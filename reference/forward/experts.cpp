@@ -8,13 +8,6 @@
 namespace olmoe {
 namespace {
 
-/// The assignments of one expert: rows begin .. begin + inputs.size() of the plan.
-struct Batch {
-  const ExpertWeights* expert;
-  std::size_t begin;
-  Inputs inputs;
-};
-
 /// Rows of act(gate x) * up x, for all x; rows of y are gate.rows apart.
 void run_gate_and_up(const ExpertWeights& expert, Activation activation, const RowBlock& block,
                      Inputs x, float* y) {
@@ -79,64 +72,50 @@ void mix_experts(const Config& config, const MoeWeights& weights, RoutingSource&
                chosen);
 
   fdroute::DispatchPlan& plan = workspace.plan;
-  std::vector<float>& activations = workspace.activations;
-  std::vector<float>& results = workspace.results;
   plan.build(chosen, n_tokens, config.num_experts);
   const std::size_t assignments = plan.tokens().size();
-  activations.resize(assignments * intermediate);
-  results.resize(assignments * hidden);
+  float* const activations = workspace.activations.resize(assignments * intermediate);
+  float* const results = workspace.results.resize(assignments * hidden);
   const Compute compute = weights.experts.front().gate.compute;
-  std::size_t most = 0;  // tokens of an expert
-  for (std::size_t e = 0; e < weights.experts.size(); ++e)
-    most = std::max(most, plan.offsets()[e + 1] - plan.offsets()[e]);
-  workspace.input_x.assign(x.data(), tokens, config.hidden_size, hidden, most, compute);
-
-  std::vector<Batch> batches;
-  std::vector<const float*> inputs(assignments);
+  workspace.input_x.assign({x.data(), tokens, config.hidden_size, hidden}, plan.offsets(),
+                           plan.tokens(), compute);
+  std::vector<std::size_t> loaded;  // the experts that have tokens
   for (std::size_t e = 0; e < weights.experts.size(); ++e) {
-    const std::size_t begin = plan.offsets()[e];
-    const std::size_t count = plan.offsets()[e + 1] - begin;
-    if (count == 0) continue;
-    batches.push_back({&weights.experts[e], begin, std::span(inputs).subspan(begin, count)});
-    for (std::size_t i = begin; i < begin + count; ++i) {
-      const auto token = static_cast<std::size_t>(plan.tokens()[i]);
-      inputs[i] = workspace.input_x.row(token, count);
-    }
+    if (plan.offsets()[e] < plan.offsets()[e + 1]) loaded.push_back(e);
   }
 
   // The matrices of an expert are of one size. Gate and up are one step, down is another.
   const Matrix& gate = weights.experts.front().gate;
   const auto time_of = [&](std::size_t matrices) {
-    return product_time(batches.size() * matrices * gate.bytes(),
+    return product_time(loaded.size() * matrices * gate.bytes(),
                         static_cast<std::int64_t>(assignments * matrices) * gate.rows * gate.cols);
   };
   const auto blocks_of = [&](int rows) {
-    return row_blocks(std::vector<std::int64_t>(batches.size(), rows));
+    return row_blocks(std::vector<std::int64_t>(loaded.size(), rows));
   };
   const std::vector<RowBlock> inner = blocks_of(config.intermediate_size);
 #pragma omp parallel for schedule(dynamic) if (worth_sharing(time_of(2)))
   for (const RowBlock& block : inner) {
-    const Batch& batch = batches[block.matrix];
-    run_gate_and_up(*batch.expert, config.hidden_act, block, batch.inputs,
-                    activations.data() + batch.begin * intermediate);
+    const std::size_t e = loaded[block.matrix];
+    run_gate_and_up(weights.experts[e], config.hidden_act, block, workspace.input_x.of(e),
+                    activations + plan.offsets()[e] * intermediate);
   }
 
-  workspace.input_activations.assign(activations.data(), assignments, config.intermediate_size,
-                                     intermediate, most, compute);
-  for (const Batch& batch : batches) {
-    for (std::size_t i = batch.begin; i < batch.begin + batch.inputs.size(); ++i)
-      inputs[i] = workspace.input_activations.row(i, batch.inputs.size());
-  }
+  workspace.input_activations.assign(
+      {activations, assignments, config.intermediate_size, intermediate}, plan.offsets(), {},
+      compute);
   const std::vector<RowBlock> outer = blocks_of(config.hidden_size);
 #pragma omp parallel for schedule(dynamic) if (worth_sharing(time_of(1)))
   for (const RowBlock& block : outer) {
-    const Batch& batch = batches[block.matrix];
-    multiply_rows(batch.expert->down, block.begin, block.end, batch.inputs,
-                  results.data() + batch.begin * hidden + block.begin, config.hidden_size);
+    const std::size_t e = loaded[block.matrix];
+    multiply_rows(weights.experts[e].down, block.begin, block.end,
+                  workspace.input_activations.of(e),
+                  results + plan.offsets()[e] * hidden + block.begin, config.hidden_size);
   }
-#pragma omp parallel for schedule(static) if (tokens > 1 && worth_sharing(std::ssize(results)))
+  const auto summed = static_cast<std::int64_t>(assignments * hidden);
+#pragma omp parallel for schedule(static) if (tokens > 1 && worth_sharing(summed))
   for (std::size_t t = 0; t < tokens; ++t) {
-    fdroute::combine(plan, static_cast<std::ptrdiff_t>(t), results.data(),
+    fdroute::combine(plan, static_cast<std::ptrdiff_t>(t), results,
                      out.subspan(t * hidden, hidden));
   }
 }

@@ -51,11 +51,11 @@ class ExpertCounter {
 
 /// Memory that mix_experts needs, kept from one layer to the next.
 struct ExpertWorkspace {
-  fdroute::DispatchPlan plan;      ///< the assignments, pairs of a token and its expert, by expert
-  std::vector<float> activations;  ///< (assignments, intermediate): act(gate x) * up x
-  std::vector<float> results;      ///< (assignments, hidden)
-  InputRows input_x;               ///< x (tokens, hidden), prepared
-  InputRows input_activations;     ///< activations, prepared
+  fdroute::DispatchPlan plan;   ///< the assignments, pairs of a token and its expert, by expert
+  Buffer activations;           ///< (assignments, intermediate): act(gate x) * up x
+  Buffer results;               ///< (assignments, hidden)
+  InputRows input_x;            ///< x (tokens, hidden), prepared
+  InputRows input_activations;  ///< activations, prepared
 };
 
 /// out = sum over each token's selected experts of weight * expert(x). x and out (tokens, hidden).

@@ -18,7 +18,7 @@ namespace olmoe {
 namespace {
 
 constexpr std::int64_t lanes = 32;
-constexpr std::size_t line = 64 / sizeof(float);  // of the cache, in floats
+constexpr std::size_t line_floats = 64 / sizeof(float);  // a line of the cache
 
 constexpr std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
@@ -56,10 +56,37 @@ void with_elements(const Matrix& w, const Visit& visit) {
   }
 }
 
+/// x in the order of a spread row (kernels.hpp).
+void spread(const float* x, std::int64_t cols, float* to) {
+  const std::int64_t steps = steps_of(cols);
+  for (std::int64_t lane = 0; lane < lanes; ++lane) {
+    float* place = to + places[at(lane)] * steps;
+    for (std::int64_t step = 0; step < steps; ++step) {
+      const std::int64_t column = step * lanes + lane;
+      place[step] = column < cols ? x[column] : 0.0F;
+    }
+  }
+}
+
+/// x as a rounded row (kernels.hpp).
+void round(const float* x, std::int64_t cols, float* to) {
+  const auto value = [&](std::int64_t column) {
+    return column < cols ? std::uint32_t{to_bfloat16(x[column]).bits} : 0;
+  };
+  for (std::int64_t c = 0; c < steps_of(cols) * lanes; c += 2)
+    to[c / 2] = std::bit_cast<float>(value(c) | value(c + 1) << 16);
+}
+
+/// Those of matrices stored as `dtype`. What they ask of inputs does not depend on it.
+const Products& products(Compute compute, DType dtype) {
+  if (compute == Compute::bf16) return *bf16_dot();
+  return kernels().products[at(static_cast<std::int64_t>(storage(dtype)))];
+}
+
 /// The first multiple of 64 bytes at or after `p`.
 float* at_line(float* p) {
-  const std::size_t beyond = reinterpret_cast<std::uintptr_t>(p) / sizeof(float) % line;
-  return beyond == 0 ? p : p + (line - beyond);
+  const std::size_t beyond = reinterpret_cast<std::uintptr_t>(p) / sizeof(float) % line_floats;
+  return beyond == 0 ? p : p + (line_floats - beyond);
 }
 
 }  // namespace
@@ -84,51 +111,77 @@ std::span<const std::byte> rows(const Matrix& w, std::int64_t begin, std::int64_
   return {w.data + at(begin * w.cols) * size(w.dtype), at((end - begin) * w.cols) * size(w.dtype)};
 }
 
-void InputRows::assign(const float* x, std::size_t rows, std::int64_t cols, std::size_t stride,
-                       std::size_t together, Compute compute) {
-  x_ = x;
-  x_stride_ = stride;
-  together_ = together;
-  compute_ = compute;
-  // Rows begin at multiples of 64 bytes: no load of a vector takes two lines of the cache. The gap
-  // is for the same reason as panel_gap.
-  stride_ = at(steps_of(cols) * lanes) + line;
-  if (values_.size() < rows * stride_ + line) values_.resize(rows * stride_ + line);
-  begin_ = at(at_line(values_.data()) - values_.data());
-#pragma omp parallel for schedule( \
-    static) if (worth_sharing(static_cast <std::int64_t>(rows * stride_)))
-  for (std::size_t r = 0; r < rows; ++r) {
-    if (compute == Compute::bf16) {
-      round(r, cols);
-    } else if (!few(together)) {
-      spread(r, cols);
-    } else {
-      std::copy_n(x + r * stride, cols, values_.data() + begin_ + r * stride_);
-    }
+void InputRows::assign(const RowsOf& x, std::span<const std::size_t> offsets,
+                       std::span<const std::int32_t> rows, Compute compute) {
+  offsets_.assign(offsets.begin(), offsets.end());
+  inputs_.resize(offsets.back());
+  const Products& k = products(compute, DType::F32);
+  if (k.group != nullptr) {
+    group(x, rows, k);
+  } else {
+    prepare(x, rows, compute);
   }
 }
 
-void InputRows::spread(std::size_t row, std::int64_t cols) {
-  const std::int64_t steps = steps_of(cols);
-  const float* from = x_ + row * x_stride_;
-  float* to = values_.data() + begin_ + row * stride_;
-  for (std::int64_t lane = 0; lane < lanes; ++lane) {
-    float* place = to + places[at(lane)] * steps;
-    for (std::int64_t step = 0; step < steps; ++step) {
-      const std::int64_t column = step * lanes + lane;
-      place[step] = column < cols ? from[column] : 0.0F;
-    }
+void InputRows::group(const RowsOf& x, std::span<const std::int32_t> rows,
+                      const Products& products) {
+  std::vector<std::size_t> begins;
+  std::vector<const float*> tokens(inputs_.size());
+  for (std::size_t p = 0; p + 1 < offsets_.size(); ++p) {
+    for (std::size_t i = offsets_[p]; i < offsets_[p + 1]; i += at(group_tokens))
+      begins.push_back(i);
+  }
+  const std::size_t groups = begins.size();
+  begins.push_back(inputs_.size());
+  resize(inputs_.size(), steps_of(x.cols) * lanes / 2);
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    inputs_[i] = line(i);
+    tokens[i] = x.x + (rows.empty() ? i : at(rows[i])) * x.stride;
+  }
+  // 32 columns of a group take some 40 ns, however many tokens it has.
+  const std::int64_t time = static_cast<std::int64_t>(groups) * steps_of(x.cols) * 40;
+#pragma omp parallel for schedule(static) if (worth_sharing(time))
+  for (std::size_t g = 0; g < groups; ++g) {
+    const std::size_t begin = begins[g];
+    products.group(&tokens[begin], static_cast<std::ptrdiff_t>(begins[g + 1] - begin), x.cols,
+                   line(begin));
   }
 }
 
-void InputRows::round(std::size_t row, std::int64_t cols) {
-  const float* from = x_ + row * x_stride_;
-  float* to = values_.data() + begin_ + row * stride_;
-  const auto value = [&](std::int64_t column) {
-    return column < cols ? std::uint32_t{to_bfloat16(from[column]).bits} : 0;
+void InputRows::prepare(const RowsOf& x, std::span<const std::int32_t> rows, Compute compute) {
+  const auto few = [limit = products(compute, DType::F32).few_tokens](std::size_t tokens) {
+    return std::cmp_less_equal(tokens, limit);
   };
-  for (std::int64_t c = 0; c < steps_of(cols) * lanes; c += 2)
-    to[c / 2] = std::bit_cast<float>(value(c) | value(c + 1) << 16);
+  bool all_few = true;
+  for (std::size_t p = 0; p + 1 < offsets_.size(); ++p)
+    all_few = all_few && few(offsets_[p + 1] - offsets_[p]);
+  resize(x.rows, steps_of(x.cols) * lanes);
+  const auto floats = static_cast<std::int64_t>(x.rows * stride_);
+#pragma omp parallel for schedule(static) if (worth_sharing(floats))
+  for (std::size_t r = 0; r < x.rows; ++r) {
+    const float* row = x.x + r * x.stride;
+    if (compute == Compute::bf16) {
+      round(row, x.cols, line(r));
+    } else if (!all_few) {
+      spread(row, x.cols, line(r));
+    } else {
+      std::copy_n(row, x.cols, line(r));
+    }
+  }
+  for (std::size_t p = 0; p + 1 < offsets_.size(); ++p) {
+    const bool as_it_is = compute == Compute::f32 && !all_few && few(offsets_[p + 1] - offsets_[p]);
+    for (std::size_t i = offsets_[p]; i < offsets_[p + 1]; ++i) {
+      const std::size_t row = rows.empty() ? i : at(rows[i]);
+      inputs_[i] = as_it_is ? x.x + row * x.stride : line(row);
+    }
+  }
+}
+
+void InputRows::resize(std::size_t count, std::int64_t floats) {
+  // Lines begin at multiples of 64 bytes: no load of a vector takes two lines of the cache. The gap
+  // is for the same reason as panel_gap.
+  stride_ = at(floats) + line_floats;
+  lines_ = at_line(values_.resize(count * stride_ + line_floats));
 }
 
 std::vector<RowBlock> row_blocks(std::span<const std::int64_t> rows) {
@@ -149,8 +202,7 @@ std::vector<RowBlock> row_blocks(std::span<const std::int64_t> rows) {
 }
 
 const Products& products(const Matrix& w) {
-  if (w.compute == Compute::bf16) return *bf16_dot();
-  return kernels().products[at(static_cast<std::int64_t>(storage(w.dtype)))];
+  return products(w.compute, w.dtype);
 }
 
 void multiply_rows(const Matrix& w, std::int64_t begin, std::int64_t end, Inputs x, float* y,
@@ -162,13 +214,14 @@ void multiply_rows(const Matrix& w, std::int64_t begin, std::int64_t end, Inputs
     dot_rows(rows(w, begin, end).data(), w.cols, end - begin, w.cols, x[0], y);
     return;
   }
+  const bool few = tokens <= k.few_tokens;
   const std::int64_t steps = steps_of(w.cols);
-  float* panel = scratch(0, lanes * (steps * k.panel_rows + panel_gap));
+  float* panel = few ? nullptr : scratch(0, lanes * (steps * k.panel_rows + panel_gap));
   for (std::int64_t r = begin; r < end; r += k.panel_rows) {
     const std::int64_t after = std::min(r + k.panel_rows, end);
     const std::byte* now = rows(w, r, after).data();
     const auto soon = after < end ? rows(w, after, std::min(after + k.panel_rows, end)) : next;
-    if (tokens <= few_tokens) {
+    if (few) {
       k.multiply_few(now, w.cols, after - r, w.cols, x.data(), tokens, y + (r - begin), y_stride,
                      soon.data(), std::ssize(soon));
       continue;
@@ -186,10 +239,9 @@ void linear(std::initializer_list<Linear> products, std::span<const float> x) {
   for (const Linear& product : products) heights.push_back(product.w.rows);
   const std::vector<RowBlock> blocks = row_blocks(heights);
 
-  InputRows prepared;
-  prepared.assign(x.data(), tokens, cols, at(cols), tokens, products.begin()->w.compute);
-  std::vector<const float*> inputs;
-  for (std::size_t t = 0; t < tokens; ++t) inputs.push_back(prepared.row(t, tokens));
+  InputRows inputs;
+  inputs.assign({x.data(), tokens, cols, at(cols)}, std::array{std::size_t{0}, tokens}, {},
+                products.begin()->w.compute);
 
   const std::int64_t total = std::accumulate(heights.begin(), heights.end(), std::int64_t{0});
   const std::size_t bytes = std::accumulate(
@@ -201,7 +253,7 @@ void linear(std::initializer_list<Linear> products, std::span<const float> x) {
     const auto [matrix, begin, end] = block;
     const Linear& product = products.begin()[matrix];
     float* y = product.y.data() + begin;
-    multiply_rows(product.w, begin, end, inputs, y, product.w.rows);
+    multiply_rows(product.w, begin, end, inputs.of(0), y, product.w.rows);
     if (product.bias.empty()) continue;
     for (std::size_t t = 0; t < tokens; ++t) {
       for (std::int64_t r = begin; r < end; ++r)
@@ -269,7 +321,7 @@ void activate(Activation activation, std::span<float> gate, std::span<const floa
 float* scratch(std::size_t slot, std::int64_t n) {
   thread_local std::array<std::vector<float>, 3> buffers;
   std::vector<float>& buffer = buffers[slot];
-  if (buffer.size() < at(n) + line) buffer.resize(at(n) + line);
+  if (buffer.size() < at(n) + line_floats) buffer.resize(at(n) + line_floats);
   return at_line(buffer.data());
 }
 

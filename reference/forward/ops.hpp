@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -43,41 +44,66 @@ Matrix as_matrix(const Tensor& tensor);
 /// The kernels of products with w.
 const Products& products(const Matrix& w);
 
-/// The tokens of a product x w^T, a pointer each:
-/// - Compute::bf16: to the token's rounded row (kernels.hpp),
-/// - Compute::f32, up to few_tokens: to its row of x,
-/// - Compute::f32, more tokens: to the token's spread row (kernels.hpp).
+/// The tokens of a product x w^T, a pointer each, in the form that its Products (kernels.hpp) ask
+/// for:
+/// - Compute::f32, up to few_tokens: to the token's row of x,
+/// - Compute::f32, more tokens: to its spread row,
+/// - Compute::bf16: to its rounded row, or to a group of tokens.
 using Inputs = std::span<const float* const>;
 
-/// The rows of an x in the forms that products ask for.
+/// Rows x (rows, cols), `stride` apart.
+struct RowsOf {
+  const float* x;
+  std::size_t rows;
+  std::int64_t cols;
+  std::size_t stride;
+};
+
+/// Memory of floats that are written before they are read.
+class Buffer {
+ public:
+  /// `n` floats. If it grows, what they were is lost; nothing clears them.
+  float* resize(std::size_t n) {
+    if (n > size_) {
+      floats_ = std::make_unique_for_overwrite<float[]>(n);
+      size_ = n;
+    }
+    return floats_.get();
+  }
+
+ private:
+  std::unique_ptr<float[]> floats_;
+  std::size_t size_ = 0;
+};
+
+/// The inputs of several products that have rows of one x.
 class InputRows {
  public:
   InputRows() = default;
   InputRows(const InputRows&) = delete;
   InputRows& operator=(const InputRows&) = delete;
 
-  /// Prepares x (rows, cols), whose rows are `stride` apart and must stay, for products of up to
-  /// `together` rows. OpenMP over the rows.
-  void assign(const float* x, std::size_t rows, std::int64_t cols, std::size_t stride,
-              std::size_t together, Compute compute);
+  /// Prepares x, which must stay, for products of which number p has the tokens offsets[p] <= i <
+  /// offsets[p + 1]. Token i is row rows[i] of x, or row i if `rows` is empty. OpenMP.
+  void assign(const RowsOf& x, std::span<const std::size_t> offsets,
+              std::span<const std::int32_t> rows, Compute compute);
 
-  /// Row `index` for a product that has `tokens` of the rows.
-  const float* row(std::size_t index, std::size_t tokens) const {
-    const bool as_it_is = compute_ == Compute::f32 && few(tokens) && !few(together_);
-    return as_it_is ? x_ + index * x_stride_ : values_.data() + begin_ + index * stride_;
+  /// The inputs of product p.
+  Inputs of(std::size_t p) const {
+    return std::span(inputs_).subspan(offsets_[p], offsets_[p + 1] - offsets_[p]);
   }
 
  private:
-  static bool few(std::size_t tokens) { return std::cmp_less_equal(tokens, few_tokens); }
-  void spread(std::size_t row, std::int64_t cols);
-  void round(std::size_t row, std::int64_t cols);
+  void group(const RowsOf& x, std::span<const std::int32_t> rows, const Products& products);
+  void prepare(const RowsOf& x, std::span<const std::int32_t> rows, Compute compute);
+  /// `count` lines, each of `floats` or more, at multiples of 64 bytes.
+  void resize(std::size_t count, std::int64_t floats);
+  float* line(std::size_t i) { return lines_ + i * stride_; }
 
-  const float* x_ = nullptr;  // (rows, cols), rows x_stride_ apart
-  std::size_t x_stride_ = 0;
-  std::size_t together_ = 1;
-  Compute compute_ = Compute::f32;
-  std::vector<float> values_;  // (rows, stride_) from begin_ on: the prepared rows
-  std::size_t begin_ = 0;
+  std::vector<std::size_t> offsets_;
+  std::vector<const float*> inputs_;
+  Buffer values_;
+  float* lines_ = nullptr;  // in values_
   std::size_t stride_ = 0;
 };
 

@@ -7,7 +7,7 @@
 
 namespace olmoe {
 
-/// "baseline", "avx2" or "avx512".
+/// "baseline", "avx2", "avx512" or "amx".
 std::string_view name(Isa isa);
 
 /// The instruction sets that this program has kernels for and this processor has, ascending.
@@ -28,11 +28,16 @@ void use_isa(std::string_view name);
 /// own prefetch does best alone.
 bool reads_ahead();
 
+/// The products in bfloat16: amx_products if the kernels in use are of Isa::amx; else
 /// bf16_products, or null where this program or this processor (AVX512_BF16) has none.
 const Products* bf16_dot();
 
+/// By what bf16_dot() multiplies: "AMX", "AVX512_BF16", the same with the remark that the system
+/// refuses the processor's AMX, or "not present".
+std::string_view bf16_unit();
+
 /// Throws std::invalid_argument, saying why, unless there is a bf16_dot() and the kernels in use
-/// are of the instruction set that it belongs to, AVX-512.
+/// are of an instruction set that has one, AVX-512 or AMX.
 void require_bf16_dot();
 
 }  // namespace olmoe

@@ -11,14 +11,12 @@ namespace olmoe {
 enum class Isa {
   baseline,  ///< what every processor of the target has: SSE2 on x86-64
   avx2,      ///< AVX2, FMA and F16C
-  avx512     ///< AVX-512 F, BW, DQ and VL
+  avx512,    ///< AVX-512 F, BW, DQ and VL
+  amx        ///< AVX512_BF16, AMX-TILE and AMX-BF16
 };
 
 /// How a weight is stored; the index into Kernels' arrays.
 enum class Storage { f32, f16, bf16 };
-
-/// Of more tokens than this, packing weights pays: a panel takes fewer loads for each product.
-constexpr std::ptrdiff_t few_tokens = 12;
 
 /// Products with a matrix of weights: dot_rows for one token, multiply_few for up to few_tokens,
 /// pack and multiply_panel for more. These sum in one order, so that all three give the same bits.
@@ -28,6 +26,9 @@ constexpr std::ptrdiff_t few_tokens = 12;
 /// panel_rows rows of weights in such an order. Which order, the products define.
 struct Products {
   std::ptrdiff_t panel_rows;
+
+  /// Of more tokens than this, packing weights pays: a panel takes fewer loads for each product.
+  std::ptrdiff_t few_tokens;
 
   /// y[r] = row r of w (rows, cols) times x (cols), for rows that lie `stride` elements apart.
   using DotRows = void (*)(const void* w, std::ptrdiff_t stride, std::ptrdiff_t rows,
@@ -39,7 +40,8 @@ struct Products {
 
   /// y[t, r] = row r of w times x[t]; rows <= panel_rows, 2 <= tokens. Each x[t] points to `cols`
   /// floats. Meanwhile it asks for the `next_bytes` from `next` on, `rows` rows of weights or less,
-  /// to be brought into the cache.
+  /// to be brought into the cache. With `group`, x[t] points to a group where t is a multiple of
+  /// group_tokens, and is not used elsewhere.
   void (*multiply_few)(const void* w, std::ptrdiff_t stride, std::ptrdiff_t rows,
                        std::ptrdiff_t cols, const float* const* x, std::ptrdiff_t tokens, float* y,
                        std::ptrdiff_t y_stride, const void* next, std::ptrdiff_t next_bytes);
@@ -55,7 +57,14 @@ struct Products {
   void (*multiply_panel)(const float* panel, std::ptrdiff_t steps, const float* const* x,
                          std::ptrdiff_t tokens, std::ptrdiff_t rows, float* y,
                          std::ptrdiff_t y_stride, const void* next, std::ptrdiff_t next_bytes);
+
+  /// Null, or how products of several tokens take x: `tokens` rows of `cols` floats, at most
+  /// group_tokens, as one *group*, 16 * steps * tokens floats.
+  void (*group)(const float* const* x, std::ptrdiff_t tokens, std::ptrdiff_t cols, float* to);
 };
+
+/// The tokens of a group; the last of a product's groups may have fewer.
+constexpr std::ptrdiff_t group_tokens = 16;
 
 /// The innermost loops, for one instruction set.
 struct Kernels {
@@ -102,6 +111,16 @@ extern const Kernels kernels_avx512;
 /// and 2j + 1 of each 32, then sums j and j + 8 are added, then j and j + 4, and so on. The
 /// instruction takes denormal inputs for zeros and makes denormal results zeros.
 extern const Products bf16_products;
+#endif
+#ifdef FDROUTE_AMX_KERNELS
+/// Products of bfloat16 weights with bfloat16 activations, by AMX's product of tiles, which adds in
+/// float. A group has its tokens' columns 2i and 2i + 1, rounded to bfloat16 and with zeros up to a
+/// multiple of 32 columns, in the place of float [i][token]: that of one token is a rounded row.
+///
+/// All sums have one order: those of the even columns of each 32, in order, and of the odd ones,
+/// are added to each other and then to the sum so far. Rounding and products take denormals for
+/// zeros and make denormal results zeros.
+extern const Products amx_products;
 #endif
 
 }  // namespace olmoe

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/transpose_avx512.inc"
+
 namespace olmoe {
 namespace {
 
@@ -125,31 +127,11 @@ float fmadd(float a, float b, float c) {
   return __builtin_fmaf(a, b, c);
 }
 
-// Inlined, so that the vectors stay in registers.
 [[gnu::always_inline]] inline void transpose(Vector (&rows)[16]) {
-  // Pairs, then quadruples, within each quarter of the vectors; then the quarters.
-  __m512d pairs[16];
-  for (int i = 0; i < 16; i += 2) {
-    pairs[i] = _mm512_castps_pd(_mm512_unpacklo_ps(rows[i].v, rows[i + 1].v));
-    pairs[i + 1] = _mm512_castps_pd(_mm512_unpackhi_ps(rows[i].v, rows[i + 1].v));
-  }
-  __m512 quads[16];
-  for (int i = 0; i < 16; i += 4) {
-    for (int j = 0; j < 2; ++j) {
-      quads[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(pairs[i + j], pairs[i + 2 + j]));
-      quads[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(pairs[i + j], pairs[i + 2 + j]));
-    }
-  }
-  for (int i = 0; i < 4; ++i) {
-    const __m512 even_a = _mm512_shuffle_f32x4(quads[i], quads[4 + i], 0x88);
-    const __m512 odd_a = _mm512_shuffle_f32x4(quads[i], quads[4 + i], 0xdd);
-    const __m512 even_b = _mm512_shuffle_f32x4(quads[8 + i], quads[12 + i], 0x88);
-    const __m512 odd_b = _mm512_shuffle_f32x4(quads[8 + i], quads[12 + i], 0xdd);
-    rows[i].v = _mm512_shuffle_f32x4(even_a, even_b, 0x88);
-    rows[4 + i].v = _mm512_shuffle_f32x4(odd_a, odd_b, 0x88);
-    rows[8 + i].v = _mm512_shuffle_f32x4(even_a, even_b, 0xdd);
-    rows[12 + i].v = _mm512_shuffle_f32x4(odd_a, odd_b, 0xdd);
-  }
+  __m512 vectors[16];
+  for (int i = 0; i < 16; ++i) vectors[i] = rows[i].v;
+  transpose(vectors);
+  for (int i = 0; i < 16; ++i) rows[i].v = vectors[i];
 }
 
 }  // namespace

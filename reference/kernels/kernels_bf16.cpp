@@ -18,6 +18,7 @@ constexpr Index columns = 32;  // in a vector
 constexpr int tile_tokens = 3;
 constexpr Index tile_rows = 8;
 constexpr Index panel_rows = 4 * tile_rows;
+constexpr Index few_tokens = 12;  // as kernels_few.inc
 
 __m512i load(const void* p) {
   return _mm512_loadu_si512(p);
@@ -262,7 +263,7 @@ void multiply_panel(const float* panel, Index steps, const float* const* x, Inde
 
 }  // namespace
 
-const Products bf16_products{panel_rows, dot_rows<false>, dot_rows<true>, multiply_few,
-                             pack,       multiply_panel};
+const Products bf16_products{panel_rows,   few_tokens, dot_rows<false>, dot_rows<true>,
+                             multiply_few, pack,       multiply_panel,  nullptr};
 
 }  // namespace olmoe

@@ -30,3 +30,22 @@ inline bool bf16_here() {
       std::invalid_argument);
   return false;
 }
+
+/// Calls check() with each instruction set in turn that has products in bf16: AVX512_BF16's dot
+/// product, AMX's product of tiles. Where one cannot be tested here, says so.
+template <class Check>
+void each_bf16(const Check& check) {
+  if (!bf16_here()) return;
+  const olmoe::Isa best = olmoe::kernels().isa;
+  olmoe::use_isa(olmoe::Isa::avx512);
+  CAPTURE(olmoe::bf16_unit());
+  check();
+  if (best == olmoe::Isa::amx) {
+    olmoe::use_isa(olmoe::Isa::amx);
+    CAPTURE(olmoe::bf16_unit());
+    check();
+  } else {
+    MESSAGE("skipped: no AMX, products in bf16 are by ", olmoe::bf16_unit());
+  }
+  olmoe::use_isa(best);
+}

@@ -79,8 +79,9 @@ TEST_CASE("compute bf16 runs where it can, and is refused where not") {
   CHECK(run_olmoe(generate(nano, {"--compute", "f64"})).code == 2);
   const bool here = olmoe::bf16_dot() != nullptr;
   const Outcome inspect = run_olmoe({"inspect", "--model", nano.string()});
-  CHECK(inspect.out.find(here ? "bf16 dot product     present\n"
-                              : "bf16 dot product     not present\n") != std::string::npos);
+  CHECK(inspect.out.find("bf16 products        " + std::string(olmoe::bf16_unit()) + "\n") !=
+        std::string::npos);
+  CHECK(here == (olmoe::bf16_unit() != "not present"));
   if (!here) {
     MESSAGE("skipped: this processor has no AVX512_BF16");
     check_error(generate(nano, run), 2, {"compute 'bf16' needs the dot product of AVX512_BF16"});
@@ -92,7 +93,7 @@ TEST_CASE("compute bf16 runs where it can, and is refused where not") {
   CHECK(one.out.starts_with("x"));
   CHECK(run_olmoe(generate(nano, with({"--threads", "2"}))).out == one.out);
   check_error(generate(nano, with({"--isa", "baseline"})), 2,
-              {"compute 'bf16' needs instruction set 'avx512', in use is 'baseline'"});
+              {"compute 'bf16' needs instruction set 'avx512' or 'amx', in use is 'baseline'"});
   check_error(generate(plain, with({})), 1,
               {(plain / "model.safetensors").string(), "q_proj.weight' holds F32",
                "compute 'bf16' needs BF16"});

@@ -158,83 +158,86 @@ TEST_CASE("prefill, decode and any split of a sequence agree to the last bit") {
 }
 
 TEST_CASE("in bf16 too, prefill, decode and any number of threads agree to the last bit") {
-  if (!bf16_here()) return;
-  const Model model(source_dir / "reference/model", olmoe::Compute::bf16);
-  const auto routers = native(model);
-  const olmoe::SafetensorsFile capture(source_dir / "reference/model/capture.safetensors");
-  const olmoe::TokenBatch batch = olmoe::token_batch(capture.at("input_ids"));
-  const auto ids = batch.sequence(1);
+  each_bf16([] {
+    const Model model(source_dir / "reference/model", olmoe::Compute::bf16);
+    const auto routers = native(model);
+    const olmoe::SafetensorsFile capture(source_dir / "reference/model/capture.safetensors");
+    const olmoe::TokenBatch batch = olmoe::token_batch(capture.at("input_ids"));
+    const auto ids = batch.sequence(1);
 
-  const int before = omp_get_max_threads();
-  std::vector<std::vector<float>> results;
-  for (const int threads : {1, 2, 3}) {
-    omp_set_num_threads(threads);
-    for (const std::size_t piece : {std::size_t{1}, std::size_t{5}, ids.size()}) {
-      olmoe::KvCache cache;
-      std::vector<float>& result = results.emplace_back();
-      for (std::size_t start = 0; start < ids.size(); start += piece) {
-        const auto part = ids.subspan(start, std::min(piece, ids.size() - start));
-        const auto logits = model.forward(part, cache, routers, Model::LogitsOf::every_token);
-        result.insert(result.end(), logits.begin(), logits.end());
+    const int before = omp_get_max_threads();
+    std::vector<std::vector<float>> results;
+    for (const int threads : {1, 2, 3}) {
+      omp_set_num_threads(threads);
+      for (const std::size_t piece : {std::size_t{1}, std::size_t{5}, ids.size()}) {
+        olmoe::KvCache cache;
+        std::vector<float>& result = results.emplace_back();
+        for (std::size_t start = 0; start < ids.size(); start += piece) {
+          const auto part = ids.subspan(start, std::min(piece, ids.size() - start));
+          const auto logits = model.forward(part, cache, routers, Model::LogitsOf::every_token);
+          result.insert(result.end(), logits.begin(), logits.end());
+        }
       }
     }
-  }
-  omp_set_num_threads(before);
-  for (const auto& result : results) CHECK(result == results.front());
+    omp_set_num_threads(before);
+    for (const auto& result : results) CHECK(result == results.front());
 
-  olmoe::KvCache cache;
-  const Model exact(source_dir / "reference/model");
-  CHECK(exact.forward(ids, cache, routers, Model::LogitsOf::every_token) != results.front());
+    olmoe::KvCache cache;
+    const Model exact(source_dir / "reference/model");
+    CHECK(exact.forward(ids, cache, routers, Model::LogitsOf::every_token) != results.front());
+  });
 }
 
 TEST_CASE("in bf16, logits are within 1.5 % of those in f32 where routing has no choice") {
-  if (!bf16_here()) return;
-  int checkpoints = 0;
-  for (const auto& directory : captured_models()) {
-    const Model exact(directory);
-    if (exact.lm_head().dtype != olmoe::DType::BF16) {
-      CAPTURE(directory.string());
-      const std::string refusal = error_of([&] { Model(directory, olmoe::Compute::bf16); });
-      CHECK(refusal.find(directory.string()) == 0);
-      CHECK(refusal.ends_with("; compute 'bf16' needs BF16"));
-      continue;
+  each_bf16([] {
+    int checkpoints = 0;
+    for (const auto& directory : captured_models()) {
+      const Model exact(directory);
+      if (exact.lm_head().dtype != olmoe::DType::BF16) {
+        CAPTURE(directory.string());
+        const std::string refusal = error_of([&] { Model(directory, olmoe::Compute::bf16); });
+        CHECK(refusal.find(directory.string()) == 0);
+        CHECK(refusal.ends_with("; compute 'bf16' needs BF16"));
+        continue;
+      }
+      ++checkpoints;
+      CAPTURE(directory.filename().string());
+      const Model model(directory, olmoe::Compute::bf16);
+      const olmoe::SafetensorsFile capture(directory / "capture.safetensors");
+      const olmoe::TokenBatch batch = olmoe::token_batch(capture.at("input_ids"));
+      // All experts: the least difference would move a cut.
+      const auto routers = olmoe::make_routers(
+          model.config(), "topk:k=" + std::to_string(model.config().num_experts),
+          std::filesystem::path());
+      const auto expected = olmoe::run_batch(exact, batch, routers).logits;
+      const auto actual = olmoe::run_batch(model, batch, routers).logits;
+      CHECK(relative_rms(actual, expected) <= 0.015);
+      CHECK(relative_rms(actual, expected) >= 0.0005);
     }
-    ++checkpoints;
-    CAPTURE(directory.filename().string());
-    const Model model(directory, olmoe::Compute::bf16);
-    const olmoe::SafetensorsFile capture(directory / "capture.safetensors");
-    const olmoe::TokenBatch batch = olmoe::token_batch(capture.at("input_ids"));
-    // All experts: the least difference would move a cut.
-    const auto routers =
-        olmoe::make_routers(model.config(), "topk:k=" + std::to_string(model.config().num_experts),
-                            std::filesystem::path());
-    const auto expected = olmoe::run_batch(exact, batch, routers).logits;
-    const auto actual = olmoe::run_batch(model, batch, routers).logits;
-    CHECK(relative_rms(actual, expected) <= 0.015);
-    CHECK(relative_rms(actual, expected) >= 0.0005);
-  }
-  CHECK(checkpoints >= 6);
+    CHECK(checkpoints >= 6);
+  });
 }
 
 TEST_CASE(
     "in bf16, the bundled model is near transformers' logits and agrees on every next token") {
-  if (!bf16_here()) return;
-  const Model model(source_dir / "reference/model", olmoe::Compute::bf16);
-  const olmoe::SafetensorsFile capture(source_dir / "reference/model/capture.safetensors");
-  const olmoe::TokenBatch batch = olmoe::token_batch(capture.at("input_ids"));
-  const auto expected = capture.at("logits").to_float();
-  const auto actual = olmoe::run_batch(model, batch, native(model)).logits;
-  CHECK(relative_rms(actual, expected) <= 0.006);
-  const auto vocabulary = static_cast<std::ptrdiff_t>(model.config().vocab_size);
-  int differing = 0;
-  for (std::ptrdiff_t at = 0; at < std::ssize(expected); at += vocabulary) {
-    const auto most_likely = [&](const std::vector<float>& logits) {
-      const auto row = logits.begin() + at;
-      return std::max_element(row, row + vocabulary) - row;
-    };
-    differing += most_likely(actual) != most_likely(expected);
-  }
-  CHECK(differing == 0);
+  each_bf16([] {
+    const Model model(source_dir / "reference/model", olmoe::Compute::bf16);
+    const olmoe::SafetensorsFile capture(source_dir / "reference/model/capture.safetensors");
+    const olmoe::TokenBatch batch = olmoe::token_batch(capture.at("input_ids"));
+    const auto expected = capture.at("logits").to_float();
+    const auto actual = olmoe::run_batch(model, batch, native(model)).logits;
+    CHECK(relative_rms(actual, expected) <= 0.006);
+    const auto vocabulary = static_cast<std::ptrdiff_t>(model.config().vocab_size);
+    int differing = 0;
+    for (std::ptrdiff_t at = 0; at < std::ssize(expected); at += vocabulary) {
+      const auto most_likely = [&](const std::vector<float>& logits) {
+        const auto row = logits.begin() + at;
+        return std::max_element(row, row + vocabulary) - row;
+      };
+      differing += most_likely(actual) != most_likely(expected);
+    }
+    CHECK(differing == 0);
+  });
 }
 
 TEST_CASE("routing is an argument: another policy gives other logits, the native one its own") {

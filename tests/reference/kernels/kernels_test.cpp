@@ -117,7 +117,7 @@ TEST_CASE("weights asked for a page ahead make no difference to a product") {
       check(olmoe::kernels().products[1], weights(DType::F16, 9, cols, 7));
       check(olmoe::kernels().products[2], weights(DType::BF16, 9, cols, 8));
     });
-    if (bf16_here()) check(*olmoe::bf16_dot(), weights(DType::BF16, 9, cols, 9));
+    each_bf16([&] { check(*olmoe::bf16_dot(), weights(DType::BF16, 9, cols, 9)); });
   }
 }
 
@@ -145,7 +145,7 @@ TEST_CASE("a product does not depend on where in a cache line its weights begin"
       }
     };
     each_isa([&](Isa) { check(olmoe::kernels().products[2]); });
-    if (bf16_here()) check(*olmoe::bf16_dot());
+    each_bf16([&] { check(*olmoe::bf16_dot()); });
   }
 }
 
@@ -206,76 +206,81 @@ TEST_CASE("a NaN or an infinity stays in its row and its token") {
 }
 
 TEST_CASE("products in bf16 are those of the definition, of activations rounded to bfloat16") {
-  if (!bf16_here()) return;
-  for (const Shape& shape :
-       {Shape{1, 1, 1}, Shape{1, 32, 3}, Shape{3, 31, 2}, Shape{8, 33, 4}, Shape{9, 64, 5},
-        Shape{17, 200, 29}, Shape{70, 1000, 1}, Shape{100, 96, 61}, Shape{40, 72, 200},
-        Shape{45, 100, 2}, Shape{66, 96, 7}, Shape{9, 33, 12}}) {
-    const std::int64_t rows = shape.rows;
-    const std::int64_t cols = shape.cols;
-    const std::int64_t tokens = shape.tokens;
-    CAPTURE(rows);
-    CAPTURE(cols);
-    CAPTURE(tokens);
-    Weights w = weights(DType::BF16, rows, cols, 12);
-    w.matrix.compute = olmoe::Compute::bf16;
-    const auto x = random_floats(static_cast<std::size_t>(tokens * cols), 13);
-    const auto y = product(w.matrix, x);
-    CHECK(y.size() == static_cast<std::size_t>(tokens * rows));
-    std::vector<float> rounded(x.size());
-    std::transform(x.begin(), x.end(), rounded.begin(),
-                   [](float v) { return olmoe::to_float(olmoe::to_bfloat16(v)); });
-    // Each term passes at most two roundings in each 32 columns and four in the tree.
-    CHECK(beyond(static_cast<double>(cols) / 16 + 6, w, rounded, y) == 0);
+  each_bf16([] {
+    for (const Shape& shape :
+         {Shape{1, 1, 1}, Shape{1, 32, 3}, Shape{3, 31, 2}, Shape{8, 33, 4}, Shape{9, 64, 5},
+          Shape{17, 200, 29}, Shape{70, 1000, 1}, Shape{100, 96, 61}, Shape{40, 72, 200},
+          Shape{45, 100, 2}, Shape{66, 96, 7}, Shape{9, 33, 12}, Shape{40, 64, 16},
+          Shape{33, 95, 17}, Shape{130, 32, 33}}) {
+      const std::int64_t rows = shape.rows;
+      const std::int64_t cols = shape.cols;
+      const std::int64_t tokens = shape.tokens;
+      CAPTURE(rows);
+      CAPTURE(cols);
+      CAPTURE(tokens);
+      Weights w = weights(DType::BF16, rows, cols, 12);
+      w.matrix.compute = olmoe::Compute::bf16;
+      const auto x = random_floats(static_cast<std::size_t>(tokens * cols), 13);
+      const auto y = product(w.matrix, x);
+      CHECK(y.size() == static_cast<std::size_t>(tokens * rows));
+      std::vector<float> rounded(x.size());
+      std::transform(x.begin(), x.end(), rounded.begin(),
+                     [](float v) { return olmoe::to_float(olmoe::to_bfloat16(v)); });
+      // Of each 32 columns, each term passes at most two roundings, and four in the tree; by AMX
+      // one, and 17 among its 32.
+      const bool amx = olmoe::kernels().isa == Isa::amx;
+      const double roundings = static_cast<double>(cols) / (amx ? 32 : 16) + (amx ? 18 : 6);
+      CHECK(beyond(roundings, w, rounded, y) == 0);
 
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      const std::vector<float> one(x.begin() + t * cols, x.begin() + (t + 1) * cols);
-      CHECK(same_bits(product(w.matrix, one), {y.begin() + t * rows, y.begin() + (t + 1) * rows}));
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        const std::vector<float> one(x.begin() + t * cols, x.begin() + (t + 1) * cols);
+        CHECK(
+            same_bits(product(w.matrix, one), {y.begin() + t * rows, y.begin() + (t + 1) * rows}));
+      }
     }
-  }
+  });
 }
 
 TEST_CASE(
     "products in bf16: ties round to even, denormals are zeros, NaN and infinity stay apart") {
-  if (!bf16_here()) return;
-  constexpr std::size_t rows = 17;
-  constexpr std::size_t cols = 50;
-  constexpr std::size_t tokens = 5;
-  Weights w = weights(DType::BF16, rows, cols, 14);
-  w.matrix.compute = olmoe::Compute::bf16;
-  auto* halves = reinterpret_cast<std::uint16_t*>(w.memory.data());
-  std::fill_n(halves, rows * cols, olmoe::to_bfloat16(0.0F).bits);
-  halves[0] = olmoe::to_bfloat16(1.0F).bits;
-  halves[cols] = 1;  // the least denormal, in row 1
-  const auto first_of = [&](float value) {
-    std::vector<float> x(cols, 1.0F);
-    x[0] = value;
-    return product(w.matrix, x);
-  };
-  CHECK(first_of(1.0F + 0x1p-8F)[0] == 1.0F);
-  CHECK(first_of(1.0F + 3 * 0x1p-8F)[0] == 1.0F + 0x1p-6F);
-  CHECK(first_of(std::numeric_limits<float>::max())[0] == std::numeric_limits<float>::infinity());
-  CHECK(first_of(0x1p-130F)[0] == 0.0F);
-  CHECK(first_of(0x1p126F)[1] == 0.0F);
+  each_bf16([] {
+    constexpr std::size_t rows = 17;
+    constexpr std::size_t cols = 50;
+    constexpr std::size_t tokens = 5;
+    Weights w = weights(DType::BF16, rows, cols, 14);
+    w.matrix.compute = olmoe::Compute::bf16;
+    auto* halves = reinterpret_cast<std::uint16_t*>(w.memory.data());
+    std::fill_n(halves, rows * cols, olmoe::to_bfloat16(0.0F).bits);
+    halves[0] = olmoe::to_bfloat16(1.0F).bits;
+    halves[cols] = 1;  // the least denormal, in row 1
+    const auto first_of = [&](float value) {
+      std::vector<float> x(cols, 1.0F);
+      x[0] = value;
+      return product(w.matrix, x);
+    };
+    CHECK(first_of(1.0F + 0x1p-8F)[0] == 1.0F);
+    CHECK(first_of(1.0F + 3 * 0x1p-8F)[0] == 1.0F + 0x1p-6F);
+    CHECK(first_of(std::numeric_limits<float>::max())[0] == std::numeric_limits<float>::infinity());
+    CHECK(first_of(0x1p-130F)[0] == 0.0F);
+    CHECK(first_of(0x1p126F)[1] == 0.0F);
 
-  auto x = random_floats(tokens * cols, 15);
-  std::fill_n(halves, rows * cols, olmoe::to_bfloat16(0.5F).bits);
-  halves[7 * cols + cols - 1] = olmoe::to_bfloat16(std::numeric_limits<float>::quiet_NaN()).bits;
-  x[2 * cols] = std::numeric_limits<float>::infinity();
-  const auto y = product(w.matrix, x);
-  for (std::size_t t = 0; t < tokens; ++t) {
-    for (std::size_t r = 0; r < rows; ++r) {
-      CHECK(std::isnan(y[t * rows + r]) == (r == 7));
-      CHECK(std::isinf(y[t * rows + r]) == (t == 2 && r != 7));
+    auto x = random_floats(tokens * cols, 15);
+    std::fill_n(halves, rows * cols, olmoe::to_bfloat16(0.5F).bits);
+    halves[7 * cols + cols - 1] = olmoe::to_bfloat16(std::numeric_limits<float>::quiet_NaN()).bits;
+    x[2 * cols] = std::numeric_limits<float>::infinity();
+    const auto y = product(w.matrix, x);
+    for (std::size_t t = 0; t < tokens; ++t) {
+      for (std::size_t r = 0; r < rows; ++r) {
+        CHECK(std::isnan(y[t * rows + r]) == (r == 7));
+        CHECK(std::isinf(y[t * rows + r]) == (t == 2 && r != 7));
+      }
     }
-  }
+  });
 }
 
 TEST_CASE("products have the same bits for any number of threads") {
-  std::vector<olmoe::Compute> computes{olmoe::Compute::f32};
-  if (bf16_here()) computes.push_back(olmoe::Compute::bf16);
   const int before = omp_get_max_threads();
-  for (const olmoe::Compute compute : computes) {
+  const auto check = [&](olmoe::Compute compute) {
     CAPTURE(olmoe::name(compute));
     Weights w = weights(DType::BF16, 333, 200, 16);
     w.matrix.compute = compute;
@@ -285,7 +290,35 @@ TEST_CASE("products have the same bits for any number of threads") {
     omp_set_num_threads(3);
     CHECK(same_bits(product(w.matrix, x), alone));
     omp_set_num_threads(before);
-  }
+  };
+  check(olmoe::Compute::f32);
+  each_bf16([&] { check(olmoe::Compute::bf16); });
+}
+
+TEST_CASE("products by AMX have the order of sums that kernels.hpp gives") {
+  each_bf16([] {
+    if (olmoe::kernels().isa != Isa::amx) return;
+    constexpr std::size_t rows = 35, cols = 150, tokens = 19;
+    Weights w = weights(DType::BF16, rows, cols, 18);
+    w.matrix.compute = olmoe::Compute::bf16;
+    const auto x = random_floats(tokens * cols, 19);
+    std::vector<float> expected;
+    for (std::size_t t = 0; t < tokens; ++t) {
+      for (std::size_t r = 0; r < rows; ++r) {
+        float sum = 0.0F;
+        for (std::size_t begin = 0; begin < cols; begin += 32) {
+          float parts[2] = {0.0F, 0.0F};  // of the even and of the odd columns
+          for (std::size_t c = begin; c < std::min(begin + 32, cols); ++c) {
+            const float input = olmoe::to_float(olmoe::to_bfloat16(x[t * cols + c]));
+            parts[c % 2] = std::fma(w.values[r * cols + c], input, parts[c % 2]);
+          }
+          sum += parts[0] + parts[1];
+        }
+        expected.push_back(sum);
+      }
+    }
+    CHECK(same_bits(product(w.matrix, x), expected));
+  });
 }
 
 TEST_CASE("products in bf16 are refused with kernels of another instruction set") {
@@ -294,7 +327,7 @@ TEST_CASE("products in bf16 are refused with kernels of another instruction set"
   CHECK_NOTHROW(olmoe::require_bf16_dot());
   olmoe::use_isa(Isa::avx2);
   CHECK_THROWS_WITH_AS(olmoe::require_bf16_dot(),
-                       "compute 'bf16' needs instruction set 'avx512', in use is 'avx2'",
+                       "compute 'bf16' needs instruction set 'avx512' or 'amx', in use is 'avx2'",
                        std::invalid_argument);
   olmoe::use_isa(before);
 }
@@ -419,7 +452,7 @@ TEST_CASE("instruction sets by name") {
   olmoe::use_isa("baseline");
   CHECK(olmoe::kernels().isa == Isa::baseline);
   CHECK_THROWS_WITH_AS(olmoe::use_isa("avx3"),
-                       "unknown instruction set 'avx3'; known are baseline, avx2 and avx512",
+                       "unknown instruction set 'avx3'; known are baseline, avx2, avx512 and amx",
                        std::invalid_argument);
   CHECK(olmoe::kernels().isa == Isa::baseline);
   olmoe::use_isa(before);
