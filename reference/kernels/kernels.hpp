@@ -14,7 +14,7 @@ enum class Isa {
   avx512     ///< AVX-512 F, BW, DQ and VL
 };
 
-/// How a weight is stored; the index into Kernels' arrays.
+/// How a weight, a key or a value is stored; the index into Kernels' arrays.
 enum class Storage { f32, f16, bf16 };
 
 /// Of more tokens than this, packing weights pays: a panel takes fewer loads for each product.
@@ -72,10 +72,11 @@ struct Kernels {
   Products products[3];
 
   /// y[t] = sum over i < counts[t] of weights[t][i] * v[i], in that order; v (counts[t], width) has
-  /// rows `stride` apart, y (tokens, width) rows `y_stride` apart. The counts must not descend.
-  void (*sum_rows)(const float* const* weights, const std::ptrdiff_t* counts, std::ptrdiff_t tokens,
-                   const float* v, std::ptrdiff_t stride, std::ptrdiff_t width, float* y,
-                   std::ptrdiff_t y_stride);
+  /// rows `stride` elements apart, y (tokens, width) rows `y_stride` apart. The counts must not
+  /// descend. By Storage of v.
+  void (*sum_rows[3])(const float* const* weights, const std::ptrdiff_t* counts,
+                      std::ptrdiff_t tokens, const void* v, std::ptrdiff_t stride,
+                      std::ptrdiff_t width, float* y, std::ptrdiff_t y_stride);
 
   /// x <- softmax(scale * x). Reads and writes up to the next multiple of 32 places beyond x[n -
   /// 1].
