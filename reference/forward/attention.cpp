@@ -110,11 +110,16 @@ void attend_head(const float* queries, std::size_t tokens, std::size_t first, St
   float* scores = scratch(1, row * static_cast<std::ptrdiff_t>(tokens));
   std::array<const float*, query_block> inputs;
 
-  InputRows prepared;
-  prepared.assign(queries, tokens, dim, stride, tokens, Compute::f32);
-  for (std::size_t t = 0; t < tokens; ++t) inputs[t] = prepared.row(t, tokens);
-  const Matrix seen{dtype(storage), keys, positions, dim};
-  multiply_rows(seen, 0, positions, std::span(inputs).first(tokens), scores, row);
+  if (tokens == 1) {
+    float* room = scratch(2, (dim + 31) / 32 * 32);
+    k.dot_keys[static_cast<std::size_t>(storage)](keys, dim, positions, dim, queries, room, scores);
+  } else {
+    InputRows prepared;
+    prepared.assign(queries, tokens, dim, stride, tokens, Compute::f32);
+    for (std::size_t t = 0; t < tokens; ++t) inputs[t] = prepared.row(t, tokens);
+    const Matrix seen{dtype(storage), keys, positions, dim};
+    multiply_rows(seen, 0, positions, std::span(inputs).first(tokens), scores, row);
+  }
 
   std::array<std::ptrdiff_t, query_block> counts;
   const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));

@@ -71,6 +71,11 @@ struct Kernels {
   /// the same bits.
   Products products[3];
 
+  /// dot_rows for one query and the keys of a head, in the order of products'. `room` has cols
+  /// floats, rounded up to a multiple of 32. By Storage of w.
+  void (*dot_keys[3])(const void* w, std::ptrdiff_t stride, std::ptrdiff_t rows,
+                      std::ptrdiff_t cols, const float* x, float* room, float* y);
+
   /// y[t] = sum over i < counts[t] of weights[t][i] * v[i], in that order; v (counts[t], width) has
   /// rows `stride` elements apart, y (tokens, width) rows `y_stride` apart. The counts must not
   /// descend. By Storage of v.

@@ -203,7 +203,7 @@ TEST_CASE("a key or value is rounded to nearest, ties to even, and what is too l
   CHECK(f16(0x1.8p-24F) == Stored{0x1p-23F, true});
   CHECK(f16(0x1p-25F) == Stored{0.0F, true});
   CHECK(std::signbit(f16(-0x1p-26F).first));
-  CHECK(f16(0x1.ffcp-15F) == Stored{0x1.ffcp-15F, true});
+  CHECK(f16(0x1.ff8p-15F) == Stored{0x1.ff8p-15F, true});
 
   const auto bf16 = [](float x) { return stored(Storage::bf16, x); };
   CHECK(bf16(1.0F + 0x1p-8F) == Stored{1.0F, true});

@@ -354,6 +354,29 @@ TEST_CASE("silu and softmax are within a few ulp of double precision") {
   });
 }
 
+TEST_CASE("a query times a head's keys has the bits of a product with a matrix") {
+  for (const std::int64_t cols : {2, 5, 31, 32, 33, 64, 80, 127, 128, 130, 161}) {
+    CAPTURE(cols);
+    const auto x = random_floats(static_cast<std::size_t>(cols), 14);
+    for (const DType dtype : {DType::F32, DType::F16, DType::BF16}) {
+      const auto storage = static_cast<std::size_t>(dtype == DType::F32   ? olmoe::Storage::f32
+                                                    : dtype == DType::F16 ? olmoe::Storage::f16
+                                                                          : olmoe::Storage::bf16);
+      CAPTURE(olmoe::name(dtype));
+      for (const std::int64_t rows : {1, 2, 3, 8, 45}) {
+        const Weights w = weights(dtype, rows, cols, 15);
+        std::vector<float> room(static_cast<std::size_t>((cols + 31) / 32 * 32), 7.0F);
+        each_isa([&](Isa) {
+          std::vector<float> y(static_cast<std::size_t>(rows), 7.0F);
+          olmoe::kernels().dot_keys[storage](w.matrix.data, cols, rows, cols, x.data(), room.data(),
+                                             y.data());
+          CHECK(same_bits(y, product(w.matrix, x)));
+        });
+      }
+    }
+  }
+}
+
 TEST_CASE("weighted sums of rows stop at each token's count, in the definition's order") {
   for (const DType dtype : {DType::F32, DType::F16, DType::BF16}) {
     const auto storage = static_cast<std::size_t>(dtype == DType::F32   ? olmoe::Storage::f32
