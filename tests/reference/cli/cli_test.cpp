@@ -98,7 +98,7 @@ TEST_CASE("--kv says how keys and values are kept: f32 by default, and others gi
   for (const std::string kv : {"f16", "bf16"}) {
     const Outcome alone = run_olmoe(generate(nano, {"--max-new-tokens", "12", "--kv", kv}));
     CHECK(alone.code == 0);
-    CHECK(alone.out.size() > std::string("In the beginning").size());
+    CHECK(alone.out.starts_with("x"));
   }
 }
 
