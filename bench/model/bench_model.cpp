@@ -21,6 +21,7 @@
 
 #include "cli/random_checkpoint.hpp"
 #include "forward/completed_routing.hpp"
+#include "forward/memory.hpp"
 #include "forward/model.hpp"
 #include "forward/plain_forward.hpp"
 #include "kernels/isa.hpp"
@@ -38,6 +39,7 @@ using Routers = std::vector<fdroute::AnyRouter>;
 struct Options {
   std::string model;
   olmoe::Compute compute = olmoe::Compute::f32;
+  olmoe::Storage kv = olmoe::Storage::f32;
   std::vector<int> threads{1};
   std::vector<int> prompts{16, 128, 512};
   std::vector<int> contexts{16, 512};
@@ -70,10 +72,8 @@ double decode_bytes(const Model& model, double experts, std::int64_t position, i
     bytes += static_cast<double>(a.q.bytes() + a.k.bytes() + a.v.bytes() + a.o.bytes() +
                                  layer.moe.router.bytes());
     bytes += experts * static_cast<double>(e.gate.bytes() + e.up.bytes() + e.down.bytes());
-    bytes += 2.0 * sizeof(float) * static_cast<double>(position) * batch * c.num_key_value_heads *
-             c.head_dim();
   }
-  return bytes;
+  return bytes + batch * olmoe::cache_memory(c, model.kv(), position);
 }
 
 double elements(const olmoe::Matrix& w) {
@@ -113,11 +113,17 @@ olmoe::KvCache random_cache(const Model& model, int positions) {
   olmoe::KvCache cache;
   cache.positions = positions;
   cache.layers.resize(at(c.num_hidden_layers));
+  std::vector<float> key(at(c.num_key_value_heads * c.head_dim()));
+  std::vector<float> value(key.size());
   for (olmoe::LayerCache& layer : cache.layers) {
-    layer.capacity = positions + 64;
-    for (std::vector<float>* part : {&layer.keys, &layer.values}) {
-      part->resize(at(layer.capacity * c.num_key_value_heads * c.head_dim()));
-      for (float& v : *part) v = static_cast<float>(random() >> 8) * 0x1p-23F - 1.0F;
+    layer.storage = model.kv();
+    olmoe::reserve(c, layer, positions + 64, 0);
+    for (int p = 0; p < positions; ++p) {
+      for (std::vector<float>* row : {&key, &value}) {
+        for (float& v : *row) v = static_cast<float>(random() >> 8) * 0x1p-23F - 1.0F;
+      }
+      if (!olmoe::store(c, layer, p, key, value))
+        throw std::logic_error("a number below 1 is too large");
     }
   }
   return cache;
@@ -531,6 +537,13 @@ olmoe::Compute compute_of(const std::string& text) {
   throw std::invalid_argument("--compute " + text + ": known are f32 and bf16");
 }
 
+olmoe::Storage storage_of(const std::string& text) {
+  for (const olmoe::Storage kv : {olmoe::Storage::f32, olmoe::Storage::f16, olmoe::Storage::bf16}) {
+    if (olmoe::name(kv) == text) return kv;
+  }
+  throw std::invalid_argument("--kv " + text + ": known are f32, f16 and bf16");
+}
+
 Options parse(int argc, char** argv) {
   Options options;
   const std::vector<std::pair<std::string, std::function<void(const std::string&)>>> known{
@@ -545,6 +558,7 @@ Options parse(int argc, char** argv) {
       {"--repeats", [&](const std::string& v) { options.repeats = std::stoi(v); }},
       {"--tokens", [&](const std::string& v) { options.tokens = std::stoi(v); }},
       {"--compute", [&](const std::string& v) { options.compute = compute_of(v); }},
+      {"--kv", [&](const std::string& v) { options.kv = storage_of(v); }},
       {"--isa", [&](const std::string& v) { olmoe::use_isa(std::string_view(v)); }},
       {"--clock", [&](const std::string& v) { options.clock = v; }},
       {"--make", [&](const std::string& v) { options.make = v; }},
@@ -586,12 +600,13 @@ void run(const Options& options) {
   if (!options.make.empty() && !std::filesystem::exists(options.model))
     olmoe::make_random_checkpoint({.config = options.make, .out = options.model, .seed = 1});
   const double started = now();
-  const Model model(options.model, options.compute);
+  const Model model(options.model, options.compute, options.kv);
   const bool bf16 = options.compute == olmoe::Compute::bf16;
-  std::printf("%s, kernels of %s, products in %s%s\n", options.model.c_str(),
+  std::printf("%s, kernels of %s, products in %s%s, keys and values in %s\n", options.model.c_str(),
               std::string(olmoe::name(olmoe::kernels().isa)).c_str(),
               std::string(olmoe::name(options.compute)).c_str(),
-              bf16 ? (" by " + std::string(olmoe::bf16_unit())).c_str() : "");
+              bf16 ? (" by " + std::string(olmoe::bf16_unit())).c_str() : "",
+              std::string(olmoe::name(options.kv)).c_str());
 
   omp_set_num_threads(*std::max_element(options.threads.begin(), options.threads.end()));
   const double loaded = now();

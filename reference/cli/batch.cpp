@@ -64,7 +64,8 @@ BatchResult run_batch(const Model& model, const TokenBatch& batch,
                       std::span<const fdroute::AnyRouter> routers,
                       const std::function<void()>& on_sequence) {
   const std::int64_t tokens = batch.sequences * batch.length;
-  require_memory(result_memory(model.config(), tokens) + working_memory(model.config(), tokens),
+  require_memory(result_memory(model.config(), tokens) + working_memory(model.config(), tokens) +
+                     cache_memory(model.config(), model.kv(), batch.length),
                  batch.origin);
   BatchResult result;
   for (std::int64_t s = 0; s < batch.sequences; ++s) {

@@ -28,6 +28,7 @@ namespace {
 struct AblateOptions {
   std::string model;
   Compute compute = Compute::f32;
+  Storage kv = Storage::f32;
   std::vector<std::string> texts;
   std::string nulls;
   AblationOptions ablation;
@@ -128,7 +129,7 @@ void print_nulls(const Ablated& all, double epsilon) {
 }
 
 void run(const AblateOptions& options) {
-  const Model model(options.model, options.compute);
+  const Model model(options.model, options.compute, options.kv);
   const auto tokenizer = Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
   const auto texts = load_texts(options.texts, tokenizer);
   const std::filesystem::path file =
@@ -187,6 +188,7 @@ void add_ablate(CommandLine& line) {
       .whole_number(std::uint64_t{0})
       .shown_as("N");
   add_compute_options(command, options->compute);
+  add_kv_option(command, options->kv);
   add_quiet_option(command);
   command.example("olmoe ablate -m reference/model -f reference/model/development --tokens 20");
   command.runs([options] { run(*options); });

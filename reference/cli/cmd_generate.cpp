@@ -33,6 +33,7 @@ struct GenerateOptions {
   std::string prompts;
   int batch = 1;
   Compute compute = Compute::f32;
+  Storage kv = Storage::f32;
   RouteOptions route;
   CompletionOptions completion;
   GenerationOptions generation;
@@ -146,7 +147,7 @@ void run(const GenerateOptions& options) {
   if (options.prompts.empty() && options.completion.completion())
     throw std::invalid_argument("--free-window needs --prompts: nothing is loaded for others");
   const StopStrings check(options.stop);
-  const Model model(options.model, options.compute);
+  const Model model(options.model, options.compute, options.kv);
   const Tokenizer tokenizer =
       Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
   const auto routers = options.route.routers(options.model, model);
@@ -272,6 +273,7 @@ void add_generate(CommandLine& line) {
   add_json_option(command, options->json);
   command.under("General").flag("-q,--quiet", options->quiet, "Print the text alone");
   add_compute_options(command, options->compute);
+  add_kv_option(command, options->kv);
   command.example("olmoe generate -m reference/model -p 'In the beginning' -n 40");
   command.runs([options] { run(*options); });
 }

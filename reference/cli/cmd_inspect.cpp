@@ -9,6 +9,7 @@
 #include "cli/commands.hpp"
 #include "cli/common_options.hpp"
 #include "cli/json_output.hpp"
+#include "forward/memory.hpp"
 #include "forward/model.hpp"
 #include "kernels/isa.hpp"
 #include "terminal/progress.hpp"
@@ -96,6 +97,9 @@ void print_text(const std::string& directory, const Model& model) {
       bytes_text(contents.bytes_per_token).c_str(), c.num_experts_per_tok,
       bytes_text(contents.bytes_per_expert).c_str());
 
+  std::printf("keys and values      %s a position in f32, %s in f16 and bf16\n",
+              bytes_text(cache_memory(c, Storage::f32, 1)).c_str(),
+              bytes_text(cache_memory(c, Storage::bf16, 1)).c_str());
   std::printf("instruction set      %s, of", std::string(name(kernels().isa)).c_str());
   for (const Isa isa : usable_isas()) std::printf(" %s", std::string(name(isa)).c_str());
   std::printf("\nbf16 products        %s\n", std::string(bf16_unit()).c_str());
@@ -135,6 +139,10 @@ void print_document(const std::string& directory, const Model& model) {
                          {"active_parameters", contents.active_parameters},
                          {"bytes_per_token", contents.bytes_per_token},
                          {"bytes_per_expert", contents.bytes_per_expert},
+                         {"kv_bytes_per_position",
+                          {{"f32", cache_memory(c, Storage::f32, 1)},
+                           {"f16", cache_memory(c, Storage::f16, 1)},
+                           {"bf16", cache_memory(c, Storage::bf16, 1)}}},
                          {"instruction_set", std::string(name(kernels().isa))},
                          {"instruction_sets", isas},
                          {"bf16_dot_product", bf16_dot() != nullptr},

@@ -20,6 +20,7 @@ namespace {
 struct LogitsOptions {
   std::string model;
   Compute compute = Compute::f32;
+  Storage kv = Storage::f32;
   std::string ids;
   std::optional<std::string> text;
   std::string file;
@@ -43,7 +44,7 @@ TokenBatch read_batch(const LogitsOptions& options) {
 }
 
 void run(const LogitsOptions& options) {
-  const Model model(options.model, options.compute);
+  const Model model(options.model, options.compute, options.kv);
   const auto routers = options.route.routers(options.model, model);
   const TokenBatch batch = read_batch(options);
   if (batch.ids.empty()) throw Error(batch.origin + ": no tokens");
@@ -87,6 +88,7 @@ void add_logits(CommandLine& line) {
   command.option("-o,--out", options->out, "safetensors file to write").required().shown_as("FILE");
   add_route_options(command, options->route);
   add_compute_options(command, options->compute);
+  add_kv_option(command, options->kv);
   command.example("olmoe logits -m reference/model -p 'In the beginning' -o logits.safetensors");
   command.runs([options] { run(*options); });
 }

@@ -26,6 +26,7 @@ namespace {
 struct PerplexityOptions {
   std::string model;
   Compute compute = Compute::f32;
+  Storage kv = Storage::f32;
   std::vector<std::string> texts;
   RouteOptions route;
   CompletionOptions completion;
@@ -86,7 +87,7 @@ void run(const PerplexityOptions& options) {
   if (how.completion && !how.group)
     throw std::invalid_argument(
         "--free-window needs --group: what is loaded anyway, is said by it");
-  const Model model(options.model, options.compute);
+  const Model model(options.model, options.compute, options.kv);
   const auto routers = options.route.routers(options.model, model);
   const auto texts = load_texts(
       options.texts, Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json"));
@@ -143,6 +144,7 @@ void add_perplexity(CommandLine& line) {
   add_json_option(command, options->json);
   add_quiet_option(command);
   add_compute_options(command, options->compute);
+  add_kv_option(command, options->kv);
   command.example(
       "olmoe perplexity -m reference/model -f reference/model/text --route "
       "bh:alpha=0.05,max_k=16");

@@ -26,6 +26,7 @@ namespace {
 struct TraceOptions {
   std::string model;
   Compute compute = Compute::f32;
+  Storage kv = Storage::f32;
   // Exactly one of these is given.
   std::optional<std::string> text;
   std::string file;
@@ -80,7 +81,7 @@ void write_picture(const TraceOptions& options, const Model& model, const Traced
 void run(const TraceOptions& options) {
   if (options.html.empty() && options.svg.empty())
     throw std::invalid_argument("trace writes nothing: give --html FILE or --svg FILE");
-  const Model model(options.model, options.compute);
+  const Model model(options.model, options.compute, options.kv);
   const auto tokenizer = Tokenizer::load(std::filesystem::path(options.model) / "tokenizer.json");
   const InputText text = text_of(options);
   std::vector<std::int32_t> ids = tokenizer.encode(text.text, text.origin);
@@ -147,6 +148,7 @@ void add_trace(CommandLine& line) {
       .whole_number(std::int64_t{0})
       .shown_as("I");
   add_compute_options(command, options->compute);
+  add_kv_option(command, options->kv);
   command.example("olmoe trace -m reference/model -p 'In the beginning God created' -o trace.html");
   command.runs([options] { run(*options); });
 }

@@ -455,9 +455,10 @@ void add_verify(CommandLine& line) {
   add_json_option(command, options->json);
   add_quiet_option(command);
   add_compute_options(command, options->compute);
+  add_kv_option(command, options->kv);
   command.example("olmoe verify -m reference/model --capture reference/model/capture.safetensors");
   command.runs([options] {
-    const Model model(options->model, options->compute);
+    const Model model(options->model, options->compute, options->kv);
     if (options->preset.empty()) return verify_capture(model, *options);
     verify_integration_test(*options, model);
     model.checkpoint().check_unchanged();

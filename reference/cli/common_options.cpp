@@ -100,6 +100,15 @@ void add_compute_options(const Command& command, Compute& compute) {
       .shows_default("f32");
 }
 
+void add_kv_option(const Command& command, Storage& kv) {
+  command.under("General")
+      .choice(
+          "--kv", kv, {{"f32", Storage::f32}, {"f16", Storage::f16}, {"bf16", Storage::bf16}},
+          "How attention keeps keys and values: f32, or rounded to f16 or bf16, which take half "
+          "the memory")
+      .shows_default("f32");
+}
+
 void add_quiet_option(const Command& command) {
   command.under("General").flag(
       "-q,--quiet", [] { Progress::silence(); }, "Show no progress on standard error");

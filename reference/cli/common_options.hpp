@@ -54,6 +54,9 @@ void add_kernel_options(const Command& command);
 /// --threads, --isa and --compute: for the commands that run a model.
 void add_compute_options(const Command& command, Compute& compute);
 
+/// --kv: for the commands that need not record it.
+void add_kv_option(const Command& command, Storage& kv);
+
 /// --quiet, which takes effect at once: for the commands that show progress.
 void add_quiet_option(const Command& command);
 

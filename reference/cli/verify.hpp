@@ -11,6 +11,7 @@ namespace olmoe {
 struct VerifyOptions {
   std::string model;  ///< the checkpoint's directory
   Compute compute = Compute::f32;
+  Storage kv = Storage::f32;
   // Exactly one of these is given.
   std::string capture;
   std::string preset;

@@ -47,6 +47,12 @@ double working_memory(const Config& config, std::int64_t tokens) {
          layers * experts * sizeof(ExpertWeights);
 }
 
+double cache_memory(const Config& config, Storage storage, std::int64_t positions) {
+  const double kv = static_cast<double>(config.num_key_value_heads) * config.head_dim();
+  return 2.0 * kv * config.num_hidden_layers * static_cast<double>(positions) *
+         static_cast<double>(size(storage));
+}
+
 double result_memory(const Config& config, std::int64_t tokens) {
   const double layers = config.num_hidden_layers;
   const double row =

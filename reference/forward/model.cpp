@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "formats/error.hpp"
 #include "forward/memory.hpp"
@@ -153,9 +154,10 @@ struct Model::Workspace {
   ExpertWorkspace experts;
 };
 
-Model::Model(const std::filesystem::path& directory, Compute compute)
+Model::Model(const std::filesystem::path& directory, Compute compute, Storage kv)
     : directory_(directory),
       config_(Config::load(directory)),
+      kv_(kv),
       checkpoint_(directory),
       rotary_(config_) {
   require_memory(working_memory(config_, 1), directory.string());
@@ -179,6 +181,12 @@ void Model::check(std::span<const Sequence> sequences, const RoutingSource& sour
   if (sequences.empty()) throw Error("no sequence given");
   for (const Sequence& sequence : sequences) {
     if (sequence.ids.empty()) throw Error("the prompt has no tokens");
+    for (const LayerCache& layer : sequence.cache->layers) {
+      if (layer.storage != kv_) {
+        throw Error("a cache of " + std::string(name(layer.storage)) +
+                    " given to a model that has " + std::string(name(kv_)));
+      }
+    }
     const std::int64_t length = sequence.cache->positions + std::ssize(sequence.ids);
     if (length > config_.max_position_embeddings) {
       throw Error("a sequence of " + std::to_string(length) +
@@ -207,7 +215,7 @@ std::vector<float> Model::forward(std::span<const Sequence> sequences, RoutingSo
   std::vector<std::size_t> result_rows;  // (sequences): where a sequence's logits begin
   std::size_t rows = 0;
   for (const Sequence& sequence : sequences) {
-    sequence.cache->layers.resize(layers_.size());
+    sequence.cache->layers.resize(layers_.size(), LayerCache{.storage = kv_});
     if (sequence.trace != nullptr) {
       sequence.trace->hidden_states.resize(layers_.size() + 1);
       sequence.trace->routing.resize(layers_.size());
@@ -304,7 +312,12 @@ std::vector<float> Model::run_chunk(std::span<const Sequence> sequences,
     trace_states(l);
     rms_norm(layer.input_norm, config_.rms_norm_eps, x, normed);
     for (std::size_t i = 0; i < sequences.size(); ++i) caches[i] = &sequences[i].cache->layers[l];
-    attend(config_, layer.attention, rotary_, normed, stretches, caches, branch);
+    const std::size_t too_large =
+        attend(config_, layer.attention, rotary_, normed, stretches, caches, branch);
+    if (std::cmp_less(too_large, tokens_of(stretches))) {
+      throw Error(at_token(too_large, stretches, "a key or value", l) +
+                  " is too large for a cache of " + std::string(name(kv_)));
+    }
     add_branch();
     rms_norm(layer.post_attention_norm, config_.rms_norm_eps, x, normed);
     mix_experts(config_, layer.moe, source, static_cast<int>(l), stretches, normed,
@@ -342,16 +355,21 @@ void Model::check_finite(std::span<const float> rows, std::span<const Stretch> s
                          const char* what, std::optional<std::size_t> layer) const {
   const std::size_t bad = first_not_finite(rows);
   if (bad == rows.size()) return;
-  const auto width = static_cast<std::int64_t>(rows.size()) / tokens_of(stretches);
-  std::int64_t row = static_cast<std::int64_t>(bad) / width;
-  auto stretch = stretches.begin();
-  for (; row >= stretch->tokens; ++stretch) row -= stretch->tokens;
-  const bool several = stretches.size() > 1 || stretch->sequence > 0;
-  throw Error(directory_.string() + ": " +
-              (layer ? "layer " + std::to_string(*layer) + ": " : std::string()) + kind(rows[bad]) +
-              " in " + what + " of token " + std::to_string(stretch->start + row) +
-              (several ? " of sequence " + std::to_string(stretch->sequence) : std::string()) +
+  const std::size_t width = rows.size() / static_cast<std::size_t>(tokens_of(stretches));
+  throw Error(at_token(bad / width, stretches, kind(rows[bad]) + " in " + what, layer) +
               "; the weights are damaged, or too large for float");
+}
+
+std::string Model::at_token(std::size_t row, std::span<const Stretch> stretches,
+                            const std::string& what, std::optional<std::size_t> layer) const {
+  auto token = static_cast<std::int64_t>(row);
+  auto stretch = stretches.begin();
+  for (; token >= stretch->tokens; ++stretch) token -= stretch->tokens;
+  const bool several = stretches.size() > 1 || stretch->sequence > 0;
+  return directory_.string() + ": " +
+         (layer ? "layer " + std::to_string(*layer) + ": " : std::string()) + what + " of token " +
+         std::to_string(stretch->start + token) +
+         (several ? " of sequence " + std::to_string(stretch->sequence) : std::string());
 }
 
 }  // namespace olmoe

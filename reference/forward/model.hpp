@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "formats/checkpoint.hpp"
@@ -14,7 +15,8 @@
 
 namespace olmoe {
 
-/// Keys and values of one sequence. Starts empty; Model::forward appends to it.
+/// Keys and values of one sequence. Starts empty; Model::forward appends to it. Its first call
+/// decides how they are stored, as the model says.
 struct KvCache {
   std::vector<LayerCache> layers;  ///< one per layer
   std::int64_t positions = 0;      ///< tokens seen
@@ -44,7 +46,8 @@ struct DecoderLayer {
 };
 
 /// An OLMoE decoder on the CPU. Weights stay in the mapped checkpoint. Arithmetic is in float, but
-/// for what Compute says of the products with weights; the router's are always in float. A token's
+/// for what Compute says of the products with weights; the router's are always in float. Keys and
+/// values are rounded to the storage of the cache before anything looks at them. A token's
 /// result depends on its experts and on the tokens before it, to the last bit, and not on what else
 /// is computed together with it.
 class Model {
@@ -55,10 +58,12 @@ class Model {
   /// are not read for that: what they spoil, forward() finds. Throws Error before anything is
   /// allocated if working_memory() of a token is more than the machine has. With Compute::bf16,
   /// throws std::invalid_argument where require_bf16_dot() does and Error for a matrix that is not
-  /// BF16.
-  explicit Model(const std::filesystem::path& directory, Compute compute = Compute::f32);
+  /// BF16. Caches that start empty store keys and values as `kv`.
+  explicit Model(const std::filesystem::path& directory, Compute compute = Compute::f32,
+                 Storage kv = Storage::f32);
 
   const Config& config() const { return config_; }
+  Storage kv() const { return kv_; }
   const Checkpoint& checkpoint() const { return checkpoint_; }
 
   enum class LogitsOf : std::uint8_t { every_token, last_token, no_token };
@@ -73,8 +78,8 @@ class Model {
   /// Throws Error for no sequence or one without `ids`, an id outside the vocabulary, more
   /// positions than the model was made for, and a `source` of another number of layers. Throws
   /// Error, naming layer and token (its position, and the index of its sequence if there are
-  /// several), if router logits, a hidden state or logits are infinite or NaN; caches and traces
-  /// are then good for nothing.
+  /// several), if router logits, a hidden state or logits are infinite or NaN, or a key or value is
+  /// too large for its cache; caches and traces are then good for nothing.
   std::vector<float> forward(std::span<const Sequence> sequences, RoutingSource& source,
                              LogitsOf logits_of) const;
 
@@ -112,6 +117,10 @@ class Model {
   std::vector<float> logits(std::span<const float> hidden_states,
                             std::span<const Stretch> stretches) const;
 
+  /// "DIR: layer 3: WHAT of token 17 of sequence 2", of a row of `stretches`.
+  std::string at_token(std::size_t row, std::span<const Stretch> stretches, const std::string& what,
+                       std::optional<std::size_t> layer) const;
+
   /// Throws Error unless all of `rows`, shape (tokens of `stretches`, anything), are finite; `what`
   /// is what they are of a token.
   void check_finite(std::span<const float> rows, std::span<const Stretch> stretches,
@@ -119,6 +128,7 @@ class Model {
 
   std::filesystem::path directory_;
   Config config_;
+  Storage kv_;
   Checkpoint checkpoint_;
   RotaryEmbedding rotary_;
   Matrix embeddings_;                 // (vocabulary, hidden)

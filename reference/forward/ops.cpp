@@ -95,6 +95,11 @@ std::string_view name(Compute compute) {
   return compute == Compute::bf16 ? "bf16" : "f32";
 }
 
+std::string_view name(Storage storage) {
+  if (storage == Storage::f32) return "f32";
+  return storage == Storage::f16 ? "f16" : "bf16";
+}
+
 Matrix as_matrix(const Tensor& tensor) {
   const auto matrix = [&](auto elements) {
     return Matrix{tensor.dtype, reinterpret_cast<const std::byte*>(elements.data()),

@@ -24,6 +24,14 @@ enum class Compute : std::uint8_t {
 /// "f32" or "bf16".
 std::string_view name(Compute compute);
 
+/// "f32", "f16" or "bf16".
+std::string_view name(Storage storage);
+
+/// Bytes of an element.
+constexpr std::size_t size(Storage storage) {
+  return storage == Storage::f32 ? 4 : 2;
+}
+
 /// A weight matrix (rows, cols), row-major, used in place in the checkpoint's mapping.
 struct Matrix {
   DType dtype = DType::F32;

@@ -16,6 +16,7 @@
 #include <string>
 
 #include "formats/error.hpp"
+#include "formats/float16.hpp"
 
 namespace olmoe {
 namespace {
@@ -121,8 +122,16 @@ void rotate(const Config& config, Array& x) {
   }
 }
 
+/// x as a cache of `kv` keeps it, element by element.
+void round_to(Storage kv, Array& x) {
+  for (float& value : x.values) {
+    if (kv == Storage::f16) value = to_float(to_half(value));
+    if (kv == Storage::bf16) value = to_float(to_bfloat16(value));
+  }
+}
+
 /// Causal self-attention. x (tokens, hidden); returns (tokens, hidden).
-Array attend(const Weights& w, const Array& x) {
+Array attend(const Weights& w, const Array& x, Storage kv_storage) {
   const Config& config = w.config;
   const Size tokens = x.rows;
   const Size heads = config.num_attention_heads;
@@ -149,6 +158,8 @@ Array attend(const Weights& w, const Array& x) {
   }
   rotate(config, q);
   rotate(config, k);
+  round_to(kv_storage, k);
+  round_to(kv_storage, v);
 
   Array mixed(tokens, x.cols);  // (tokens, heads * dim)
   Array p(1, tokens);           // p[0][s]: how much token t looks at token s <= t
@@ -217,7 +228,7 @@ Array mix(const Weights& w, const fdroute::AnyRouter& router, const Array& x,
 
 PlainResult plain_forward(const Config& config, const Checkpoint& checkpoint,
                           std::span<const std::int32_t> ids,
-                          std::span<const fdroute::AnyRouter> routers) {
+                          std::span<const fdroute::AnyRouter> routers, Storage kv) {
   const Size tokens = std::ssize(ids);
   const Size vocabulary = config.vocab_size;
   if (ids.empty() || tokens > config.max_position_embeddings)
@@ -237,7 +248,7 @@ PlainResult plain_forward(const Config& config, const Checkpoint& checkpoint,
   for (const fdroute::AnyRouter& router : routers) {
     const std::string layer = "model.layers." + std::to_string(result.routing.size()) + ".";
     const Weights w{config, checkpoint, layer};
-    add(x, attend(w, norm(w, "input_layernorm", x)));
+    add(x, attend(w, norm(w, "input_layernorm", x), kv));
     PlainRouting& routing = result.routing.emplace_back();
     add(x, mix(w, router, norm(w, "post_attention_layernorm", x), routing));
   }

@@ -15,7 +15,7 @@ enum class Isa {
   amx        ///< AVX512_BF16, AMX-TILE and AMX-BF16
 };
 
-/// How a weight is stored; the index into Kernels' arrays.
+/// How a weight, a key or a value is stored; the index into Kernels' arrays.
 enum class Storage { f32, f16, bf16 };
 
 /// Products with a matrix of weights: dot_rows for one token, multiply_few for up to few_tokens,
@@ -80,11 +80,17 @@ struct Kernels {
   /// the same bits.
   Products products[3];
 
+  /// dot_rows for one query and the keys of a head, in the order of products'. `room` has cols
+  /// floats, rounded up to a multiple of 32. By Storage of w.
+  void (*dot_keys[3])(const void* w, std::ptrdiff_t stride, std::ptrdiff_t rows,
+                      std::ptrdiff_t cols, const float* x, float* room, float* y);
+
   /// y[t] = sum over i < counts[t] of weights[t][i] * v[i], in that order; v (counts[t], width) has
-  /// rows `stride` apart, y (tokens, width) rows `y_stride` apart. The counts must not descend.
-  void (*sum_rows)(const float* const* weights, const std::ptrdiff_t* counts, std::ptrdiff_t tokens,
-                   const float* v, std::ptrdiff_t stride, std::ptrdiff_t width, float* y,
-                   std::ptrdiff_t y_stride);
+  /// rows `stride` elements apart, y (tokens, width) rows `y_stride` apart. The counts must not
+  /// descend. By Storage of v.
+  void (*sum_rows[3])(const float* const* weights, const std::ptrdiff_t* counts,
+                      std::ptrdiff_t tokens, const void* v, std::ptrdiff_t stride,
+                      std::ptrdiff_t width, float* y, std::ptrdiff_t y_stride);
 
   /// x <- softmax(scale * x). Reads and writes up to the next multiple of 32 places beyond x[n -
   /// 1].

@@ -82,9 +82,6 @@ Vector round(Vector a) {
 Vector fmadd(Vector a, Vector b, Vector c) {
   return {_mm256_fmadd_ps(a.v, b.v, c.v)};
 }
-float fmadd(float a, float b, float c) {
-  return __builtin_fmaf(a, b, c);
-}
 
 // Inlined, so that the vectors stay in registers.
 [[gnu::always_inline]] inline void transpose(Vector (&rows)[8]) {

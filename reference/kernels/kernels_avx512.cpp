@@ -123,9 +123,6 @@ Vector round(Vector a) {
 Vector fmadd(Vector a, Vector b, Vector c) {
   return {_mm512_fmadd_ps(a.v, b.v, c.v)};
 }
-float fmadd(float a, float b, float c) {
-  return __builtin_fmaf(a, b, c);
-}
 
 [[gnu::always_inline]] inline void transpose(Vector (&rows)[16]) {
   __m512 vectors[16];

@@ -80,9 +80,6 @@ Vector round(Vector a) {
 Vector fmadd(Vector a, Vector b, Vector c) {
   return {a.v * b.v + c.v};
 }
-float fmadd(float a, float b, float c) {
-  return a * b + c;
-}
 
 // Inlined, so that the vectors stay in registers.
 [[gnu::always_inline]] inline void transpose(Vector (&rows)[4]) {

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <cstddef>
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -68,6 +70,36 @@ TEST_CASE("with a value per layer, every command records what ran in each") {
                      directory.write("grid.txt", policy + "\n").string()})
               .code == 0);
   CHECK(read(directory.path() / "sweep/grid_summary.csv").find(recorded) != std::string::npos);
+}
+
+TEST_CASE("--kv says how keys and values are kept: f32 by default, and others give other logits") {
+  const TempDir directory;
+  const auto logits = [&](const std::vector<std::string>& options) {
+    const std::filesystem::path out = directory.path() / "logits.safetensors";
+    std::vector<std::string> arguments{"logits",           "-m", nano.string(), "-p",
+                                       "In the beginning", "-o", out.string()};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    REQUIRE(run_olmoe(arguments).code == 0);
+    return olmoe::SafetensorsFile(out).at("logits").to_float();
+  };
+  const auto exact = logits({});
+  CHECK(logits({"--kv", "f32"}) == exact);
+  const auto f16 = logits({"--kv", "f16"});
+  const auto bf16 = logits({"--kv", "bf16"});
+  CHECK(f16 != exact);
+  CHECK(bf16 != exact);
+  const auto apart = [&](const std::vector<float>& other) {
+    double squares = 0.0;
+    for (std::size_t i = 0; i < exact.size(); ++i)
+      squares += std::pow(static_cast<double>(other[i]) - static_cast<double>(exact[i]), 2.0);
+    return squares;
+  };
+  CHECK(apart(f16) < apart(bf16));
+  for (const std::string kv : {"f16", "bf16"}) {
+    const Outcome alone = run_olmoe(generate(nano, {"--max-new-tokens", "12", "--kv", kv}));
+    CHECK(alone.code == 0);
+    CHECK(alone.out.starts_with("x"));
+  }
 }
 
 TEST_CASE("compute bf16 runs where it can, and is refused where not") {

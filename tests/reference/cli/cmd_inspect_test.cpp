@@ -42,6 +42,12 @@ TEST_CASE("inspect --json holds what the text says") {
   says("weight files", "weight_files");
   says("parameters", "parameters");
   CHECK(document["experts_per_token"] == 8);
+  // 4 layers, a key and a value of 128.
+  const nlohmann::json kv{{"f32", 4096}, {"f16", 2048}, {"bf16", 2048}};
+  CHECK(document["kv_bytes_per_position"] == kv);
+  CHECK(
+      text.out.find("\nkeys and values      4.10 kB a position in f32, 2.05 kB in f16 and bf16") !=
+      std::string::npos);
   CHECK(document["parameters"] > document["expert_parameters"]);
   std::uint64_t parameters = 0;
   for (const auto& dtype : document["dtypes"])

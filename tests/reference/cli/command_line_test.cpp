@@ -48,6 +48,12 @@ TEST_CASE("help is grouped, fits 80 columns, and ends with an example") {
   CHECK(generate.find("\nSampling:\n") != std::string::npos);
   CHECK(generate.find("[default: 64]") != std::string::npos);
   CHECK(generate.find("--compute f32|bf16") != std::string::npos);
+  for (const std::string command :
+       {"generate", "perplexity", "logits", "trace", "ablate", "verify"}) {
+    CAPTURE(command);
+    const std::string help = run_olmoe({command, "--help"}).out;
+    CHECK(help.find("--kv f32|f16|bf16") != std::string::npos);
+  }
 }
 
 TEST_CASE("the program's help lists every command under a heading") {
@@ -80,6 +86,11 @@ TEST_CASE("a misspelt subcommand or option is told the right one") {
   check_error({"inspect", "-m", model, "more"}, 2, {"inspect takes no argument 'more'"});
   check_error({"generate", "-m", model, "-p", "x", "--compute", "bf-16"}, 2,
               {"--compute", "did you mean 'bf16'?"});
+  check_error({"generate", "-m", model, "-p", "x", "--kv", "float16"}, 2,
+              {"--kv", "f32, f16, bf16"});
+  check_error({"generate", "-m", model, "-p", "x", "--kv", "bf-16"}, 2,
+              {"--kv", "did you mean 'bf16'?"});
+  check_error({"sweep", "-m", model, "-o", "x", "--kv", "f16"}, 2, {"sweep has no option '--kv'"});
   check_error({"generate", "-m", model, "-p", "x", "--route", "nativ"}, 2,
               {"policy 'nativ'", "did you mean 'native'?"});
   check_error({"generate", "-m", model, "-p", "x", "--route", "hocherg"}, 2,

@@ -42,6 +42,12 @@ TEST_CASE("The memory of a model is counted, and the largest config overflows no
   CHECK(olmoe::working_memory(config, 512) == olmoe::working_memory(config, 100'000));
   CHECK(olmoe::result_memory(config, 3) == 4.0 * 3 * (50304 + 17 * 2048 + 16 * 64));
 
+  CHECK(olmoe::cache_memory(config, olmoe::Storage::f32, 3) == 3.0 * 262'144);
+  CHECK(olmoe::cache_memory(config, olmoe::Storage::f16, 3) == 3.0 * 131'072);
+  CHECK(olmoe::cache_memory(config, olmoe::Storage::bf16, 4096) == 4096.0 * 131'072);
+  config.num_key_value_heads = 4;
+  CHECK(olmoe::cache_memory(config, olmoe::Storage::f32, 1) == 65'536);
+
   const olmoe::Config largest = largest_config();
   CHECK(olmoe::working_memory(largest, 1) > 1e15);
   CHECK(olmoe::result_memory(largest, 1'000'000'000) > 1e24);

@@ -162,6 +162,22 @@ TEST_CASE("a sequence has the same bits alone and in a batch, on every checkpoin
   }
 }
 
+TEST_CASE("with rounded keys and values too, a sequence has the same bits alone and in a batch") {
+  for (const olmoe::Storage kv : {olmoe::Storage::f16, olmoe::Storage::bf16}) {
+    CAPTURE(olmoe::name(kv));
+    const Model model(source_dir / "reference/model", olmoe::Compute::f32, kv);
+    const std::vector<TokenIds> sequences{some_ids(model, 600, 1), some_ids(model, 3, 2),
+                                          some_ids(model, 70, 3)};
+    check_same_bits(model, adaptive(model), sequences, 1000);
+    const std::vector<TokenIds> shorter{some_ids(model, 40, 1), some_ids(model, 3, 2),
+                                        some_ids(model, 21, 3)};
+    each_isa([&](olmoe::Isa) {
+      check_same_bits(model, adaptive(model), shorter, 1);
+      check_same_bits(model, adaptive(model), shorter, 6);
+    });
+  }
+}
+
 TEST_CASE("sequences longer than what is run at once have the same bits in a batch") {
   const Model model(source_dir / "reference/model");
   const Routers routers = adaptive(model);

@@ -387,38 +387,98 @@ TEST_CASE("silu and softmax are within a few ulp of double precision") {
   });
 }
 
-TEST_CASE("weighted sums of rows stop at each token's count") {
-  each_isa([](Isa) {
-    for (const std::size_t width : {std::size_t{5}, std::size_t{64}, std::size_t{130}}) {
-      constexpr std::size_t tokens = 17;
-      constexpr std::size_t first = 3;
-      constexpr std::size_t rows = first + tokens;
-      const auto v = random_floats(rows * width, 10);
-      const auto w = random_floats(tokens * rows, 11);
-      std::vector<const float*> weights;
-      std::vector<std::ptrdiff_t> counts;
-      for (std::size_t t = 0; t < tokens; ++t) {
-        weights.push_back(w.data() + t * rows);
-        counts.push_back(static_cast<std::ptrdiff_t>(first + t));
-      }
-      const auto stride = static_cast<std::ptrdiff_t>(width);
-      std::vector<float> y(tokens * width);
-      olmoe::kernels().sum_rows(weights.data(), counts.data(), tokens, v.data(), stride, stride,
-                                y.data(), stride);
-      for (std::size_t t = 0; t < tokens; ++t) {
-        std::vector<float> alone(width);
-        olmoe::kernels().sum_rows(weights.data() + t, counts.data() + t, 1, v.data(), stride,
-                                  stride, alone.data(), stride);
-        for (std::size_t c = 0; c < width; ++c) {
-          double sum = 0.0;
-          for (std::size_t i = 0; i < first + t; ++i)
-            sum += static_cast<double>(w[t * rows + i]) * static_cast<double>(v[i * width + c]);
-          CHECK(static_cast<double>(y[t * width + c]) == doctest::Approx(sum).epsilon(1e-5));
-          CHECK(y[t * width + c] == alone[c]);
-        }
+TEST_CASE("a query times a head's keys has the bits of a product with a matrix") {
+  for (const std::int64_t cols : {2, 5, 31, 32, 33, 64, 80, 127, 128, 130, 161}) {
+    CAPTURE(cols);
+    const auto x = random_floats(static_cast<std::size_t>(cols), 14);
+    for (const DType dtype : {DType::F32, DType::F16, DType::BF16}) {
+      const auto storage = static_cast<std::size_t>(dtype == DType::F32   ? olmoe::Storage::f32
+                                                    : dtype == DType::F16 ? olmoe::Storage::f16
+                                                                          : olmoe::Storage::bf16);
+      CAPTURE(olmoe::name(dtype));
+      for (const std::int64_t rows : {1, 2, 3, 8, 45}) {
+        const Weights w = weights(dtype, rows, cols, 15);
+        std::vector<float> room(static_cast<std::size_t>((cols + 31) / 32 * 32), 7.0F);
+        each_isa([&](Isa) {
+          std::vector<float> y(static_cast<std::size_t>(rows), 7.0F);
+          olmoe::kernels().dot_keys[storage](w.matrix.data, cols, rows, cols, x.data(), room.data(),
+                                             y.data());
+          CHECK(same_bits(y, product(w.matrix, x)));
+        });
       }
     }
-  });
+  }
+}
+
+TEST_CASE("weighted sums of rows stop at each token's count, in the definition's order") {
+  for (const DType dtype : {DType::F32, DType::F16, DType::BF16}) {
+    const auto storage = static_cast<std::size_t>(dtype == DType::F32   ? olmoe::Storage::f32
+                                                  : dtype == DType::F16 ? olmoe::Storage::f16
+                                                                        : olmoe::Storage::bf16);
+    CAPTURE(olmoe::name(dtype));
+    each_isa([&](Isa isa) {
+      for (const std::size_t width : {std::size_t{5}, std::size_t{64}, std::size_t{130}}) {
+        constexpr std::size_t tokens = 17;
+        constexpr std::size_t first = 3;
+        constexpr std::size_t rows = first + tokens;
+        const Weights v = weights(dtype, rows, static_cast<std::int64_t>(width), 10);
+        const auto w = random_floats(tokens * rows, 11);
+        std::vector<const float*> factors;
+        std::vector<std::ptrdiff_t> counts;
+        for (std::size_t t = 0; t < tokens; ++t) {
+          factors.push_back(w.data() + t * rows);
+          counts.push_back(static_cast<std::ptrdiff_t>(first + t));
+        }
+        const auto stride = static_cast<std::ptrdiff_t>(width);
+        const auto sum_rows = olmoe::kernels().sum_rows[storage];
+        std::vector<float> y(tokens * width, 7.0F);
+        sum_rows(factors.data(), counts.data(), tokens, v.matrix.data, stride, stride, y.data(),
+                 stride);
+        std::size_t wrong = 0;
+        for (std::size_t t = 0; t < tokens; ++t) {
+          std::vector<float> alone(width, 7.0F);
+          sum_rows(factors.data() + t, counts.data() + t, 1, v.matrix.data, stride, stride,
+                   alone.data(), stride);
+          for (std::size_t c = 0; c < width; ++c) {
+            float sum = 0.0F;
+            for (std::size_t i = 0; i < first + t; ++i) {
+              const float factor = w[t * rows + i];
+              const float value = v.values[i * width + c];
+              sum = isa == Isa::baseline ? factor * value + sum : std::fma(factor, value, sum);
+            }
+            wrong += y[t * width + c] != sum;
+            wrong += alone[c] != sum;
+          }
+        }
+        CHECK(wrong == 0);
+      }
+    });
+  }
+}
+
+TEST_CASE("every number that 16 bits hold is read as it is, denormals and infinities included") {
+  for (const DType dtype : {DType::F16, DType::BF16}) {
+    const auto storage =
+        static_cast<std::size_t>(dtype == DType::F16 ? olmoe::Storage::f16 : olmoe::Storage::bf16);
+    std::vector<std::uint16_t> v(std::size_t{1} << 16);
+    for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<std::uint16_t>(i);
+    const std::ptrdiff_t count = 1;
+    const float one = 1.0F;
+    const float* const weight = &one;
+    std::vector<float> y(v.size());
+    each_isa([&](Isa) {
+      const auto columns = std::ssize(v);
+      olmoe::kernels().sum_rows[storage](&weight, &count, 1, v.data(), columns, columns, y.data(),
+                                         columns);
+      std::size_t wrong = 0;
+      for (std::size_t i = 0; i < v.size(); ++i) {
+        const float x = dtype == DType::F16 ? olmoe::to_float(olmoe::Half{v[i]})
+                                            : olmoe::to_float(olmoe::BFloat16{v[i]});
+        wrong += std::isnan(x) ? !std::isnan(y[i]) : y[i] != x;
+      }
+      CHECK(wrong == 0);
+    });
+  }
 }
 
 TEST_CASE("blocks of rows cover every matrix once, in order") {
