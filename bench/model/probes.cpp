@@ -95,7 +95,7 @@ struct Loop {
 
 Loop loop_of(olmoe::Isa isa) {
 #ifdef FDROUTE_X86_KERNELS
-  if (isa == olmoe::Isa::avx512) return {run_avx512, 32};
+  if (isa == olmoe::Isa::avx512 || isa == olmoe::Isa::amx) return {run_avx512, 32};
   if (isa == olmoe::Isa::avx2) return {run_avx2, 16};
 #endif
   return {run_baseline, 8};
