@@ -388,7 +388,7 @@ TEST_CASE("silu and softmax are within a few ulp of double precision") {
 }
 
 TEST_CASE("a query times a head's keys has the bits of a product with a matrix") {
-  for (const std::int64_t cols : {2, 5, 31, 32, 33, 64, 80, 127, 128, 130, 161}) {
+  for (const std::int64_t cols : {2, 5, 31, 32, 33, 64, 80, 127, 128, 130, 161, 4096, 4128, 5000}) {
     CAPTURE(cols);
     const auto x = random_floats(static_cast<std::size_t>(cols), 14);
     for (const DType dtype : {DType::F32, DType::F16, DType::BF16}) {
