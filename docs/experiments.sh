@@ -113,6 +113,7 @@ models_table() {
 all_tables() {
   models_table "$1" >"$1/models.md"
   python3 reference/hf/adapt_study.py report reference/hf/adaptation.json >"$1/adaptation.md"
+  python3 reference/hf/adapt_study.py report reference/hf/adaptation_2400.json >"$1/adaptation_2400.md"
   gnuplot -e "format = 'svg'; target = 'docs/loads.svg'" "$1/loads/visualizations/loads_analysis.gp"
   gnuplot -e "format = 'svg'; target = 'docs/oracle.svg'" "$1/oracle/visualizations/loads_analysis.gp"
   tables docs/experiments.md "$1"
