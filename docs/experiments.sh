@@ -171,14 +171,19 @@ weights() {
   [ -e "$out/weights/$1.json" ] && return
   mkdir -p "$out/weights"
   "$OLMOE" perplexity --quiet --model $model --text $model/text --window 512 --stride 512 --json \
-    --route "$2" >"$out/weights.new"
+    --nulls "$out/weights.safetensors" --route "$2" >"$out/weights.new"
   mv "$out/weights.new" "$out/weights/$1.json"
 }
+[ -e "$out/weights.safetensors" ] ||
+  "$OLMOE" calibrate --quiet --model $model --text $model/development --window 512 \
+    --out "$out/weights.safetensors" >/dev/null
 for k in 3 4 5; do weights "topk_$k" "topk:k=$k"; done
 weights topk_mass_3 topk:k=3,temperature=1.067,mass_exponent=0.45
 weights topk_mass_4 topk:k=4,temperature=1.063,mass_exponent=0.5
 weights threshold_3 threshold:t=0.0476459,min_k=2,max_k=12,temperature=1.067,mass_exponent=0.403
 weights threshold_4 threshold:t=0.040858,min_k=3,max_k=12,temperature=1.063,mass_exponent=0.493
+weights bh_3 bh:alpha=2.04076648e-05,min_k=2,max_k=12,temperature=1.077,mass_exponent=0.472
+weights bh_4 bh:alpha=0.000559313734,min_k=2,max_k=12,temperature=1.063,mass_exponent=0.416
 
 printf 'bh_%s = bh:alpha=%s,min_k=1,max_k=16\n' a020 0.2 a010 0.1 a005 0.05 a001 0.01 >"$out/models.grid"
 echo bh21 >"$out/models.new"

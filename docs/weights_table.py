@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """weights_table.py FOLDER: a table of ratios of perplexity from what `olmoe perplexity --json` wrote.
 
-FOLDER holds topk_3.json ... topk_5.json, plain top-k; threshold_3.json and threshold_4.json, the threshold with fitted
-weights at a mean near 3 and 4; topk_mass_3.json and topk_mass_4.json, top-k with fitted weights. Differences of nll are
+FOLDER holds topk_3.json ... topk_5.json, plain top-k; threshold_3.json, threshold_4.json, bh_3.json and bh_4.json, the
+rules with fitted weights at a mean near 3 and 4; topk_mass_3.json and topk_mass_4.json, top-k with such. Differences of nll are
 means over documents, each weighing the same, with their standard errors. Plain top-k of the same mean experts draws one
 of the two k around it: its nll is the chord between theirs.
 """
@@ -44,9 +44,10 @@ def main() -> None:
     for k in (3, 4):
         own = over_plain(f"topk_mass_{k}")
         print(f"| `topk` | {k:.2f} | {ratio(own)} | – |")
-        policy = over_plain(f"threshold_{k}")
-        beside = ratio([a - b for a, b in zip(policy, own)])
-        print(f"| `threshold` | {found[f'threshold_{k}'][0]:.2f} | {ratio(policy)} | {beside} |")
+        for rule in ("threshold", "bh"):
+            policy = over_plain(f"{rule}_{k}")
+            beside = ratio([a - b for a, b in zip(policy, own)])
+            print(f"| `{rule}` | {found[f'{rule}_{k}'][0]:.2f} | {ratio(policy)} | {beside} |")
     print()
 
 
