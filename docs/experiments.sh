@@ -112,7 +112,9 @@ models_table() {
 
 all_tables() {
   models_table "$1" >"$1/models.md"
+  python3 docs/weights_table.py "$1/weights" >"$1/weights.md"
   python3 reference/hf/adapt_study.py report reference/hf/adaptation.json >"$1/adaptation.md"
+  python3 reference/hf/adapt_study.py report reference/hf/adaptation_2400.json >"$1/adaptation_2400.md"
   gnuplot -e "format = 'svg'; target = 'docs/loads.svg'" "$1/loads/visualizations/loads_analysis.gp"
   gnuplot -e "format = 'svg'; target = 'docs/oracle.svg'" "$1/oracle/visualizations/loads_analysis.gp"
   tables docs/experiments.md "$1"
@@ -163,6 +165,25 @@ sweep() {
 sweep bh21 --model $model --grid bh21
 # Counts are not dealt here: ten shuffles of 81 rows would take longer than all the rest.
 sweep frontier --model $model --grid frontier --shuffles 0
+
+# weights NAME POLICY: perplexity on the held-out text.
+weights() {
+  [ -e "$out/weights/$1.json" ] && return
+  mkdir -p "$out/weights"
+  "$OLMOE" perplexity --quiet --model $model --text $model/text --window 512 --stride 512 --json \
+    --nulls "$out/weights.safetensors" --route "$2" >"$out/weights.new"
+  mv "$out/weights.new" "$out/weights/$1.json"
+}
+[ -e "$out/weights.safetensors" ] ||
+  "$OLMOE" calibrate --quiet --model $model --text $model/development --window 512 \
+    --out "$out/weights.safetensors" >/dev/null
+for k in 3 4 5; do weights "topk_$k" "topk:k=$k"; done
+weights topk_mass_3 topk:k=3,temperature=1.067,mass_exponent=0.45
+weights topk_mass_4 topk:k=4,temperature=1.063,mass_exponent=0.5
+weights threshold_3 threshold:t=0.0476459,min_k=2,max_k=12,temperature=1.067,mass_exponent=0.403
+weights threshold_4 threshold:t=0.040858,min_k=3,max_k=12,temperature=1.063,mass_exponent=0.493
+weights bh_3 bh:alpha=2.04076648e-05,min_k=2,max_k=12,temperature=1.077,mass_exponent=0.472
+weights bh_4 bh:alpha=0.000559313734,min_k=2,max_k=12,temperature=1.063,mass_exponent=0.416
 
 printf 'bh_%s = bh:alpha=%s,min_k=1,max_k=16\n' a020 0.2 a010 0.1 a005 0.05 a001 0.01 >"$out/models.grid"
 echo bh21 >"$out/models.new"

@@ -14,6 +14,8 @@ fits. Policies:
     bh:mean=5                Benjamini-Hochberg on log-softmax scores; the null of a layer is the distribution of its
                              losers' scores, each token's trim=8 largest left out, and follows the model
 
+topk, threshold and bh take mass_exponent (0) and mass_k (the model's own k): the selected weights times
+(P_K / P_S)^mass_exponent, P_K the token's mass_k largest softmax values, P_S the selected ones, as in docs/weights.md.
 threshold and bh take min_k (1) and max_k (16), and layers=true or false: a steered value for each layer, or one for
 all. The first is the default of threshold, the second of bh, as in `olmoe calibrate --per-layer` and without.
 
@@ -60,6 +62,7 @@ import train_nano
 
 LOWEST, CELL, TAIL = -20.0, 0.01, 1e-4
 NEWEST, GAIN, FIRST_BATCHES = 0.02, 0.1, 8
+MASS = ("mass_exponent", "mass_k")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,13 +78,15 @@ class Policy:
     layers: bool = False
     min_k: int = 1
     max_k: int = 16
+    mass_exponent: float = 0.0
+    mass_k: int = 8
 
     KEYS = {
         "native": (),
-        "topk": ("k",),
+        "topk": ("k", *MASS),
         "random": ("low", "high"),
-        "threshold": ("mean", "layers", "min_k", "max_k"),
-        "bh": ("mean", "layers", "trim", "min_k", "max_k"),
+        "threshold": ("mean", "layers", "min_k", "max_k", *MASS),
+        "bh": ("mean", "layers", "trim", "min_k", "max_k", *MASS),
     }
 
     @classmethod
@@ -89,8 +94,8 @@ class Policy:
         name, _, rest = text.partition(":")
         if name not in cls.KEYS:
             raise ValueError(f"policy {text!r}: there are {', '.join(cls.KEYS)}")
-        kinds = {"mean": float, "layers": lambda word: bool(("false", "true").index(word))}
-        values = {"layers": name == "threshold"}
+        kinds = {"mean": float, "mass_exponent": float, "layers": lambda word: bool(("false", "true").index(word))}
+        values = {"layers": name == "threshold", "mass_k": own_k}
         for item in filter(None, rest.split(",")):
             key, _, value = item.partition("=")
             if key not in cls.KEYS[name]:
@@ -108,6 +113,8 @@ class Policy:
             raise ValueError(f"policy {text!r}: mean must lie between {policy.min_k} and {policy.max_k}")
         if name == "random" and not 1 <= policy.low <= policy.high:
             raise ValueError(f"policy {text!r}: need 1 <= low <= high")
+        if policy.mass_exponent and not (0 < policy.mass_exponent <= 1 and 1 <= policy.mass_k <= experts):
+            raise ValueError(f"policy {text!r}: need 0 <= mass_exponent <= 1, 1 <= mass_k <= {experts}")
         return policy
 
 
@@ -130,6 +137,10 @@ def select(logits: torch.Tensor, critical: torch.Tensor, policy: Policy, renorma
     weights = scores[:, : policy.max_k].exp() * kept
     if renormalize:
         weights = weights / weights.sum(-1, keepdim=True)
+    elif policy.mass_exponent:
+        kept_mass = weights.sum(-1, keepdim=True)
+        own_mass = scores[:, : policy.mass_k].exp().sum(-1, keepdim=True)
+        weights = weights * (own_mass / kept_mass.clamp(min=torch.finfo(kept_mass.dtype).tiny)) ** policy.mass_exponent
     return order[:, : policy.max_k], weights, counts, scores.detach()
 
 
@@ -378,6 +389,8 @@ def main() -> None:
     model = transformers.OlmoeForCausalLM.from_pretrained(args.start, dtype=torch.float32).to(args.device)
     config = model.config
     policy = Policy.parse(args.policy, config.num_experts, config.num_experts_per_tok)
+    if policy.mass_exponent and config.norm_topk_prob:
+        parser.error("--policy: norm_topk_prob would undo mass_exponent")
     train_nano.with_dropout(model, args.dropout, args.expert_dropout)
     tokenizer = Tokenizer.from_file(str(args.start / "tokenizer.json"))
     sampler = train_nano.make_sampler(tokenizer, train_nano.load_text(args.text), args.device, args.seed)

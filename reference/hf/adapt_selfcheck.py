@@ -108,6 +108,35 @@ def check_fixed() -> None:
     assert seen == {2, 3, 4} and differ > 10
 
 
+def check_mass() -> None:
+    """Weights times (P_K / P_S)^g, by hand; as they were where the K best are selected, or g is 0."""
+    logits = logits_at(0.0, torch.Generator().manual_seed(5))[0]
+    shares = logits.softmax(-1).sort(dim=-1, descending=True).values
+    for text, k, own_k, exponent in (
+        ("topk:k=3,mass_exponent=0.5", 3, 8, 0.5),
+        ("topk:k=9,mass_exponent=0.25,mass_k=4", 9, 4, 0.25),
+        ("topk:k=8,mass_exponent=0.7", 8, 8, 0.0),
+        ("topk:k=3", 3, 8, 0.0),
+    ):
+        steering = steering_for(text)
+        weights = adapt_nano.select(logits, steering.critical[0], steering.policy, False)[1]
+        for token in range(0, TOKENS, 100):
+            lost = sum(shares[token, :own_k].tolist()) / sum(shares[token, :k].tolist())
+            for rank in range(k):
+                assert abs(weights[token, rank] - shares[token, rank] * lost**exponent) < 1e-6, (text, token, rank)
+    steering = steering_for("bh:mean=5,mass_exponent=1")
+    steering.begin(ordered_scores(logits_at(0.0, torch.Generator().manual_seed(6))))
+    _, weights, counts, _ = adapt_nano.select(logits, steering.critical[0], steering.policy, False)
+    assert counts.unique().numel() > 4
+    assert torch.allclose(weights.sum(-1), shares[:, :8].sum(-1), atol=1e-6)  # all of it given back
+    for wrong in ("topk:k=3,mass_exponent=-1", "bh:mean=5,mass_exponent=2", "random:mass_exponent=0.5"):
+        try:
+            steering_for(wrong)
+        except ValueError:
+            continue
+        raise AssertionError(f"{wrong} was accepted")
+
+
 def check_steering() -> None:
     """The mean of all layers, or each layer's, is at the target soon after scores have drifted."""
     generator = torch.Generator().manual_seed(2)
@@ -142,7 +171,7 @@ def check_no_step() -> None:
 
 def main() -> None:
     with torch.no_grad():
-        for check in (check_bh, check_null, check_fixed, check_steering, check_no_step):
+        for check in (check_bh, check_null, check_fixed, check_mass, check_steering, check_no_step):
             check()
             print(f"{check.__name__}: ok")
 

@@ -2,7 +2,7 @@
 
     python3 adapt_study.py run --olmoe ../../build/release/reference/olmoe --text ../../build/hf/text
         --work ../../build/hf/study [--gpus 4] [--per-gpu 5] [--cores 64] [--seconds 540]
-        [--steps 1000] [--arms top8,bh5]
+        [--steps 1000] [--arms top8,bh5] [--bases bundled] [--peaks 1e-4,3e-4] [--own]
     python3 adapt_study.py collect --work ../../build/hf/study --out adaptation.json
     python3 adapt_study.py report adaptation.json
 
@@ -13,6 +13,10 @@ Bases: the bundled model, and three that train_nano.py trains as that one was, b
 1000 steps each; on each trained base by its seed, and the first seven on the bundled model by seeds 1, 2 and 3. Peak of
 the learning rate: the one of PEAKS at which the bundled model, adapted with its own top-k, has the lowest perplexity on
 the development text; so the control had the choice.
+Arms called _mass give the selected experts a part of the mass of the others (mass_exponent), in training and where they
+are judged. In training the exponent is the one that `olmoe calibrate --fit-mass` finds for the policy on the bundled
+model; where an evaluation is called _mass, it is fitted to the adapted model, on the development text.
+
 Judge: `olmoe calibrate` fits nulls on the development text and solves there for the mean; `olmoe perplexity` runs what
 it printed on the held-out text. Both with windows of 512, which do not overlap.
 
@@ -40,7 +44,7 @@ from collections.abc import Callable
 HERE = pathlib.Path(__file__).resolve().parent
 MODEL = HERE.parent / "model"
 SEEDS = (1, 2, 3)
-PEAKS = ("3e-4", "1e-3", "3e-3")
+PEAKS = ["3e-4", "1e-3", "3e-3"]
 
 # Arm: its policy in the loop, further options of adapt_nano.py.
 ARMS = {
@@ -59,6 +63,15 @@ ARMS = {
     "threshold4": ("threshold:mean=4",),
 }
 MAIN_ARMS = list(ARMS)[:7]
+# On the bundled model: weights that keep their mass.
+MASS_ARMS = {
+    "top5_mass": ("topk:k=5,mass_exponent=0.37",),
+    "threshold5_mass": ("threshold:mean=5,mass_exponent=0.24",),
+    "bh5_mass": ("bh:mean=5,mass_exponent=0.31",),
+    "bh6_mass": ("bh:mean=6,mass_exponent=0.24",),
+}
+FIRST_ARMS = list(ARMS)  # of the study without them
+ARMS |= MASS_ARMS
 
 BOUNDS = "min_k=1,max_k=16"
 # Evaluation: policy string, and what else `olmoe calibrate` takes to solve its open value.
@@ -79,6 +92,8 @@ EVALUATIONS = {
     "bh5_marginal": (f"bh:alpha=?,{BOUNDS}", "--target-experts", "5", "--trim", "0"),
 }
 MAIN_EVALUATIONS = list(EVALUATIONS)[:11]
+FIRST_EVALUATIONS = list(EVALUATIONS)
+EVALUATIONS |= {f"{name}_mass": (*EVALUATIONS[name], "--fit-mass") for name in ("top5", "threshold5", "bh5", "bh6")}
 
 # Adapted by an arm and judged by an evaluation, beside another: what the report compares.
 COMPARED = [
@@ -114,6 +129,21 @@ COMPARED = [
     (("bh5", "bh5_layers"), ("bh5", "bh5")),
     (("bh5", "threshold5_one"), ("bh5", "bh5")),
     (("bh5", "bh5_marginal"), ("bh5", "bh5")),
+    # Weights that keep their mass, in the loop or where it is judged.
+    (("bh5_mass", "bh5_mass"), ("top8", "top8")),
+    (("threshold5_mass", "threshold5_mass"), ("top8", "top8")),
+    (("top5_mass", "top5_mass"), ("top8", "top8")),
+    (("bh6_mass", "bh6_mass"), ("top8", "top8")),
+    (("bh5_mass", "bh5_mass"), ("top5_mass", "top5_mass")),
+    (("bh5_mass", "bh5_mass"), ("threshold5_mass", "threshold5_mass")),
+    (("bh5_mass", "bh5_mass"), ("top5", "top5")),
+    (("bh5_mass", "bh5_mass"), ("bh5", "bh5")),
+    (("top5_mass", "top5_mass"), ("top5", "top5")),
+    (("bh6_mass", "bh6_mass"), ("bh6", "bh6")),
+    (("bh5", "bh5_mass"), ("bh5", "bh5")),
+    (("top5", "top5_mass"), ("top5", "top5")),
+    (("bh6", "bh6_mass"), ("bh6", "bh6")),
+    (("bh5", "bh5_mass"), ("top5", "top5_mass")),
 ]
 
 
@@ -179,9 +209,9 @@ def run_name(base: str, seed: int, arm: str) -> str:
 
 
 def peak_of(work: pathlib.Path) -> str:
-    """Of PEAKS, the best on development text."""
-    judged = {peak: json.loads((work / "judged" / f"pilot-{peak}" / "top8.json").read_text()) for peak in PEAKS}
-    return min(PEAKS, key=lambda peak: judged[peak]["nll"])
+    """Of the pilots, the best on development text."""
+    judged = {file.parent.name: json.loads(file.read_text()) for file in (work / "judged").glob("pilot-*/top8.json")}
+    return min(judged, key=lambda pilot: judged[pilot]["perplexity"]).removeprefix("pilot-")
 
 
 def own_evaluation(arm: str) -> str:
@@ -189,13 +219,23 @@ def own_evaluation(arm: str) -> str:
     return {"random": "top5", "bh4_distilled": "bh4"}.get(arm, arm)
 
 
+def is_own(arm: str, evaluation: str) -> bool:
+    """Whether an adapted model is made for it, but for the exponent of the weights."""
+    return own_evaluation(arm).removesuffix("_mass") == evaluation.removesuffix("_mass")
+
+
+def arm_of(model: str) -> str:
+    return model.rpartition("-")[2] if "-" in model else "base"
+
+
 def models(work: pathlib.Path) -> dict[str, tuple[pathlib.Path, list[str]]]:
     """Name: directory and evaluations of every model that is judged on held-out text."""
+    bundled = [e for e in EVALUATIONS if e in MAIN_EVALUATIONS or e not in FIRST_EVALUATIONS]
     out = {"bundled": (MODEL, list(EVALUATIONS))}
     for seed in SEEDS:
-        out[f"base{seed}"] = (work / f"base{seed}", list(EVALUATIONS))
-        out |= {run_name(f"base{seed}", seed, arm): (None, list(EVALUATIONS)) for arm in ARMS}
-        out |= {run_name("bundled", seed, arm): (None, MAIN_EVALUATIONS) for arm in MAIN_ARMS}
+        out[f"base{seed}"] = (work / f"base{seed}", FIRST_EVALUATIONS)
+        out |= {run_name(f"base{seed}", seed, arm): (None, FIRST_EVALUATIONS) for arm in FIRST_ARMS}
+        out |= {run_name("bundled", seed, arm): (None, bundled) for arm in [*MAIN_ARMS, *MASS_ARMS]}
     return {name: (directory or work / "runs" / name, tests) for name, (directory, tests) in out.items()}
 
 
@@ -224,7 +264,7 @@ def jobs(args: argparse.Namespace) -> list[Job]:
         return Job(f"{model}.{evaluation}", out, lambda: command, needs, 40)
 
     out = []
-    for seed in SEEDS:
+    for seed in [seed for seed in SEEDS if f"base{seed}" in args.bases]:
         base = work / f"base{seed}"
         command = [python, HERE / "train_nano.py", "--text", args.text, "--held-out", MODEL / "text", "--development"]
         command += [MODEL / "development", "--out", base, "--steps", 8000, "--seed", seed]
@@ -233,32 +273,35 @@ def jobs(args: argparse.Namespace) -> list[Job]:
             command = ["sh", "-c", f"cp -r {MODEL} {base} && echo '{{\"seed\": {seed}}}' >{base}/report.json"]
         out.append(Job(base.name, base / "report.json", lambda c=command: c, [], 280, 1.0, 2))
 
-    test = adapt("smoke", "bundled", 1, "bh5", lambda: PEAKS[0], [])
+    test = adapt("smoke", "bundled", 1, "bh5", lambda: args.peaks[0], [])
     test.command = lambda c=test.command: [*c(), "--compile", "inductor", "--steps", 5]
     out.append(test)
-    for peak in PEAKS:
+    for peak in args.peaks:
         name = f"pilot-{peak}"
         out.append(adapt(name, "bundled", 1, "top8", lambda p=peak: p, ["smoke?"]))
         out.append(judged(name, work / "runs" / name, "top8", MODEL / "development", [name]))
-    pilots = [f"pilot-{peak}.top8" for peak in PEAKS]
+    pilots = [f"pilot-{peak}.top8" for peak in args.peaks]
     # Trained bases before the bundled model, the seven arms before the others; of evaluations, a model's own first.
     for base_seeds, arms in (
         ([(f"base{seed}", seed) for seed in SEEDS], MAIN_ARMS),
-        ([(f"base{seed}", seed) for seed in SEEDS], [arm for arm in ARMS if arm not in MAIN_ARMS]),
-        ([("bundled", seed) for seed in SEEDS], MAIN_ARMS),
+        ([(f"base{seed}", seed) for seed in SEEDS], [arm for arm in FIRST_ARMS if arm not in MAIN_ARMS]),
+        ([("bundled", seed) for seed in SEEDS], [*MAIN_ARMS, *MASS_ARMS]),
     ):
         for arm in [arm for arm in arms if arm in args.arms]:
-            for base, seed in base_seeds:
+            for base, seed in [pair for pair in base_seeds if pair[0] in args.bases]:
                 needs = pilots + ([] if base == "bundled" else [base])
                 out.append(adapt(run_name(base, seed, arm), base, seed, arm, lambda: peak_of(work), needs))
     tests = []
     for name, (directory, evaluations) in models(work).items():
-        arm = name.rpartition("-")[2] if "-" in name else "base"
-        if arm != "base" and arm not in args.arms:
+        arm = arm_of(name)
+        if name.partition("-")[0] not in args.bases or arm != "base" and arm not in args.arms:
             continue
         for i, evaluation in enumerate(evaluations):
+            wanted = any(is_own(arm, evaluation) for arm in args.arms) if arm == "base" else is_own(arm, evaluation)
+            if args.own and not wanted or evaluation not in FIRST_EVALUATIONS and set(args.arms) <= set(FIRST_ARMS):
+                continue
             job = judged(name, directory, evaluation, MODEL / "text", [] if name == "bundled" else [name])
-            tests.append((evaluation not in ("top8", "top5", own_evaluation(arm)), i, job))
+            tests.append((evaluation not in ("top8", "top5") and not is_own(arm, evaluation), i, job))
     return out + [job for *_, job in sorted(tests, key=lambda test: test[:2])]
 
 
@@ -357,7 +400,7 @@ def run(args: argparse.Namespace) -> int:
     say(f"{len(done & names)} of {len(names)} jobs are done, {len(failed)} failed, {len(unfinished)} are left")
     for name, why in failed.items():
         print(f"FAILED {name}: {why}")
-    if all(f"pilot-{peak}.top8" in done for peak in PEAKS):
+    if all(f"pilot-{peak}.top8" in done for peak in args.peaks):
         print(f"peak {peak_of(args.work)}")
     return 1 if failed else 2 if unfinished else 0
 
@@ -369,10 +412,8 @@ def collect(args: argparse.Namespace) -> None:
     """Writes all that is there under WORK to OUT."""
     out = {"schema": "fdroute.adaptation.1", "pilot": {}, "bases": {}, "models": {}}
     read = lambda file: json.loads(file.read_text())
-    for peak in PEAKS:
-        file = args.work / "judged" / f"pilot-{peak}" / "top8.json"
-        if file.exists():
-            out["pilot"][peak] = read(file)
+    for file in sorted((args.work / "judged").glob("pilot-*/top8.json")):
+        out["pilot"][file.parent.name.removeprefix("pilot-")] = read(file)
     for name in (f"base{seed}" for seed in SEEDS):
         if (args.work / name / "report.json").exists():
             digest = hashlib.sha256((args.work / name / "model.safetensors").read_bytes()).hexdigest()
@@ -413,11 +454,21 @@ def report(args: argparse.Namespace) -> None:
         name = base if arm == "base" else run_name(base, seed, arm)
         return results.get(name, {}).get("judged", {}).get(evaluation)
 
-    for group, arms, evaluations in (
-        ("trained", ["base", *ARMS], EVALUATIONS),
-        ("bundled", ["base", *MAIN_ARMS], MAIN_EVALUATIONS),
-    ):
-        for title, judges in (("perplexity", list(evaluations)[:6]), ("perplexity by other judges", list(evaluations)[6:])):
+    for group in ("trained", "bundled"):
+        there = {
+            (arm, evaluation)
+            for arm in ("base", *ARMS)
+            for evaluation in EVALUATIONS
+            if any(found(group, seed, arm, evaluation) for seed in SEEDS)
+        }
+        arms = [arm for arm in ARMS if any(one == arm for one, _ in there)]
+        if not arms:
+            continue
+        arms = ["base", *arms]
+        evaluations = [e for e in EVALUATIONS if any((arm, e) in there for arm in arms)]
+        for title, judges in (("perplexity", evaluations[:6]), ("perplexity by other judges", evaluations[6:])):
+            if not judges:
+                continue
             print(f"\n## {group}: {title}\n\nMean over the seeds (experts); adapted with, judged by\n")
             print("| |", " | ".join(judges), "|\n|---|" + "---:|" * len(judges))
             for arm in arms:
@@ -454,7 +505,12 @@ def main() -> int:
     command.add_argument("--cores", type=int, default=os.cpu_count())
     command.add_argument("--seconds", type=float, default=540)
     command.add_argument("--steps", type=int, default=1000)
-    command.add_argument("--arms", type=lambda text: text.split(","), default=list(ARMS), help="default: all")
+    words = lambda text: text.split(",")
+    bases = ["bundled", *(f"base{seed}" for seed in SEEDS)]
+    command.add_argument("--arms", type=words, default=FIRST_ARMS, help="default: all but those called _mass")
+    command.add_argument("--bases", type=words, default=bases, help="default: all")
+    command.add_argument("--peaks", type=words, default=PEAKS, help="of the pilot; default: " + ",".join(PEAKS))
+    command.add_argument("--own", action="store_true", help="judge a model by its own evaluations alone")
     command.add_argument("--tiny", action="store_true", help="three steps on the CPU, to test this script")
     command = commands.add_parser("judge")
     command.add_argument("--olmoe", type=pathlib.Path, required=True)
@@ -472,6 +528,8 @@ def main() -> int:
     if args.command == "run":
         if not set(args.arms) <= ARMS.keys():
             parser.error(f"--arms: there are {', '.join(ARMS)}")
+        if not set(args.bases) <= set(bases):
+            parser.error(f"--bases: there are {', '.join(bases)}")
         for path in ("olmoe", "text", "work"):
             setattr(args, path, getattr(args, path).resolve())
         return run(args)
