@@ -146,29 +146,6 @@ FDROUTE_INLINE void find_keys(TokenBlock& block, int t) noexcept {
   choose(is_candidate, keys, Lane(least_key)).store(block.candidate_keys_of(t));
 }
 
-/// Lists a set of at most 16 experts of a row of 64 with their keys.
-template <class Arch>
-FDROUTE_INLINE void list_few(TokenBlock& block, int t) noexcept {
-  using Lane = Lanes<std::int32_t, Arch, 64>;
-  if constexpr (requires(const Lane& x) { compress(std::uint64_t{}, x.part, Arch{}); }) {
-    // In registers: what is stored in pieces and then loaded as a whole is long waited for.
-    const auto at = static_cast<std::size_t>(t);
-    const std::uint64_t set = *block.set_of(t);
-    const auto listed = [&](const Lane& x) FDROUTE_INLINED {
-      return Ints<Arch>::generate([&](std::size_t)
-                                      FDROUTE_INLINED { return compress(set, x.part, Arch{}); });
-    };
-    listed(Lane::load(lane_numbers.data())).store(block.candidate_ids_of(t));
-    const auto keys = listed(ordered(Floats<Arch, 64>::load_anywhere(block.rows[at])));
-    const auto is_candidate =
-        Ints<Arch>(block.candidates[at]) > Ints<Arch>::load(lane_numbers.data());
-    choose(is_candidate, keys, Ints<Arch>(least_key)).store(block.candidate_keys_of(t));
-  } else {
-    list_of_64<TokenBlock::most_listed, Arch>(block, t);
-    find_keys<TokenBlock::most_listed, Arch>(block, t);
-  }
-}
-
 /// Ranks the first n that are listed, by their places, which stand where the keys were.
 template <std::size_t n>
 FDROUTE_INLINE void rank_by_places(TokenBlock& block, int t) noexcept {
@@ -176,25 +153,6 @@ FDROUTE_INLINE void rank_by_places(TokenBlock& block, int t) noexcept {
   const std::int32_t* ids = block.candidate_ids_of(t);
   std::int32_t* ranked = block.ranked_of(t);
   unrolled<n>([&](std::size_t i) FDROUTE_INLINED { ranked[place[i]] = ids[i]; });
-}
-
-/// Whether rank_listed() needs no memory.
-template <class Arch>
-inline constexpr bool ranks_in_registers = requires(const RegisterOf<std::int32_t, Arch>& place) {
-  inverse(place, Arch{});
-};
-
-/// Ranks what is listed with its keys.
-template <class Arch>
-FDROUTE_INLINE void rank_listed(TokenBlock& block, int t) noexcept {
-  const auto place = places<TokenBlock::most_listed, Arch>(block.candidate_keys_of(t));
-  if constexpr (ranks_in_registers<Arch>) {
-    const auto ids = Ints<Arch>::load(block.candidate_ids_of(t));
-    permute(ids.part[0], inverse(place.part[0], Arch{}), Arch{}).store_aligned(block.ranked_of(t));
-  } else {
-    place.store(block.candidate_keys_of(t));
-    rank_by_places<TokenBlock::most_listed>(block, t);
-  }
 }
 
 /// Ranks the candidates of these tokens, at most n, 8 or 16, each.
@@ -277,18 +235,6 @@ FDROUTE_KERNEL void rank_best(TokenBlock& block, bool sets_suffice) noexcept {
     }
   }
   find_best<Arch>(block, to_find);
-  if constexpr (ranks_in_registers<Arch>) {
-    if (block.tokens == 1 && 0 < block.candidates[0] &&
-        block.candidates[0] <= TokenBlock::most_listed) {
-      if (block.stride_64 == 64) {
-        list_few<Arch>(block, 0);
-      } else {
-        list<Arch>(block, 0, block.candidate_ids_of(0));
-        find_keys<TokenBlock::most_listed, Arch>(block, 0);
-      }
-      return rank_listed<Arch>(block, 0);
-    }
-  }
   TokenGroup up_to_8;
   TokenGroup up_to_16;
   for (int t = 0; t < block.tokens; ++t) {
