@@ -246,15 +246,20 @@ class OneRouter {
     return true;
   }
 
+  /// Not by a member's memory: members are to stay in registers.
+  FDROUTE_INLINE double sum_of_exps(const float* row) const noexcept {
+    alignas(64) std::array<float, max_experts> exps;
+    return exp_sum<Arch>(row, padded_to(16, router_.experts), best_, exps.data());
+  }
+
   /// Fills in the keys' map to scores.
   FDROUTE_INLINE void find_map() noexcept {
-    const int padded = padded_to(16, router_.experts);
     if (router_.map_kind == MapKind::shift) {
-      exp_sum_ = exp_sum<Arch>(keys_, padded, best_, exps_.data());
+      exp_sum_ = sum_of_exps(keys_);
       has_exp_sum_ = true;
       map_ = log_softmax_map(best_, log_of_sum(exp_sum_));
     } else if (router_.map_kind == MapKind::affine) {
-      map_ = zscore_map<Arch>(keys_, router_.experts, padded, best_);
+      map_ = zscore_map<Arch>(keys_, router_.experts, padded_to(16, router_.experts), best_);
     }
   }
 
@@ -274,12 +279,11 @@ class OneRouter {
       best_ = largest(most);
     }
     if (!(std::abs(best_) <= Exp::limit)) return false;
-    if (!recipe.renormalize && !(ranks_logits && has_exp_sum_)) {
-      const float* row = few_ && ranks_logits ? x_.data() : logits_;
-      exp_sum_ = exp_sum<Arch>(row, padded_to(16, router_.experts), best_, exps_.data());
-    }
     const Exp exp(best_);
-    exp(x).store(numerators_.data());
+    const Lane e = exp(x);
+    e.store(numerators_.data());
+    if (!recipe.renormalize && !(ranks_logits && has_exp_sum_))
+      exp_sum_ = few_ && ranks_logits ? sum(widen(e)) : sum_of_exps(logits_);
     return true;
   }
 
@@ -345,7 +349,6 @@ class OneRouter {
   alignas(64) std::array<std::int32_t, 16> ids_;
   alignas(64) std::array<float, 16> x_;
   alignas(64) std::array<float, 16> numerators_;
-  alignas(64) std::array<float, max_experts> exps_;  // not read
 };
 
 /// Routes one token by OneRouter.
