@@ -318,15 +318,15 @@ class OneRouter {
       if (count > candidates_) return false;
     }
     const WeightRecipe& recipe = router_.weights;
-    const Lane all = Lane::load(to_.weights.data());
-    Lane w = larger(smaller(all, Lane::load_anywhere(first_lanes(count))), Lane(0.0F));
+    const auto selected = Lane::load_anywhere(first_lanes(count)) > Lane(0.0F);
+    Lane w = choose(selected, Lane::load(to_.weights.data()), Lane(0.0F));
     if (recipe.of == Of::softmax) {
       double divisor = exp_sum_;
       if (recipe.renormalize) divisor = count > 0 ? sum(fixed_point(widen(w))) : 1.0;
       w = w * Lane(static_cast<float>(1.0 / divisor));
     } else if (recipe.renormalize) {
-      const double selected = sum(widen(w));
-      const double divisor = selected > 0.0 ? selected + recipe.parameter : 1.0;
+      const double all = sum(widen(w));
+      const double divisor = all > 0.0 ? all + recipe.parameter : 1.0;
       w = narrow(widen(w) * Doubles<Arch>(1.0 / divisor));
     }
     (w * Lane(recipe.factor)).store(to_.weights.data());

@@ -172,8 +172,15 @@ class BlockRouter {
   static void write_one(const ErasedRouter& router, const OneToken& one, const View& row) noexcept {
     using Id = std::remove_pointer_t<decltype(row.experts)>;
     const auto to = places_of(row, router.capacity, static_cast<Id>(one.ids[0]));
-    const int written =
-        write_listed<Arch>(one.count, one.count, one.ids.data(), one.weights.data(), to);
+    int written = one.count;
+    if (stores_first<Arch> || to.room >= 8) {
+      written = write_listed<Arch>(one.count, one.count, one.ids.data(), one.weights.data(), to);
+    } else {
+      for (std::size_t i = 0; i < at(one.count); ++i) {
+        to.experts[i] = static_cast<Id>(one.ids[i]);
+        to.weights[i] = one.weights[i];
+      }
+    }
     write_rest(row, written, to.padding, one.count);
     write_status(row, TokenStatus::ok);
   }

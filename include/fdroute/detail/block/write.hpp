@@ -30,7 +30,7 @@ template <class Arch, class Id>
 FDROUTE_INLINE int write_listed(int count, int candidates, const std::int32_t* ranked,
                                 const float* weights, const Places<Id>& to) noexcept {
   if constexpr (std::same_as<Id, std::int32_t>) {
-    if (candidates <= TokenBlock::most_listed && (to.room >= 8 || stores_first<Arch>)) {
+    if (candidates <= TokenBlock::most_listed) {
       const int listed = std::min(to.room, TokenBlock::most_listed);
       const auto selected = Ints<Arch>(count) > Ints<Arch>::load(lane_numbers.data());
       choose(selected, Ints<Arch>::load(ranked), Ints<Arch>(to.padding))
