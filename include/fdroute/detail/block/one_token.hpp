@@ -135,17 +135,6 @@ FDROUTE_INLINE Floats<Arch> pick_of_row(const float* row, int stride,
   }
 }
 
-/// The k-th largest number, k >= 1.
-template <class Arch>
-FDROUTE_INLINE float kth_largest(const Floats<Arch>& x, int k) noexcept {
-  alignas(64) std::array<float, 16> lanes;
-  alignas(64) std::array<std::int32_t, 16> keys;
-  x.store(lanes.data());
-  ordered(x).store(keys.data());
-  const auto is_kth = places<16, Arch>(keys.data()) == Ints<Arch>(k - 1);
-  return lanes[static_cast<std::size_t>(std::countr_zero(is_kth.bits()))];
-}
-
 /// Routes one token. The rows of keys and of logits, which may be one, are -inf after their end, up
 /// to a multiple of 64; or they are one of at most OneToken::most_few experts, and there are no
 /// critical scores.
@@ -203,6 +192,12 @@ class OneRouter {
     return below_inf;
   }
 
+  static FDROUTE_INLINE float kth_of_lanes(const Lane& most, int k) noexcept {
+    alignas(64) std::array<float, 16> lanes;
+    most.store(lanes.data());
+    return kth_largest<Arch>(lanes, k);
+  }
+
   /// Lists candidates, among which are the selected ones, with their keys.
   ///
   /// By a rule that selects k experts, they are those that reach the k-th largest of the lanes'
@@ -226,7 +221,7 @@ class OneRouter {
       Int::load(lane_numbers.data()).store(ids_.data());
       return true;
     } else {
-      const float reached = k == 1 ? best_ : kth_largest<Arch>(most, k);
+      const float reached = k == 1 ? best_ : kth_of_lanes(most, k);
       if (reached == -inf) return false;
       candidates_ = at_least<Arch>(keys_, stride_, reached, set.data());
     }

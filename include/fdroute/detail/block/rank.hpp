@@ -57,6 +57,15 @@ FDROUTE_INLINE Lanes<std::int32_t, Arch, lanes> places(const std::int32_t* keys)
   return places;
 }
 
+/// The k-th largest of 16 numbers, aligned to 64 bytes; k >= 1.
+template <class Arch>
+FDROUTE_KERNEL float kth_largest(const std::array<float, 16>& x, int k) noexcept {
+  alignas(64) std::array<std::int32_t, 16> keys;
+  ordered(Floats<Arch>::load(x.data())).store(keys.data());
+  const auto is_kth = places<16, Arch>(keys.data()) == Ints<Arch>(k - 1);
+  return x[static_cast<std::size_t>(std::countr_zero(is_kth.bits()))];
+}
+
 /// Makes the sets of these tokens hold their `count` best experts, at least one and at most 16, and
 /// few more, and fills in `candidates`: how many they hold, or 0 if fewer than `count` are finite.
 ///
@@ -91,13 +100,8 @@ FDROUTE_INLINE void find_best(TokenBlock& block, const TokenGroup& tokens) noexc
     });
   } else {
     tokens.each([&](int t) FDROUTE_INLINED {
-      const auto& most = lanes[static_cast<std::size_t>(t)];
-      alignas(64) std::array<std::int32_t, 16> keys;
-      ordered(Floats<Arch>::load(most.data())).store(keys.data());
-      const auto kth =
-          places<16, Arch>(keys.data()) == Ints<Arch>(static_cast<std::int32_t>(rank_of(t)));
-      reached[static_cast<std::size_t>(t)] =
-          most[static_cast<std::size_t>(std::countr_zero(kth.bits()))];
+      const auto at = static_cast<std::size_t>(t);
+      reached[at] = kth_largest<Arch>(lanes[at], std::max(block.count[at], 1));
     });
   }
   tokens.each([&](int t) FDROUTE_INLINED {
