@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <fdroute/compile_once.hpp>
 
 namespace olmoe {
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <fdroute/compile_once.hpp>
 #include <fdroute/selection/topk.hpp>
 #include <numeric>
 

@@ -71,6 +71,6 @@ Routes make_routes(Execution execution, const std::vector<float>& logits, int ex
   route(fd::Router(experts, rule, fd::ZScore{}, cdf_table));
   route(fd::Router(experts, rule, fd::LogSoftmax{}, fd::NormalNull{-4.0, 1.0}));
   route(fd::Router(experts, fd::TopP{0.8}));
-  route(fd::AnyRouter(fd::Router(experts, fd::TopK{experts / 2}), ""));
+  route(fd::Router(experts, fd::TopK{experts / 2}));
   return routes;
 }
