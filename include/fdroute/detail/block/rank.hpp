@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "fdroute/detail/block/sets.hpp"
 #include "fdroute/detail/block/sort.hpp"
@@ -65,6 +66,50 @@ FDROUTE_KERNEL float kth_largest(const std::array<float, 16>& x, int k) noexcept
   const auto is_kth = places<16, Arch>(keys.data()) == Ints<Arch>(k - 1);
   return x[static_cast<std::size_t>(std::countr_zero(is_kth.bits()))];
 }
+
+/// Where the first n of some keys stand in descending order; n is 8 or 16.
+template <class Arch, std::size_t n>
+class Order {
+  static constexpr std::size_t lanes = std::max(n, Ints<Arch>::width);
+  template <class T>
+  using Some = Lanes<T, Arch, lanes>;
+  static constexpr bool in_registers = requires(const Some<std::int32_t>& x) {
+    inverse(x.part, Arch{});
+  };
+
+ public:
+  FDROUTE_INLINE explicit Order(const std::int32_t* keys) noexcept {
+    const auto place = places<n, Arch>(keys);
+    if constexpr (in_registers) {
+      lanes_.part = inverse(place.part, Arch{});
+    } else {
+      place.store(places_.data());
+    }
+  }
+
+  /// Moves n numbers, or more, to their places. Both arrays are aligned to 64 bytes.
+  template <class T>
+  FDROUTE_INLINE void move(const std::array<T, 16>& from, std::array<T, 16>& to) const noexcept {
+    if constexpr (in_registers) {
+      Some<std::int32_t> x;
+      const auto all = Some<T>::load(from.data());
+      for (std::size_t i = 0; i < x.parts; ++i) x.part[i] = cast_bits<std::int32_t>(all.part[i]);
+      x.part = permute(x.part, lanes_.part, Arch{});
+      Some<T>::generate([&](std::size_t i) FDROUTE_INLINED {
+        return cast_bits<T>(x.part[i]);
+      }).store(to.data());
+    } else {
+      unrolled<n>([&](std::size_t i)
+                      FDROUTE_INLINED { to[static_cast<std::size_t>(places_[i])] = from[i]; });
+    }
+  }
+
+ private:
+  struct Nothing {};
+  // The lane of every rank, or, in memory, the place of every lane.
+  std::conditional_t<in_registers, Some<std::int32_t>, Nothing> lanes_;
+  alignas(64) std::conditional_t<in_registers, Nothing, std::array<std::int32_t, 16>> places_;
+};
 
 /// Makes the sets of these tokens hold their `count` best experts, at least one and at most 16, and
 /// few more, and fills in `candidates`: how many they hold, or 0 if fewer than `count` are finite.
