@@ -250,6 +250,38 @@ TEST_CASE("many rows of few experts, all of finite numbers") {
   }
 }
 
+// One token a call has a kernel of its own.
+TEST_CASE("one token a call: every number of experts, ties, any ranking and weights") {
+  using Policy = Case::Policy;
+  const std::vector<Compiled> archs = vector_archs();
+  test::Random random(149);
+  for (const Policy policy : {Policy::topk, Policy::bh_logit, Policy::bh_log_softmax,
+                              Policy::bh_zscore, Policy::holm_zscore}) {
+    if (!is_compiled(policy)) continue;
+    for (const int experts :
+         {1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 63, 64, 65, 128, 160, 192, 256, 384, 1024}) {
+      for (const int k : {1, 1, 2, 3, 4, 6, 8, 9, 16, 17}) {
+        if (k > experts) continue;
+        Case c = random_case(policy, experts, random);
+        c.k = k;
+        c.slice = 1;
+        if (random.below(2) == 0) c.bounds = {};
+        if (random.below(2) == 0) c.ranking = {};
+        if (random.below(2) == 0) c.stored = Case::Stored::as_float;
+        c.logits = random_batch(experts, random).logits;
+        for (int i = 0; i < 16 * experts; ++i) {
+          const float x = 1.5F * random.normal();
+          c.logits.push_back(i < 8 * experts ? x : std::round(3.0F * x) / 3.0F);
+        }
+        const Routes definition = route_by_definition(c);
+        for (const Compiled& arch : archs)
+          CHECK_MESSAGE(difference(definition, arch.route(c)) == "", arch.name, ": ", text_of(c));
+        CHECK_MESSAGE(difference(definition, compiled_for_scalar().route(c)) == "", text_of(c));
+      }
+    }
+  }
+}
+
 TEST_CASE("TopP where a sum of probabilities is the level, or next to it") {
   if (!is_compiled(Case::Policy::top_p)) return;
   const std::vector<Compiled> archs = vector_archs();

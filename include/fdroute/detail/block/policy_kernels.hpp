@@ -61,14 +61,15 @@ struct ErasedRouter {
   bool reads_largest = false;  // count() reads the largest keys
   bool reads_exps = false;     // count() reads the keys' exps, and so the largest, too
   bool ranks = false;          // count() fills in what rank_best() does
-  bool step_down = false;      // for count_one()
-  MapKind map_kind{};          // for count_one()
+  bool step_down = false;      // for route_one()
+  MapKind map_kind{};          // for route_one()
   bool keys_are_logits = false;
   bool has_small_kernel = false;  // of small_rows.hpp
+  bool has_one_kernel = false;    // route_one()
   bool has_key_recipe = false;    // else keys are those of calls->rank()
   KeyRecipe keys{};
   WeightRecipe weights{};
-  const float* critical = nullptr;  // kernel_table(), where count_one() may read it, else null
+  const float* critical = nullptr;  // kernel_table(), where route_one() counts by it, else null
 
   /// Whether weights are made of the exps of all experts' logits and their sum.
   bool weighs_by_all() const noexcept { return weights.of_exps() && !weights.renormalize; }
@@ -147,7 +148,15 @@ class PolicyKernels {
                               router.keys_are_logits &&
                               router.weights.of != WeightRecipe::Of::other &&
                               SmallRows::fit(parts.experts, router.capacity);
-    if (by_critical_scores && score != ScoreKind::other) router.critical = parts.critical.data();
+    if (by_critical_scores && score != ScoreKind::other && parts.experts <= 64)
+      router.critical = parts.critical.data();
+    router.has_one_kernel =
+        router.has_kernels &&
+        (router.critical != nullptr || (by == CountKind::fixed && router.capacity >= 1 &&
+                                        router.capacity <= TokenBlock::most_listed)) &&
+        (router.weights.of == WeightRecipe::Of::sigmoid ||
+         (router.weights.of == WeightRecipe::Of::softmax &&
+          (router.keys_are_logits || !router.weights.renormalize)));
     if (router.weights.of == WeightRecipe::Of::mass) [[unlikely]]
       restrict_to_mass(router);
     return router;
@@ -157,7 +166,6 @@ class PolicyKernels {
   /// The masses are those of ranked experts, which must be the largest logits', mass_k of them.
   static void restrict_to_mass(ErasedRouter& router) noexcept {
     router.has_small_kernel = false;
-    router.critical = nullptr;
     if (!router.keys_are_logits || router.ranks) router.weights.of = WeightRecipe::Of::other;
   }
 

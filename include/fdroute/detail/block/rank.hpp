@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "fdroute/detail/block/sets.hpp"
 #include "fdroute/detail/block/sort.hpp"
@@ -57,6 +58,59 @@ FDROUTE_INLINE Lanes<std::int32_t, Arch, lanes> places(const std::int32_t* keys)
   return places;
 }
 
+/// The k-th largest of 16 numbers, aligned to 64 bytes; k >= 1.
+template <class Arch>
+FDROUTE_KERNEL float kth_largest(const std::array<float, 16>& x, int k) noexcept {
+  alignas(64) std::array<std::int32_t, 16> keys;
+  ordered(Floats<Arch>::load(x.data())).store(keys.data());
+  const auto is_kth = places<16, Arch>(keys.data()) == Ints<Arch>(k - 1);
+  return x[static_cast<std::size_t>(std::countr_zero(is_kth.bits()))];
+}
+
+/// Where the first n of some keys stand in descending order; n is 8 or 16.
+template <class Arch, std::size_t n>
+class Order {
+  static constexpr std::size_t lanes = std::max(n, Ints<Arch>::width);
+  template <class T>
+  using Some = Lanes<T, Arch, lanes>;
+  static constexpr bool in_registers = requires(const Some<std::int32_t>& x) {
+    inverse(x.part, Arch{});
+  };
+
+ public:
+  FDROUTE_INLINE explicit Order(const std::int32_t* keys) noexcept {
+    const auto place = places<n, Arch>(keys);
+    if constexpr (in_registers) {
+      lanes_.part = inverse(place.part, Arch{});
+    } else {
+      place.store(places_.data());
+    }
+  }
+
+  /// Moves n numbers, or more, to their places. Both arrays are aligned to 64 bytes.
+  template <class T>
+  FDROUTE_INLINE void move(const std::array<T, 16>& from, std::array<T, 16>& to) const noexcept {
+    if constexpr (in_registers) {
+      Some<std::int32_t> x;
+      const auto all = Some<T>::load(from.data());
+      for (std::size_t i = 0; i < x.parts; ++i) x.part[i] = cast_bits<std::int32_t>(all.part[i]);
+      x.part = permute(x.part, lanes_.part, Arch{});
+      Some<T>::generate([&](std::size_t i) FDROUTE_INLINED {
+        return cast_bits<T>(x.part[i]);
+      }).store(to.data());
+    } else {
+      unrolled<n>([&](std::size_t i)
+                      FDROUTE_INLINED { to[static_cast<std::size_t>(places_[i])] = from[i]; });
+    }
+  }
+
+ private:
+  struct Nothing {};
+  // The lane of every rank, or, in memory, the place of every lane.
+  std::conditional_t<in_registers, Some<std::int32_t>, Nothing> lanes_;
+  alignas(64) std::conditional_t<in_registers, Nothing, std::array<std::int32_t, 16>> places_;
+};
+
 /// Makes the sets of these tokens hold their `count` best experts, at least one and at most 16, and
 /// few more, and fills in `candidates`: how many they hold, or 0 if fewer than `count` are finite.
 ///
@@ -91,13 +145,8 @@ FDROUTE_INLINE void find_best(TokenBlock& block, const TokenGroup& tokens) noexc
     });
   } else {
     tokens.each([&](int t) FDROUTE_INLINED {
-      const auto& most = lanes[static_cast<std::size_t>(t)];
-      alignas(64) std::array<std::int32_t, 16> keys;
-      ordered(Floats<Arch>::load(most.data())).store(keys.data());
-      const auto kth =
-          places<16, Arch>(keys.data()) == Ints<Arch>(static_cast<std::int32_t>(rank_of(t)));
-      reached[static_cast<std::size_t>(t)] =
-          most[static_cast<std::size_t>(std::countr_zero(kth.bits()))];
+      const auto at = static_cast<std::size_t>(t);
+      reached[at] = kth_largest<Arch>(lanes[at], std::max(block.count[at], 1));
     });
   }
   tokens.each([&](int t) FDROUTE_INLINED {
@@ -146,29 +195,6 @@ FDROUTE_INLINE void find_keys(TokenBlock& block, int t) noexcept {
   choose(is_candidate, keys, Lane(least_key)).store(block.candidate_keys_of(t));
 }
 
-/// Lists a set of at most 16 experts of a row of 64 with their keys.
-template <class Arch>
-FDROUTE_INLINE void list_few(TokenBlock& block, int t) noexcept {
-  using Lane = Lanes<std::int32_t, Arch, 64>;
-  if constexpr (requires(const Lane& x) { compress(std::uint64_t{}, x.part, Arch{}); }) {
-    // In registers: what is stored in pieces and then loaded as a whole is long waited for.
-    const auto at = static_cast<std::size_t>(t);
-    const std::uint64_t set = *block.set_of(t);
-    const auto listed = [&](const Lane& x) FDROUTE_INLINED {
-      return Ints<Arch>::generate([&](std::size_t)
-                                      FDROUTE_INLINED { return compress(set, x.part, Arch{}); });
-    };
-    listed(Lane::load(lane_numbers.data())).store(block.candidate_ids_of(t));
-    const auto keys = listed(ordered(Floats<Arch, 64>::load_anywhere(block.rows[at])));
-    const auto is_candidate =
-        Ints<Arch>(block.candidates[at]) > Ints<Arch>::load(lane_numbers.data());
-    choose(is_candidate, keys, Ints<Arch>(least_key)).store(block.candidate_keys_of(t));
-  } else {
-    list_of_64<TokenBlock::most_listed, Arch>(block, t);
-    find_keys<TokenBlock::most_listed, Arch>(block, t);
-  }
-}
-
 /// Ranks the first n that are listed, by their places, which stand where the keys were.
 template <std::size_t n>
 FDROUTE_INLINE void rank_by_places(TokenBlock& block, int t) noexcept {
@@ -176,25 +202,6 @@ FDROUTE_INLINE void rank_by_places(TokenBlock& block, int t) noexcept {
   const std::int32_t* ids = block.candidate_ids_of(t);
   std::int32_t* ranked = block.ranked_of(t);
   unrolled<n>([&](std::size_t i) FDROUTE_INLINED { ranked[place[i]] = ids[i]; });
-}
-
-/// Whether rank_listed() needs no memory.
-template <class Arch>
-inline constexpr bool ranks_in_registers = requires(const RegisterOf<std::int32_t, Arch>& place) {
-  inverse(place, Arch{});
-};
-
-/// Ranks what is listed with its keys.
-template <class Arch>
-FDROUTE_INLINE void rank_listed(TokenBlock& block, int t) noexcept {
-  const auto place = places<TokenBlock::most_listed, Arch>(block.candidate_keys_of(t));
-  if constexpr (ranks_in_registers<Arch>) {
-    const auto ids = Ints<Arch>::load(block.candidate_ids_of(t));
-    permute(ids.part[0], inverse(place.part[0], Arch{}), Arch{}).store_aligned(block.ranked_of(t));
-  } else {
-    place.store(block.candidate_keys_of(t));
-    rank_by_places<TokenBlock::most_listed>(block, t);
-  }
 }
 
 /// Ranks the candidates of these tokens, at most n, 8 or 16, each.
@@ -277,18 +284,6 @@ FDROUTE_KERNEL void rank_best(TokenBlock& block, bool sets_suffice) noexcept {
     }
   }
   find_best<Arch>(block, to_find);
-  if constexpr (ranks_in_registers<Arch>) {
-    if (block.tokens == 1 && 0 < block.candidates[0] &&
-        block.candidates[0] <= TokenBlock::most_listed) {
-      if (block.stride_64 == 64) {
-        list_few<Arch>(block, 0);
-      } else {
-        list<Arch>(block, 0, block.candidate_ids_of(0));
-        find_keys<TokenBlock::most_listed, Arch>(block, 0);
-      }
-      return rank_listed<Arch>(block, 0);
-    }
-  }
   TokenGroup up_to_8;
   TokenGroup up_to_16;
   for (int t = 0; t < block.tokens; ++t) {

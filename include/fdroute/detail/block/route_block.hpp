@@ -160,31 +160,38 @@ class BlockRouter {
     write_status(row, TokenStatus::ok);
   }
 
-  template <class T, class View>
-  static TokenStatus route_each_small_row(const ErasedRouter& router, LogitsView<T> logits,
-                                          View out) noexcept {
-    SmallRow small;
-    small.selected = router.capacity;
-    TokenStatus status = TokenStatus::ok;
-    for (int t = 0; t < logits.tokens; ++t) {
-      const auto row = out.from(t);
-      std::array<float, SmallRow::most_experts> floats;
-      const float* x = floats.data();
-      if constexpr (std::is_same_v<T, float>) {
-        x = logits.row(t);
-      } else {
-        std::transform(logits.row(t), logits.row(t) + router.experts, floats.begin(),
-                       [](const T& logit) { return static_cast<float>(logit); });
+  /// Whether route_one() can read the rows where they are.
+  template <class T>
+  static bool has_rows_for_one(const ErasedRouter& router) noexcept {
+    if (!router.keys_are_logits || !std::is_same_v<T, float>) return false;
+    if (router.experts % 64 == 0) return true;
+    return router.experts <= OneToken::most_few && router.critical == nullptr;
+  }
+
+  template <class View>
+  static void write_one(const ErasedRouter& router, const OneToken& one, const View& row) noexcept {
+    using Id = std::remove_pointer_t<decltype(row.experts)>;
+    const auto to = places_of(row, router.capacity, static_cast<Id>(one.ids[0]));
+    int written = one.count;
+    if (stores_first<Arch> || to.room >= 8) {
+      written = write_listed<Arch>(one.count, one.count, one.ids.data(), one.weights.data(), to);
+    } else {
+      for (std::size_t i = 0; i < at(one.count); ++i) {
+        to.experts[i] = static_cast<Id>(one.ids[i]);
+        to.weights[i] = one.weights[i];
       }
-      if (!route_small_row<Arch>(x, router.experts, router.weights, small)) [[unlikely]] {
-        status = status | route_row(router, logits.row(t), row);
-        continue;
-      }
-      write_small(
-          row, small.selected, [&](std::size_t i) { return small.ids[i]; },
-          [&](std::size_t i) { return small.weights[at(small.ids[i])]; });
     }
-    return status;
+    write_rest(row, written, to.padding, one.count);
+    write_status(row, TokenStatus::ok);
+  }
+
+  template <class T, class View>
+  [[gnu::noinline]] static TokenStatus route_in_block(const ErasedRouter& router,
+                                                      LogitsView<T> logits, View out) noexcept {
+    TokenBlock block(static_cast<int>(logits.tokens), router.experts);
+    load<View>(router, block, logits);
+    if (router.keys_are_logits) return BlockRouter(router, block, block).route_loaded(logits, out);
+    return route_by_keys(router, block, logits, out);
   }
 
   template <class View, class T>
@@ -203,11 +210,13 @@ class BlockRouter {
     by_sets_ = has_set_kernel<View> && router_.has_sets && (!weighs || router_.weighs_sets());
     const bool weighs_by_exps = weighs && (router_.weighs_by_all() || (by_sets_ && weighs));
     if constexpr (lists_experts<View>) {
-      if (keys_.tokens == 1 && router_.critical != nullptr && keys_.stride_64 == 64 &&
-          router_.weights.of != WeightRecipe::Of::other &&
-          count_one<Arch>(logits_, keys_, router_.critical, router_.map_kind, router_.step_down,
-                          router_.bounds, weighs_by_exps)) {
-        weigh_ranked<Arch>(logits_, router_.weights, keys_);
+      OneToken one;
+      if (keys_.tokens == 1 && router_.has_one_kernel && !has_rows_for_one<T>(router_) &&
+          keys_.ordinary[0] && route_one<Arch>(router_, keys_.rows[0], logits_.rows[0], one)) {
+        keys_.count[0] = one.count;
+        keys_.candidates[0] = std::max(one.count, 1);
+        std::copy_n(one.ids.begin(), TokenBlock::most_listed, keys_.ranked_of(0));
+        std::copy_n(one.weights.begin(), TokenBlock::most_listed, keys_.weights_of(0));
         write_lists<Arch>(logits_, router_.weights, keys_, 0, out, router_.capacity);
         return TokenStatus::ok;
       }
@@ -301,13 +310,17 @@ template <class T, class View>
   if constexpr (lists_experts<View>) {
     // With fewer tokens, lanes without one cost more than those that a row lacks.
     if (router.has_small_kernel && logits.tokens >= 4) return route_small_rows(router, logits, out);
-    if (router.has_small_kernel && router.experts <= SmallRow::most_experts)
-      return route_each_small_row(router, logits, out);
+    if (logits.tokens == 1 && router.has_one_kernel && has_rows_for_one<T>(router)) {
+      if constexpr (std::is_same_v<T, float>) {
+        OneToken one;
+        if (route_one<Arch>(router, logits.data, logits.data, one)) {
+          write_one(router, one, out);
+          return TokenStatus::ok;
+        }
+      }
+    }
   }
-  TokenBlock block(static_cast<int>(logits.tokens), router.experts);
-  load<View>(router, block, logits);
-  if (router.keys_are_logits) return BlockRouter(router, block, block).route_loaded(logits, out);
-  return route_by_keys(router, block, logits, out);
+  return route_in_block(router, logits, out);
 }
 
 }  // namespace fdroute::inline v0::detail

@@ -26,8 +26,8 @@ enum class MapKind : std::uint8_t { identity, shift, affine };
 ///     exps, exp_sum, inverse_sum                take_exps (scores.hpp)
 ///     map                                       map_by_log_softmax, map_by_zscore (scores.hpp)
 ///     scores                                    counts: scores, or logits sorted (sort.hpp)
-///     sets, set_size, count                     count_* (count_by_*.hpp, one_token.hpp), find_sets
-///     candidates, candidate_*, ranked; sets     rank_best (rank.hpp), count_one
+///     sets, set_size, count                     count_* (count_by_*.hpp), find_sets
+///     candidates, candidate_*, ranked; sets     rank_best (rank.hpp), route_one (one_token.hpp)
 ///     is_ranked                                 counts that rank before they count
 ///     weights                                   weigh_ranked (weigh.hpp)
 ///

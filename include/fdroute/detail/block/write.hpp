@@ -24,14 +24,11 @@ FDROUTE_INLINE int places_to_write(int candidates) noexcept {
   return candidates <= 8 ? 8 : std::max(candidates, TokenBlock::most_listed);
 }
 
-/// Writes a token's best experts and their weights, and padding after them; returns to how many of
-/// the places. Ranked ids and weights have room for a multiple of 16.
+/// Writes the `count` best of a token's candidates and their weights, and padding after them;
+/// returns to how many of the places. Ranked ids and weights have room for a multiple of 16.
 template <class Arch, class Id>
-FDROUTE_INLINE int write_listed(const TokenBlock& block, int t, const std::int32_t* ranked,
+FDROUTE_INLINE int write_listed(int count, int candidates, const std::int32_t* ranked,
                                 const float* weights, const Places<Id>& to) noexcept {
-  const auto at = static_cast<std::size_t>(t);
-  const int count = block.count[at];
-  const int candidates = block.candidates[at];
   if constexpr (std::same_as<Id, std::int32_t>) {
     if (candidates <= TokenBlock::most_listed) {
       const int listed = std::min(to.room, TokenBlock::most_listed);
@@ -79,7 +76,8 @@ FDROUTE_KERNEL int write_lists(const TokenBlock& logits, const WeightRecipe& rec
     const float* weights = weights_of<Arch>(logits, recipe, block, t, ranked, room);
     const auto row = out.from(t);
     const auto to = places_of(row, capacity, static_cast<Id>(ranked[0]));
-    const int written = write_listed<Arch>(block, t, ranked, weights, to);
+    const int written =
+        write_listed<Arch>(block.count[at], block.candidates[at], ranked, weights, to);
     write_rest(row, written, to.padding, block.count[at]);
     write_status(row, TokenStatus::ok);
   }

@@ -97,6 +97,14 @@ FDROUTE_INLINE xsimd::batch<float, Arch> pick(const float* row,
   const __mmask16 high = _mm512_cmpge_epi32_mask(ids, _mm512_set1_epi32(32));
   return _mm512_mask_blend_ps(high, of_32(row), of_32(row + 32));
 }
+/// row[ids[i]] for ids in [0, 128).
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<float, Arch> pick_of_128(
+    const float* row, const xsimd::batch<std::int32_t, Arch>& ids) noexcept {
+  const auto high = _mm512_cmpgt_epi32_mask(ids, _mm512_set1_epi32(63));
+  const xsimd::batch<std::int32_t, Arch> from_64 = _mm512_sub_epi32(ids, _mm512_set1_epi32(64));
+  return _mm512_mask_blend_ps(high, pick(row, ids, Arch{}), pick(row + 64, from_64, Arch{}));
+}
 template <class T, class Arch>
 FDROUTE_INLINE std::uint32_t mask_bits(const xsimd::batch_bool<T, Arch>& mask,
                                        const xsimd::avx512f&) noexcept {
@@ -180,8 +188,9 @@ FDROUTE_INLINE void store_lanes(const xsimd::batch<T, Arch>& x, int count, T* to
 }
 /// A permutation of 0 ... 15 the other way: lane p[i] holds i. (Lanes keep to their low four bits.)
 template <class Arch>
-FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> inverse(const xsimd::batch<std::int32_t, Arch>& p,
-                                                        const xsimd::avx512f&) noexcept {
+FDROUTE_INLINE std::array<xsimd::batch<std::int32_t, Arch>, 1> inverse(
+    const std::array<xsimd::batch<std::int32_t, Arch>, 1>& of, const xsimd::avx512f&) noexcept {
+  const __m512i p = of[0];
   // The result as 16 groups of four bits: i goes to group p[i].
   const auto in_place = [](__m512i numbers, __m256i p_of_8) FDROUTE_INLINED {
     return _mm512_sllv_epi64(numbers, _mm512_slli_epi64(_mm512_cvtepu32_epi64(p_of_8), 2));
@@ -197,13 +206,13 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> inverse(const xsimd::batch<std::
   // Groups 0 to 7 are the lower half.
   const __m512i half = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
   const __m512i shift = _mm512_set_epi32(28, 24, 20, 16, 12, 8, 4, 0, 28, 24, 20, 16, 12, 8, 4, 0);
-  return _mm512_srlv_epi32(_mm512_permutexvar_epi32(half, _mm512_castsi128_si512(one)), shift);
+  return {_mm512_srlv_epi32(_mm512_permutexvar_epi32(half, _mm512_castsi128_si512(one)), shift)};
 }
 template <class Arch>
-FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> permute(const xsimd::batch<std::int32_t, Arch>& x,
-                                                        const xsimd::batch<std::int32_t, Arch>& i,
-                                                        const xsimd::avx512f&) noexcept {
-  return _mm512_permutexvar_epi32(i, x);
+FDROUTE_INLINE std::array<xsimd::batch<std::int32_t, Arch>, 1> permute(
+    const std::array<xsimd::batch<std::int32_t, Arch>, 1>& x,
+    const std::array<xsimd::batch<std::int32_t, Arch>, 1>& i, const xsimd::avx512f&) noexcept {
+  return {_mm512_permutexvar_epi32(i[0], x[0])};
 }
 
 /// The first `count` lanes from `from` on, and those of `rest`.
@@ -214,6 +223,15 @@ FDROUTE_INLINE xsimd::batch<float, Arch> load_lanes(const float* from, int count
   return _mm512_mask_loadu_ps(rest, static_cast<__mmask16>((1U << count) - 1U), from);
 }
 
+/// The first n lanes of one register, and then those of another.
+template <class Arch>
+FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> append(const xsimd::batch<std::int32_t, Arch>& x,
+                                                       int n,
+                                                       const xsimd::batch<std::int32_t, Arch>& next,
+                                                       const xsimd::avx512f&) noexcept {
+  return _mm512_mask_expand_epi32(x, static_cast<__mmask16>(0xFFFFU << n), next);
+}
+
 /// The lanes of four registers whose bits are set, at most 16 of them, in order; 0 after them.
 template <class Arch>
 FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> compress(
@@ -222,12 +240,12 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> compress(
   const auto of_16 = [&](std::size_t i) FDROUTE_INLINED {
     return _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits >> (16 * i)), x[i]);
   };
-  const auto joined = [](__m512i low, __m512i high, std::uint64_t low_bits) FDROUTE_INLINED {
-    const auto after = static_cast<__mmask16>(0xFFFFU << std::popcount(low_bits));
-    return _mm512_mask_expand_epi32(low, after, high);
+  using Int = xsimd::batch<std::int32_t, Arch>;
+  const auto joined = [](const Int& low, const Int& high, std::uint64_t low_bits) FDROUTE_INLINED {
+    return append(low, std::popcount(low_bits), high, Arch{});
   };
-  const __m512i low = joined(of_16(0), of_16(1), bits & 0xFFFFU);
-  const __m512i high = joined(of_16(2), of_16(3), bits >> 32 & 0xFFFFU);
+  const Int low = joined(of_16(0), of_16(1), bits & 0xFFFFU);
+  const Int high = joined(of_16(2), of_16(3), bits >> 32 & 0xFFFFU);
   return joined(low, high, bits & 0xFFFF'FFFFU);
 }
 FDROUTE_INLINE void compress_ids(std::uint32_t bits, std::int32_t base, std::int32_t* to,

@@ -69,6 +69,12 @@ FDROUTE_INLINE const float* first_lanes(int n) noexcept {
   return table.data() + (16 - n);
 }
 
+/// Whether Lanes::store_first() is one instruction.
+template <class Arch>
+inline constexpr bool stores_first = requires(const RegisterOf<float, Arch>& x, float* to) {
+  store_lanes(x, 1, to, Arch{});
+};
+
 /// n numbers, 8, a multiple of 16 or a register of them, in as many registers as Arch needs for
 /// them.
 ///
@@ -129,7 +135,7 @@ struct Lanes {
 
   /// The first `count` lanes.
   FDROUTE_INLINE void store_first(int count, T* to) const noexcept {
-    if constexpr (requires { store_lanes(part[0], count, to, Arch{}); }) {
+    if constexpr (stores_first<Arch>) {
       unrolled<parts>([&](std::size_t i) FDROUTE_INLINED {
         const auto from = static_cast<int>(i * width);
         store_lanes(part[i], std::clamp(count - from, 0, int{width}), to + from, Arch{});

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <xsimd/xsimd.hpp>
@@ -273,6 +274,61 @@ FDROUTE_INLINE xsimd::batch<std::int32_t, Arch> count_where(
     const xsimd::batch_bool<std::int32_t, Arch>& mask,
     const xsimd::batch<std::int32_t, Arch>& counts, const xsimd::avx2&) noexcept {
   return _mm256_sub_epi32(counts, mask);
+}
+
+/// The numbers from `first` on, four, each shifted by p groups of 2^log_group bits.
+template <int log_group>
+FDROUTE_INLINE __m256i in_place(long long first, __m128i p) noexcept {
+  const __m256i numbers = _mm256_set_epi64x(first + 3, first + 2, first + 1, first);
+  return _mm256_sllv_epi64(numbers, _mm256_slli_epi64(_mm256_cvtepu32_epi64(p), log_group));
+}
+FDROUTE_INLINE __m128i joined_quarters(__m256i x) noexcept {
+  const __m128i two = _mm_or_si128(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  return _mm_or_si128(two, _mm_unpackhi_epi64(two, two));
+}
+
+/// A permutation of 0 ... 7, or 0 ... 15, the other way: lane p[i] holds i.
+template <class Arch>
+FDROUTE_INLINE std::array<xsimd::batch<std::int32_t, Arch>, 1> inverse(
+    const std::array<xsimd::batch<std::int32_t, Arch>, 1>& p, const xsimd::avx2&) noexcept {
+  // The result as bytes: i goes to byte p[i].
+  const __m256i i03 = in_place<3>(0, _mm256_castsi256_si128(p[0]));
+  const __m256i i47 = in_place<3>(4, _mm256_extracti128_si256(p[0], 1));
+  return {_mm256_cvtepu8_epi32(joined_quarters(_mm256_or_si256(i03, i47)))};
+}
+template <class Arch>
+FDROUTE_INLINE std::array<xsimd::batch<std::int32_t, Arch>, 2> inverse(
+    const std::array<xsimd::batch<std::int32_t, Arch>, 2>& p, const xsimd::avx2&) noexcept {
+  // As 16 groups of four bits.
+  const auto eight = [&](std::size_t half) FDROUTE_INLINED {
+    const auto base = static_cast<long long>(8 * half);
+    return _mm256_or_si256(in_place<2>(base, _mm256_castsi256_si128(p[half])),
+                           in_place<2>(base + 4, _mm256_extracti128_si256(p[half], 1)));
+  };
+  const __m128i all = joined_quarters(_mm256_or_si256(eight(0), eight(1)));
+  const __m256i shift = _mm256_set_epi32(28, 24, 20, 16, 12, 8, 4, 0);
+  const auto spread = [&](__m128i groups) FDROUTE_INLINED {
+    return _mm256_and_si256(_mm256_srlv_epi32(_mm256_broadcastd_epi32(groups), shift),
+                            _mm256_set1_epi32(15));
+  };
+  return {spread(all), spread(_mm_srli_epi64(all, 32))};
+}
+template <class Arch>
+FDROUTE_INLINE std::array<xsimd::batch<std::int32_t, Arch>, 1> permute(
+    const std::array<xsimd::batch<std::int32_t, Arch>, 1>& x,
+    const std::array<xsimd::batch<std::int32_t, Arch>, 1>& i, const xsimd::avx2&) noexcept {
+  return {_mm256_permutevar8x32_epi32(x[0], i[0])};
+}
+template <class Arch>
+FDROUTE_INLINE std::array<xsimd::batch<std::int32_t, Arch>, 2> permute(
+    const std::array<xsimd::batch<std::int32_t, Arch>, 2>& x,
+    const std::array<xsimd::batch<std::int32_t, Arch>, 2>& i, const xsimd::avx2&) noexcept {
+  const auto half = [&](__m256i lanes) FDROUTE_INLINED {
+    const __m256i low = _mm256_permutevar8x32_epi32(x[0], lanes);
+    const __m256i high = _mm256_permutevar8x32_epi32(x[1], lanes);
+    return _mm256_blendv_epi8(low, high, _mm256_cmpgt_epi32(lanes, _mm256_set1_epi32(7)));
+  };
+  return {half(i[0]), half(i[1])};
 }
 
 // An Arch does not tell of F16C. Of two translation units with the same Arch, one with F16C and one
