@@ -48,6 +48,26 @@ FDROUTE_ONCE void load_tiles<DefaultArch>(const float*, std::ptrdiff_t, int, int
                                           std::ptrdiff_t) noexcept;
 FDROUTE_ONCE double exp_sum<DefaultArch>(const float*, int, float, float*) noexcept;
 
+// Of all forms of output, of all ids and of logits of any type: keys, ranks and weights.
+FDROUTE_ONCE bool route_one<DefaultArch>(const ErasedRouter&, const float*, const float*,
+                                         OneToken&) noexcept;
+FDROUTE_ONCE void find_sigmoid_keys<DefaultArch>(const TokenBlock&, const float*,
+                                                 TokenBlock&) noexcept;
+FDROUTE_ONCE void limit_groups<DefaultArch>(TokenBlock&, const KeyRecipe&) noexcept;
+FDROUTE_ONCE void rank_best<DefaultArch>(TokenBlock&, bool) noexcept;
+FDROUTE_ONCE void take_exps<DefaultArch>(TokenBlock&) noexcept;
+FDROUTE_ONCE void weigh_ranked<DefaultArch>(const TokenBlock&, const WeightRecipe&,
+                                            TokenBlock&) noexcept;
+FDROUTE_ONCE void weigh_by_mass<DefaultArch>(const TokenBlock&, const WeightRecipe&,
+                                             TokenBlock&) noexcept;
+FDROUTE_ONCE void weigh_one<DefaultArch>(const TokenBlock&, int, const WeightRecipe&,
+                                         const std::int32_t*, int, float*) noexcept;
+FDROUTE_ONCE void select_small<DefaultArch, 1>(SmallRows&) noexcept;
+FDROUTE_ONCE void select_small<DefaultArch, 2>(SmallRows&) noexcept;
+FDROUTE_ONCE void select_small<DefaultArch, 4>(SmallRows&) noexcept;
+FDROUTE_ONCE void select_small<DefaultArch, 8>(SmallRows&) noexcept;
+FDROUTE_ONCE void weigh_small<DefaultArch>(SmallRows&, const WeightRecipe&) noexcept;
+
 // How many experts a token gets.
 FDROUTE_ONCE void map_by_log_softmax<DefaultArch>(TokenBlock&) noexcept;
 FDROUTE_ONCE void map_by_zscore<DefaultArch>(TokenBlock&) noexcept;
