@@ -28,9 +28,10 @@ struct PlainResult {
 /// The whole of OLMoE, as its definition has it: a loop per sum, one thread, no cache of keys and
 /// values. Model::forward computes this from an empty cache, faster and with sums in another order.
 ///
-/// `ids` (tokens) is one sequence from its start; `routers` holds one router per layer. With
-/// `kv`, keys and values are rounded to it, to nearest, ties to even. Throws Error where Model and Model::forward do, but takes weights of any element type and tensors that
-/// this config has no place for.
+/// `ids` (tokens) is one sequence from its start; `routers` holds one router per layer. With `kv`,
+/// keys and values are rounded to it, to nearest, ties to even. Throws Error where Model and
+/// Model::forward do, but takes weights of any element type and tensors that this config has no
+/// place for.
 PlainResult plain_forward(const Config& config, const Checkpoint& checkpoint,
                           std::span<const std::int32_t> ids,
                           std::span<const fdroute::AnyRouter> routers, Storage kv = Storage::f32);
