@@ -21,7 +21,7 @@ constexpr int max_size = Limits::size;
 constexpr int max_experts = Limits::experts;
 
 // transformers' names; the first of each function is the one name() gives.
-constexpr std::array<std::pair<std::string_view, Activation>, 9> activations = {{
+constexpr std::array<std::pair<std::string_view, Activation>, 9> named_activations = {{
     {"silu", Activation::Silu},
     {"swish", Activation::Silu},
     {"gelu", Activation::Gelu},
@@ -136,7 +136,7 @@ class Fields {
 Activation parse_activation(Fields& fields) {
   const std::string name = fields.text("hidden_act");
   std::string accepted;
-  for (const auto& [known, activation] : activations) {
+  for (const auto& [known, activation] : named_activations) {
     if (name == known) return activation;
     accepted += (accepted.empty() ? "" : ", ") + std::string(known);
   }
@@ -200,7 +200,7 @@ void read_rope(Fields& fields, Config& config) {
 }  // namespace
 
 std::string_view name(Activation activation) {
-  return std::find_if(activations.begin(), activations.end(),
+  return std::find_if(named_activations.begin(), named_activations.end(),
                       [&](const auto& known) { return known.second == activation; })
       ->first;
 }

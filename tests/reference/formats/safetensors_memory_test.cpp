@@ -66,7 +66,7 @@ std::string header_with(const std::string& shape, const std::string& metadata) {
   return R"({"__metadata__":)" + metadata + R"(,"t":)" + entry("U8", shape, "[0,0]") + "}";
 }
 
-constexpr std::size_t large = 40'000'000;
+constexpr std::size_t costly_size = 40'000'000;
 
 }  // namespace
 
@@ -106,13 +106,14 @@ TEST_CASE("a header of long metadata") {
 
 TEST_CASE("refused: a shape of millions of axes") {
   std::string shape = "[0";
-  while (shape.size() < large) shape += ",0";
+  while (shape.size() < costly_size) shape += ",0";
   CHECK(open_large(header_with(shape + "]", "{}")) == "'t': an array of more than 8 elements");
 }
 
 TEST_CASE("refused: metadata of millions of entries") {
   std::string metadata = R"({"k":"v")";
-  for (int i = 0; metadata.size() < large; ++i) metadata += ",\"" + std::to_string(i) + R"(":"v")";
+  for (int i = 0; metadata.size() < costly_size; ++i)
+    metadata += ",\"" + std::to_string(i) + R"(":"v")";
   CHECK(open_large(header_with("[0]", metadata + "}")) ==
         "'__metadata__': an object of more than 10000 members");
 }
@@ -120,12 +121,13 @@ TEST_CASE("refused: metadata of millions of entries") {
 TEST_CASE("refused: a string or a number of millions of bytes") {
   const std::string refused = "a string or number of more than 1000000 bytes";
   const std::string in_metadata = "'__metadata__': " + refused;
-  CHECK(open_large(header_with("[0]", R"({"k":")" + std::string(large, 'v') + "\"}")) ==
+  CHECK(open_large(header_with("[0]", R"({"k":")" + std::string(costly_size, 'v') + "\"}")) ==
         in_metadata);
-  CHECK(open_large(header_with("[0]", R"({"k":")" + std::string(large, '\\') + "\"}")) ==
+  CHECK(open_large(header_with("[0]", R"({"k":")" + std::string(costly_size, '\\') + "\"}")) ==
         in_metadata);
-  CHECK(open_large(header_with("[" + std::string(large, '1') + "]", "{}")) == "'t': " + refused);
-  CHECK(open_large("{\"" + std::string(large, 'n')) == refused);
+  CHECK(open_large(header_with("[" + std::string(costly_size, '1') + "]", "{}")) ==
+        "'t': " + refused);
+  CHECK(open_large("{\"" + std::string(costly_size, 'n')) == refused);
 }
 
 TEST_CASE("the limits are what a header may just have") {
