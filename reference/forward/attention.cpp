@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <type_traits>
 #include <utility>
 
 #include "formats/float16.hpp"
@@ -73,7 +74,8 @@ auto* elements(Lines& part, const LayerCache& cache, std::size_t head, std::size
                std::size_t head_dim) {
   const std::size_t element =
       (head * static_cast<std::size_t>(cache.capacity) + position) * head_dim;
-  return part.data()->bytes + element * size(cache.storage);
+  using Byte = std::conditional_t<std::is_const_v<Lines>, const std::byte, std::byte>;
+  return reinterpret_cast<Byte*>(part.data()) + element * size(cache.storage);
 }
 
 /// to[i] = from[i] as it is kept. False if a finite number becomes infinite.

@@ -53,7 +53,7 @@ float rounded(Storage storage, float x) {
 
 /// Element `i` of a part of a cache.
 float element(const LayerCache& cache, const std::vector<LayerCache::Line>& part, std::size_t i) {
-  const std::byte* at = part.data()->bytes + i * size(cache.storage);
+  const std::byte* at = reinterpret_cast<const std::byte*>(part.data()) + i * size(cache.storage);
   if (cache.storage == Storage::f32) {
     float value = 0.0F;
     std::memcpy(&value, at, sizeof value);
