@@ -29,9 +29,7 @@ bool has_f16c() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
 }
-#endif
 
-#ifdef FDROUTE_X86_KERNELS
 bool has_bf16_dot() {
   static const bool has = __builtin_cpu_supports("avx512bf16") != 0;
   return has;
